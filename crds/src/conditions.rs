@@ -1,0 +1,184 @@
+//! Conditions and their reasons: one list for all kinds, so that a reason means the same everywhere.
+
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// The three values of a condition's status (Kubernetes API conventions, "Typical status properties").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionStatus {
+    /// The condition holds.
+    True,
+    /// It doesn't.
+    False,
+    /// Nobody can tell at the moment.
+    Unknown,
+}
+
+impl ConditionStatus {
+    /// As written in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl From<bool> for ConditionStatus {
+    fn from(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
+    }
+}
+
+/// Condition types. `Ready` is the one for people and `kubectl wait`; `Reconciling` and `Stalled` follow kstatus: they
+/// are present only while true.
+pub mod types {
+    /// What spec asks for is so.
+    pub const READY: &str = "Ready";
+    /// kstatus: work is under way.
+    pub const RECONCILING: &str = "Reconciling";
+    /// kstatus: no progress without a change by the user.
+    pub const STALLED: &str = "Stalled";
+    /// An Instance is bound to a node.
+    pub const SCHEDULED: &str = "Scheduled";
+    /// An Instance's ports are plugged.
+    pub const NETWORK_READY: &str = "NetworkReady";
+    /// An Instance's disks exist.
+    pub const STORAGE_READY: &str = "StorageReady";
+    /// libvirt says that the domain runs.
+    pub const RUNNING: &str = "Running";
+    /// A Hypervisor's agent reaches libvirt.
+    pub const LIBVIRT_CONNECTED: &str = "LibvirtConnected";
+    /// A Hypervisor's data directory is nearly full.
+    pub const DISK_PRESSURE: &str = "DiskPressure";
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident)*) => {
+        /// Why a condition is as it is, and the reason of the event that tells of the change.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $($(#[doc = $doc])+ $name,)* }
+
+        impl Reason {
+            /// Every reason, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// As written in the API.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// What it means, and what to do: the sentence in docs/conditions.md.
+            pub const fn doc(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+),)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// All is as spec asks.
+    AsSpecified
+    /// The object is being built.
+    Building
+    /// The object is being deleted.
+    Deleting
+    /// Deletion waits until the objects that the message names no longer use this one.
+    InUse
+    /// The spec breaks a rule; the message names the field and the cure.
+    Invalid
+    /// The Instance is bound to a node.
+    Bound
+    /// No host passes every filter; the message counts the hosts per filter. Free a host, add one, or ask for less.
+    NoValidHost
+    /// The host that was chosen could not take the Instance; another one is looked for.
+    HostRejected
+    /// The Instance waits for a leading controller to place it.
+    WaitingForLeader
+    /// The Flavor that spec.flavor names doesn't exist. Create it, or name another.
+    FlavorNotFound
+    /// The Image that is named doesn't exist, or its project doesn't share it.
+    ImageNotFound
+    /// The Image exists but is not Ready yet.
+    ImageNotReady
+    /// The Image can't be used with this Flavor: it is larger than the Flavor's disk, or needs more memory.
+    ImageDoesNotFit
+    /// The Network that is named doesn't exist. Create it, or name another.
+    NetworkNotFound
+    /// The Volume that is named doesn't exist. Create it, or name another.
+    VolumeNotFound
+    /// The ServerGroup that is named doesn't exist. Create it, or name another.
+    ServerGroupNotFound
+    /// The Secret that spec.userData names doesn't exist or lacks the key.
+    UserDataNotFound
+    /// The node is fetching the image; the message says how far it is.
+    ImagePulling
+    /// The image's bytes can't be used; the message says why.
+    ImageInvalid
+    /// The image's bytes could not be fetched; it is tried again.
+    ImageUnreachable
+    /// No node reports as able to import the image.
+    NoImporter
+    /// The disks exist.
+    DisksCreated
+    /// The host's storage has no room.
+    PoolFull
+    /// The Volume is attached to another Instance. Detach it there first.
+    VolumeAttachedElsewhere
+    /// The Volume is created on the host of the first Instance that names it.
+    WaitingForConsumer
+    /// The Volume exists on its node and nothing uses it.
+    Available
+    /// An Instance uses the Volume.
+    Attached
+    /// The ports are plugged.
+    PortsPlugged
+    /// No free address is left in the subnet that the message names.
+    AddressExhausted
+    /// The address that the Instance asks for belongs to another Port.
+    AddressInUse
+    /// The address that the Instance asks for is outside the subnet, its gateway, or reserved.
+    AddressInvalid
+    /// The network can't be used on this node; the message says why.
+    NetworkNotReady
+    /// The domain runs.
+    Started
+    /// The domain is being started.
+    Starting
+    /// The domain is off, as asked or by the guest's own doing; the message says which.
+    Stopped
+    /// The domain is paused.
+    Paused
+    /// The guest crashed; QEMU ended without being asked to.
+    GuestCrashed
+    /// libvirt refused or failed; the message says what and it is tried again.
+    HypervisorError
+    /// The agent can't reach libvirt on its host.
+    LibvirtUnavailable
+    /// The agent reaches libvirt.
+    LibvirtAvailable
+    /// The node's agent has not been heard of for too long.
+    NodeLost
+    /// The agent renews its Lease.
+    HeartbeatSeen
+    /// An operator keeps new Instances away from the host.
+    Cordoned
+    /// There is room on the host's disk.
+    EnoughSpace
+    /// The host's disk is nearly full.
+    LowSpace
+    /// Another Project owns the namespace, or it exists without being marked for this Project.
+    NamespaceConflict
+    /// The image is being imported; the message says how far it is.
+    Importing
+    /// The image is ready to boot from.
+    Imported
+    /// The Volume was asked to be smaller, or can't grow now.
+    ResizeFailed
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

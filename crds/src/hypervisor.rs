@@ -1,0 +1,276 @@
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Bytes, Condition, DiskFormat, schema};
+
+/// A host that runs Instances: Nova's compute service and compute node. Made by the host's agent, with the Node's name.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "virga.dev",
+    version = "v1alpha1",
+    kind = "Hypervisor",
+    plural = "hypervisors",
+    singular = "hypervisor",
+    shortname = "hv",
+    category = "virga",
+    doc = "A host that runs Instances. Made by the host's agent, with the Node's name; its spec is for operators.",
+    status = "HypervisorStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Scheduling", type_ = "string", json_path = ".spec.scheduling"),
+    printcolumn(name = "Zone", type_ = "string", json_path = ".spec.availabilityZone"),
+    printcolumn(name = "VCPUs", type_ = "integer", json_path = ".status.capacity.vcpus"),
+    printcolumn(name = "Memory", type_ = "string", json_path = ".status.capacity.memory"),
+    printcolumn(name = "Disk", type_ = "string", json_path = ".status.capacity.disk", priority = 1),
+    printcolumn(name = "Instances", type_ = "integer", json_path = ".status.instances"),
+    printcolumn(
+        name = "Libvirt",
+        type_ = "string",
+        json_path = ".status.versions.libvirt",
+        priority = 1
+    ),
+    printcolumn(name = "QEMU", type_ = "string", json_path = ".status.versions.qemu", priority = 1),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::Rule::new("!has(self.reason) || self.scheduling == 'Cordoned'").message("reason is for scheduling: Cordoned"))]
+pub struct HypervisorSpec {
+    /// Whether new Instances may be placed here.
+    #[serde(default)]
+    #[schemars(extend("default" = "Enabled"))]
+    pub scheduling: Scheduling,
+    /// Why it is cordoned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub reason: Option<String>,
+    /// The availability zone; `nova`, as in OpenStack, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::name")]
+    pub availability_zone: Option<String>,
+    /// How far each resource may be promised more than once; the controller's defaults when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation_ratios: Option<AllocationRatios>,
+    /// What is kept for the host itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Reserved>,
+}
+
+/// Whether new Instances may be placed on a host.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scheduling {
+    /// They may.
+    #[default]
+    Enabled,
+    /// They may not; those that are there stay.
+    Cordoned,
+}
+
+/// How far each resource may be promised more than once (Placement's `allocation_ratio`).
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AllocationRatios {
+    /// Of CPUs, such as "4" or "1.5".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8), regex(pattern = r"^[0-9]{1,4}(\.[0-9]{1,3})?$"))]
+    pub vcpus: Option<String>,
+    /// Of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8), regex(pattern = r"^[0-9]{1,4}(\.[0-9]{1,3})?$"))]
+    pub memory: Option<String>,
+    /// Of disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8), regex(pattern = r"^[0-9]{1,4}(\.[0-9]{1,3})?$"))]
+    pub disk: Option<String>,
+}
+
+/// What is kept for the host itself.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reserved {
+    /// CPUs.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 4096), extend("default" = 0))]
+    pub vcpus: u32,
+    /// Memory; 512Mi when absent, as Nova keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// Disk.
+    #[serde(default)]
+    #[schemars(extend("default" = 0))]
+    pub disk: Bytes,
+}
+
+/// What a Hypervisor's agent reports.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HypervisorStatus {
+    /// The generation that this status was computed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+    /// How the host is reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub addresses: Vec<HypervisorAddress>,
+    /// What the host has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Resources>,
+    /// What its Instances were promised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocated: Option<Resources>,
+    /// How many Instances it has.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub instances: i32,
+    /// Its processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+    /// What runs there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<Versions>,
+    /// What its guests can have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+    /// The images in its cache, and those on the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uid"]))]
+    pub images: Vec<CachedImage>,
+    /// Ready, LibvirtConnected, DiskPressure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// How a host is reached.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HypervisorAddress {
+    /// InternalIP, as in a Node.
+    #[serde(rename = "type")]
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// The address.
+    #[schemars(length(max = 253))]
+    pub address: String,
+}
+
+/// An amount of each resource.
+#[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// CPUs.
+    #[schemars(range(min = 0))]
+    pub vcpus: u32,
+    /// Memory.
+    pub memory: Bytes,
+    /// Disk, in the agent's data directory.
+    pub disk: Bytes,
+}
+
+/// A host's processor.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cpu {
+    /// As libvirt calls it: x86_64, aarch64.
+    #[schemars(length(max = 63))]
+    pub architecture: String,
+    /// libvirt's name of the model that fits best.
+    #[schemars(length(max = 255))]
+    pub model: String,
+    /// Its maker.
+    #[schemars(length(max = 255))]
+    pub vendor: String,
+    /// What it can do beyond the model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub features: Vec<String>,
+}
+
+/// What runs on a host.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Versions {
+    /// Our agent.
+    #[schemars(length(max = 63))]
+    pub agent: String,
+    /// libvirt.
+    #[schemars(length(max = 63))]
+    pub libvirt: String,
+    /// QEMU.
+    #[schemars(length(max = 63))]
+    pub qemu: String,
+}
+
+/// What a host's guests can have.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// kvm, qemu.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub domain_types: Vec<String>,
+    /// q35, pc, …
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub machine_types: Vec<String>,
+    /// BIOS, UEFI.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub firmware: Vec<String>,
+}
+
+/// One image in a host's cache.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CachedImage {
+    /// The Image's uid.
+    #[schemars(length(min = 1, max = 63))]
+    pub uid: String,
+    /// Where it stands.
+    pub state: CachedImageState,
+    /// How much of it was fetched, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub progress: Option<i32>,
+    /// The hash of its bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 80))]
+    pub digest: Option<String>,
+    /// How large the file is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Bytes>,
+    /// How large the disk in it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_size: Option<Bytes>,
+    /// What inspection found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<DiskFormat>,
+    /// Why it could not be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// Where a cached image stands.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CachedImageState {
+    /// It is being fetched, verified and inspected.
+    Pulling,
+    /// It is there and was verified.
+    Cached,
+    /// Its bytes are no usable image; trying again is no use.
+    Invalid,
+    /// It could not be fetched; it is tried again.
+    Unreachable,
+}

@@ -1,0 +1,299 @@
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Bytes, Condition, schema};
+
+/// A virtual machine: Nova's server.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "virga.dev",
+    version = "v1alpha1",
+    kind = "Instance",
+    plural = "instances",
+    singular = "instance",
+    shortname = "inst",
+    shortname = "vm",
+    category = "virga",
+    namespaced,
+    doc = "A virtual machine.",
+    status = "InstanceStatus",
+    derive = "PartialEq",
+    selectable = ".spec.nodeName",
+    printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
+    printcolumn(name = "Task", type_ = "string", json_path = ".status.task"),
+    printcolumn(name = "Flavor", type_ = "string", json_path = ".spec.flavor"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName"),
+    printcolumn(name = "IP", type_ = "string", json_path = ".status.addresses[0].ip"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image.name", priority = 1),
+    printcolumn(name = "Group", type_ = "string", json_path = ".spec.serverGroup", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = kube::core::Rule::new("size(self.metadata.name) <= 63").message("metadata.name: at most 63 characters: it is the guest's host name"),
+    validation = kube::core::Rule::new("has(self.spec.hostname) || !self.metadata.name.contains('.')").message("metadata.name: no dots unless spec.hostname is given: it is the guest's host name")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = kube::core::Rule::new("has(self.image) != has(self.bootVolume)").message("exactly one of image and bootVolume must be given: they are the two sources of the root disk"),
+    validation = kube::core::Rule::new("!has(self.bootVolume) || !has(self.volumes) || !self.volumes.exists(v, v.name == self.bootVolume)").message("bootVolume must not be listed in volumes again"),
+    validation = kube::core::Rule::new("self.flavor == oldSelf.flavor").message("flavor is immutable: delete the Instance and create it anew with another flavor"),
+    validation = kube::core::Rule::new("has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image)").message("image is immutable: delete the Instance and create it anew"),
+    validation = kube::core::Rule::new("has(self.bootVolume) == has(oldSelf.bootVolume) && (!has(self.bootVolume) || self.bootVolume == oldSelf.bootVolume)").message("bootVolume is immutable: delete the Instance and create it anew"),
+    validation = kube::core::Rule::new("has(self.interfaces) == has(oldSelf.interfaces) && (!has(self.interfaces) || self.interfaces == oldSelf.interfaces)").message("interfaces is immutable: delete the Instance and create it anew"),
+    validation = kube::core::Rule::new("has(self.volumes) == has(oldSelf.volumes) && (!has(self.volumes) || self.volumes == oldSelf.volumes)").message("volumes is immutable: delete the Instance and create it anew; its volumes are kept"),
+    validation = kube::core::Rule::new("has(self.sshKeys) == has(oldSelf.sshKeys) && (!has(self.sshKeys) || self.sshKeys == oldSelf.sshKeys)").message("sshKeys is immutable: the guest reads it at its first boot only"),
+    validation = kube::core::Rule::new("has(self.userData) == has(oldSelf.userData) && (!has(self.userData) || self.userData == oldSelf.userData)").message("userData is immutable: the guest reads it at its first boot only"),
+    validation = kube::core::Rule::new("has(self.hostname) == has(oldSelf.hostname) && (!has(self.hostname) || self.hostname == oldSelf.hostname)").message("hostname is immutable: the guest reads it at its first boot only"),
+    validation = kube::core::Rule::new("has(self.serverGroup) == has(oldSelf.serverGroup) && (!has(self.serverGroup) || self.serverGroup == oldSelf.serverGroup)").message("serverGroup is immutable: an Instance joins a group when it is created"),
+    validation = kube::core::Rule::new("has(self.placement) == has(oldSelf.placement) && (!has(self.placement) || self.placement == oldSelf.placement)").message("placement is immutable: it is used once, when the Instance is placed"),
+)]
+pub struct InstanceSpec {
+    /// The Flavor: how large the machine is.
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub flavor: String,
+    /// The Image that the root disk is made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageRef>,
+    /// The Volume that is the root disk, instead of an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::name")]
+    pub boot_volume: Option<String>,
+    /// Network interfaces; the first is the primary one. At most one a Network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["network"]))]
+    pub interfaces: Vec<Interface>,
+    /// Volumes to attach, in the order in which the guest sees them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub volumes: Vec<VolumeAttachment>,
+    /// Public keys that may log in, one OpenSSH line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 16, max = 4096), regex(pattern = r"^(ssh-(rsa|ed25519|dss)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/=]+( [^\n\r]*)?$")), extend("x-kubernetes-list-type" = "set"))]
+    pub ssh_keys: Vec<String>,
+    /// What cloud-init in the guest is given: exactly one of its fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<UserData>,
+    /// The guest's host name; the Instance's name when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::name")]
+    pub hostname: Option<String>,
+    /// A free map that the guest can read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::string_map")]
+    pub metadata: BTreeMap<String, String>,
+    /// The ServerGroup whose policy applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::name")]
+    pub server_group: Option<String>,
+    /// Where it may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
+    /// What it should do.
+    #[serde(default)]
+    #[schemars(extend("default" = "Running"))]
+    pub power_state: PowerState,
+    /// The node that it is bound to. Set by the scheduler, never by users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub node_name: Option<String>,
+}
+
+/// An Image, of this namespace or another.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageRef {
+    /// Its name.
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub name: String,
+    /// Its namespace, when it is another project's and public.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::name")]
+    pub namespace: Option<String>,
+}
+
+/// One network interface.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interface {
+    /// The Network that it is plugged into.
+    #[schemars(schema_with = "schema::name")]
+    pub network: String,
+    /// The address that it must get; one is chosen when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::address")]
+    pub address: Option<String>,
+    /// The MAC address that it must get; one is made when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 17, max = 17),
+        regex(pattern = r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")
+    )]
+    pub mac: Option<String>,
+}
+
+/// A Volume to attach.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeAttachment {
+    /// Its name.
+    #[schemars(schema_with = "schema::name")]
+    pub name: String,
+}
+
+/// What cloud-init in the guest is given.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::Rule::new("has(self.inline) != has(self.secretRef)").message("exactly one of inline and secretRef must be given"))]
+pub struct UserData {
+    /// The text itself: at most 64 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65536))]
+    pub inline: Option<String>,
+    /// A Secret of this namespace that has the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
+}
+
+/// A key of a Secret.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub name: String,
+    /// The key that has the text.
+    #[serde(default = "user_data_key")]
+    #[schemars(length(min = 1, max = 253), extend("default" = "userData"))]
+    pub key: String,
+}
+
+fn user_data_key() -> String {
+    "userData".into()
+}
+
+/// Where an Instance may run.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// Only hosts of this availability zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::name")]
+    pub availability_zone: Option<String>,
+}
+
+/// What an Instance should do.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PowerState {
+    /// Run.
+    #[default]
+    Running,
+    /// Be shut down: asked by ACPI first, then switched off.
+    Stopped,
+    /// Stand still, with its memory kept.
+    Paused,
+}
+
+/// What became of an Instance.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceStatus {
+    /// The generation that this status was computed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+    /// What the user should see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<InstanceState>,
+    /// The step under way; absent when idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub task: Option<String>,
+    /// What libvirt says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power_state: Option<ObservedPower>,
+    /// The Flavor as the machine was built with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flavor: Option<BuiltFlavor>,
+    /// The host that has the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub host: Option<String>,
+    /// Its addresses, the primary one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    pub addresses: Vec<Address>,
+    /// Hosts that could not take it since it was last placed, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub rejected_by: Vec<String>,
+    /// Scheduled, StorageReady, NetworkReady, Running, Ready; Reconciling and Stalled while true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// What a user should see of an Instance: Nova's `vm_state`, with what is under way folded in.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InstanceState {
+    /// It waits for a host, or is being built.
+    Building,
+    /// It runs.
+    Active,
+    /// It is shut down.
+    Stopped,
+    /// It stands still.
+    Paused,
+    /// It can't go on without help; the conditions say why.
+    Error,
+    /// It is being deleted.
+    Deleting,
+}
+
+/// What libvirt says of the domain.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ObservedPower {
+    /// It runs.
+    Running,
+    /// It is paused.
+    Paused,
+    /// It is off.
+    Stopped,
+    /// It was found crashed.
+    Crashed,
+    /// libvirt, or the node, can't be asked.
+    Unknown,
+}
+
+/// The Flavor as a machine was built with it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuiltFlavor {
+    /// Its name.
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub name: String,
+    /// Virtual CPUs.
+    #[schemars(range(min = 1, max = 512))]
+    pub vcpus: u16,
+    /// Memory.
+    pub memory: Bytes,
+    /// The root disk.
+    pub disk: Bytes,
+}
+
+/// An address of an Instance.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Address {
+    /// The Network.
+    #[schemars(schema_with = "schema::name")]
+    pub network: String,
+    /// The address.
+    #[schemars(schema_with = "schema::address")]
+    pub ip: String,
+    /// The interface's MAC address.
+    #[schemars(length(max = 17))]
+    pub mac: String,
+}

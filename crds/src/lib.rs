@@ -1,0 +1,78 @@
+//! The Kubernetes API of Virga: the kinds of `virga.dev/v1alpha1` and nothing else.
+//!
+//! One file a kind. The schemas follow the [Kubernetes API conventions]; the committed YAML under `crds/yaml` is made
+//! from these types by `cargo xtask gen`, and a test fails when it is stale.
+//!
+//! [Kubernetes API conventions]: https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md
+
+mod bytes;
+pub mod conditions;
+pub mod definitions;
+mod flavor;
+mod hypervisor;
+mod image;
+mod instance;
+mod network;
+mod port;
+mod project;
+pub mod schema;
+mod server_group;
+mod volume;
+
+pub use bytes::{Bytes, ParseBytesError};
+pub use conditions::{Condition, ConditionStatus};
+pub use flavor::{Flavor, FlavorSpec, FlavorStatus};
+pub use hypervisor::{
+    AllocationRatios, CachedImage, CachedImageState, Capabilities, Cpu, Hypervisor, HypervisorAddress, HypervisorSpec,
+    HypervisorStatus, Reserved, Resources, Scheduling, Versions,
+};
+pub use image::{
+    Checksum, ChecksumAlgorithm, DiskFormat, HttpSource, Image, ImageNodes, ImageSource, ImageSpec, ImageState,
+    ImageStatus, ImageVisibility,
+};
+pub use instance::{
+    Address, BuiltFlavor, ImageRef, Instance, InstanceSpec, InstanceState, InstanceStatus, Interface, ObservedPower,
+    Placement, PowerState, SecretKeyRef, UserData, VolumeAttachment,
+};
+pub use network::{AllocationPool, Dhcp, HostRoute, Network, NetworkSpec, NetworkStatus, Subnet, SubnetUsage};
+pub use port::{Port, PortAddress, PortSpec};
+pub use project::{Project, ProjectMember, ProjectRole, ProjectSpec, ProjectStatus, SubjectKind};
+pub use server_group::{ServerGroup, ServerGroupPolicy, ServerGroupRules, ServerGroupSpec, ServerGroupStatus};
+pub use volume::{
+    Volume, VolumeAttachmentStatus, VolumeDeletionPolicy, VolumeSource, VolumeSpec, VolumeState, VolumeStatus,
+};
+
+/// The API group of every kind.
+pub const GROUP: &str = "virga.dev";
+/// The served version.
+pub const VERSION: &str = "v1alpha1";
+/// The namespace that Virga's own processes run in.
+pub const SYSTEM_NAMESPACE: &str = "virga-system";
+
+/// Finalizers that Virga sets. Each is removed by the one process it is named for, when nothing of the object is left.
+pub mod finalizers {
+    /// Held by the agent of the node that an Instance or a Volume is bound to.
+    pub const AGENT: &str = "virga.dev/agent";
+    /// Held by the controller while an object is in use by others.
+    pub const CONTROLLER: &str = "virga.dev/controller";
+}
+
+/// Labels and annotations that Virga sets.
+pub mod labels {
+    /// On a namespace and what is in it: the Project it belongs to.
+    pub const PROJECT: &str = "virga.dev/project";
+    /// On a Port: the name of the Instance it is plugged into.
+    pub const INSTANCE: &str = "virga.dev/instance";
+    /// On a controller's Pod: `true` while it leads.
+    pub const LEADER: &str = "virga.dev/leader";
+}
+
+/// Field managers of server-side apply. One writer a field: see docs/architecture.md, "Who writes what".
+pub mod managers {
+    /// Binding: `spec.nodeName` and the finalizers set with it.
+    pub const SCHEDULER: &str = "virga-scheduler";
+    /// The controller's statuses and the objects it owns.
+    pub const CONTROLLER: &str = "virga-controller";
+    /// The agent's statuses.
+    pub const AGENT: &str = "virga-agent";
+}

@@ -1,0 +1,155 @@
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Condition, schema};
+
+/// A network with its subnets: Neutron's.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "virga.dev",
+    version = "v1alpha1",
+    kind = "Network",
+    plural = "networks",
+    singular = "network",
+    shortname = "vnet",
+    category = "virga",
+    namespaced,
+    doc = "A network with its subnets, that Instances are plugged into.",
+    status = "NetworkStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Subnets", type_ = "string", json_path = ".spec.subnets[*].cidr"),
+    printcolumn(name = "Used", type_ = "string", json_path = ".status.subnets[*].used"),
+    printcolumn(name = "Backend", type_ = "string", json_path = ".status.backend"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = kube::core::Rule::new("size(self.metadata.name) <= 63").message("metadata.name: at most 63 characters")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = kube::core::Rule::new("oldSelf.subnets.all(old, self.subnets.exists(new, new.name == old.name && new.cidr == old.cidr))").message("subnets can be added, but their name and cidr can't change, and none can be taken away: create another Network"),
+)]
+pub struct NetworkSpec {
+    /// The largest packet, in bytes; 0: what the back end can carry.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 9216), extend("default" = 0))]
+    #[x_kube(validation = kube::core::Rule::new("self == 0 || self >= 576").message("mtu must be 0 or at least 576 (RFC 791)"))]
+    pub mtu: u16,
+    /// The domain that the Instances' names are resolved in, besides their bare names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub dns_domain: Option<String>,
+    /// The subnets.
+    #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub subnets: Vec<Subnet>,
+}
+
+/// One range of addresses in a Network.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subnet {
+    /// Its name in the Network.
+    #[schemars(schema_with = "schema::name")]
+    pub name: String,
+    /// The range, such as 10.0.0.0/24. IPv4 from /8 to /30, IPv6 from /48 to /120.
+    #[schemars(schema_with = "schema::cidr")]
+    pub cidr: String,
+    /// The gateway: the first address of the range when absent; `None`: no gateway, the network is isolated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 45))]
+    #[x_kube(validation = kube::core::Rule::new("self == 'None' || isIP(self)").message("gateway must be an address, or None"))]
+    pub gateway: Option<String>,
+    /// The ranges that addresses are chosen from; all that is free when absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub allocation_pools: Vec<AllocationPool>,
+    /// Whether guests get their address by DHCP.
+    #[serde(default)]
+    #[schemars(extend("default" = "Enabled"))]
+    pub dhcp: Dhcp,
+    /// The name servers that guests are told; the network's own when absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(min = 2, max = 45)), extend("x-kubernetes-list-type" = "atomic"))]
+    #[x_kube(validation = kube::core::Rule::new("self.all(address, isIP(address))").message("dnsServers must be addresses"))]
+    pub dns_servers: Vec<String>,
+    /// Routes that guests are told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["destination"]))]
+    pub host_routes: Vec<HostRoute>,
+}
+
+/// A range that addresses are chosen from, both ends included.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AllocationPool {
+    /// The first address.
+    #[schemars(schema_with = "schema::address")]
+    pub start: String,
+    /// The last address.
+    #[schemars(schema_with = "schema::address")]
+    pub end: String,
+}
+
+/// A route that guests are told.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostRoute {
+    /// Where to.
+    #[schemars(schema_with = "schema::cidr")]
+    pub destination: String,
+    /// Through which address.
+    #[schemars(schema_with = "schema::address")]
+    pub next_hop: String,
+}
+
+/// Whether guests get their address by DHCP.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Dhcp {
+    /// By DHCP.
+    #[default]
+    Enabled,
+    /// By cloud-init only.
+    Disabled,
+}
+
+/// What became of a Network.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkStatus {
+    /// The generation that this status was computed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+    /// What carries the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub backend: Option<String>,
+    /// The largest packet, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 65535))]
+    pub mtu: Option<u16>,
+    /// How much of each subnet is used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub subnets: Vec<SubnetUsage>,
+    /// Ready, Reconciling, Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// How much of a subnet is used.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubnetUsage {
+    /// The subnet.
+    #[schemars(schema_with = "schema::name")]
+    pub name: String,
+    /// How many addresses its pools have; at most 2^53.
+    #[schemars(range(min = 0))]
+    pub total: i64,
+    /// How many of them are taken.
+    #[schemars(range(min = 0))]
+    pub used: i64,
+}

@@ -1,0 +1,66 @@
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+
+/// An Instance's plug in a Network: Neutron's port. Made, filled and deleted with its Instance.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "virga.dev",
+    version = "v1alpha1",
+    kind = "Port",
+    plural = "ports",
+    singular = "port",
+    category = "virga",
+    namespaced,
+    doc = "An Instance's plug in a Network. Made with its Instance, and deleted with it.",
+    derive = "PartialEq",
+    selectable = ".spec.nodeName",
+    printcolumn(name = "Network", type_ = "string", json_path = ".spec.network"),
+    printcolumn(name = "Instance", type_ = "string", json_path = ".spec.instance"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName"),
+    printcolumn(name = "IP", type_ = "string", json_path = ".spec.addresses[0].ip"),
+    printcolumn(name = "MAC", type_ = "string", json_path = ".spec.mac"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = kube::core::Rule::new("self.network == oldSelf.network && self.mac == oldSelf.mac && self.addresses == oldSelf.addresses").message("network, mac and addresses are immutable: an address is for the life of its Port"),
+)]
+pub struct PortSpec {
+    /// The Network.
+    #[schemars(schema_with = "schema::name")]
+    pub network: String,
+    /// The Instance.
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub instance: String,
+    /// The guest's host name, that the network's DNS answers to.
+    #[schemars(schema_with = "schema::name")]
+    pub hostname: String,
+    /// The node that plugs it: the Instance's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub node_name: Option<String>,
+    /// The MAC address.
+    #[schemars(
+        length(min = 17, max = 17),
+        regex(pattern = r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")
+    )]
+    pub mac: String,
+    /// One address of each subnet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["subnet"]))]
+    pub addresses: Vec<PortAddress>,
+}
+
+/// An address of a Port.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortAddress {
+    /// The subnet that it was taken from.
+    #[schemars(schema_with = "schema::name")]
+    pub subnet: String,
+    /// The address.
+    #[schemars(schema_with = "schema::address")]
+    pub ip: String,
+}

@@ -1,0 +1,75 @@
+//! Schema fragments that several kinds share: bounded maps, Condition lists, names.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// A free map of strings, as an Instance's `metadata`: at most 64 keys of 255 characters, values of 1,024.
+pub fn string_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "maxLength": 1024},
+        "x-kubernetes-validations": [{
+            "rule": "self.all(key, size(key) > 0 && size(key) <= 255)",
+            "message": "keys have 1 to 255 characters",
+        }],
+    })
+}
+
+/// A list of conditions, a map by `type`, so that each can have a writer of its own.
+pub fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["lastTransitionTime", "message", "reason", "status", "type"],
+            "properties": {
+                "type": {"type": "string", "maxLength": 63, "description": "What the condition is about."},
+                "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."},
+                "reason": {"type": "string", "maxLength": 63, "description": "Why, in one word for programs."},
+                "message": {"type": "string", "maxLength": 4096, "description": "Why, in a sentence for people."},
+                "lastTransitionTime": {
+                    "type": "string", "format": "date-time", "description": "When the status last changed.",
+                },
+                "observedGeneration": {
+                    "type": "integer", "format": "int64", "minimum": 0,
+                    "description": "The generation of the object that this was said of.",
+                },
+            },
+        },
+    })
+}
+
+/// The name of an object: an RFC 1123 label.
+pub fn name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"})
+}
+
+/// A name that may hold dots: an RFC 1123 subdomain, as Flavors (`m1.small`) and nodes have.
+pub fn dotted_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "minLength": 1, "maxLength": 253,
+        "pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    })
+}
+
+/// An address, IPv4 or IPv6.
+pub fn address(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "minLength": 2, "maxLength": 45,
+        "x-kubernetes-validations": [{"rule": "isIP(self)", "message": "not an IP address"}],
+    })
+}
+
+/// A network in CIDR notation.
+pub fn cidr(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "minLength": 4, "maxLength": 49,
+        "x-kubernetes-validations": [{
+            "rule": "isCIDR(self) && cidr(self) == cidr(self).masked()",
+            "message": "not a network in CIDR notation: the host bits must be zero, like 10.0.0.0/24",
+        }],
+    })
+}

@@ -1,0 +1,244 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use virga_crds::{BuiltFlavor, Bytes, conditions::Reason};
+
+/// Everything that deciding about one Instance takes, as the agent found it in one look.
+///
+/// Facts only: what libvirt says, what lies on the disk, what the watches hold. Nothing is remembered from an earlier
+/// pass, so an agent that was killed decides as one that was not.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// This agent's node.
+    pub node: String,
+    /// The domain.
+    pub domain: Domain,
+    /// Whether the root disk's file is there. Always false with a boot volume.
+    pub root_disk: bool,
+    /// Whether the seed is there.
+    pub seed: bool,
+    /// Starts and stops, as noted beside the disks.
+    pub power: PowerRecord,
+    /// The size that it is to be built with; absent when its Flavor doesn't exist.
+    pub flavor: Option<BuiltFlavor>,
+    /// The image; absent with a boot volume.
+    pub image: Option<Image>,
+    /// Its volumes: the boot volume first, then those of `spec.volumes` in their order.
+    pub volumes: Vec<Volume>,
+    /// Its interfaces, in the order of `spec.interfaces`.
+    pub interfaces: Vec<Interface>,
+    /// Whether the host has room for it. Looked at only before anything of it exists here.
+    pub room: Room,
+}
+
+/// The domain with the Instance's uid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Domain {
+    /// libvirt can't be asked, and why.
+    Unreachable(String),
+    /// Another object has the name or UUID and is not ours, or the like: what libvirt said.
+    Unusable(String),
+    /// There is none.
+    Absent,
+    /// It is defined.
+    Defined(Power),
+}
+
+/// libvirt's state of a domain, with those of its reasons that change what is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// It runs.
+    Running,
+    /// Its processors stand still, as somebody asked.
+    Paused,
+    /// QEMU halted it, because one of its disks failed or is full.
+    IoError,
+    /// It sleeps (ACPI S3), by the guest's own doing.
+    Sleeping,
+    /// It is shutting down.
+    ShuttingDown,
+    /// There is no process.
+    Off(WentOff),
+    /// It crashed, and its process was kept.
+    Crashed,
+}
+
+/// Why a domain is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WentOff {
+    /// Nobody knows: it never ran, or the host was restarted.
+    Unknown,
+    /// The guest shut itself down.
+    ByGuest,
+    /// Its process was ended from outside.
+    Destroyed,
+    /// It crashed.
+    Crashed,
+    /// It could not be started.
+    Failed,
+}
+
+/// The image that the root disk is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// There is no such Image, or it isn't shared with this namespace.
+    NotFound(String),
+    /// The Image exists, and the cache stands like this.
+    Known {
+        /// The Image's uid: the cache's key.
+        uid: String,
+        /// `spec.minDisk`.
+        min_disk: Bytes,
+        /// `spec.minMemory`.
+        min_memory: Bytes,
+        /// What the node's cache has.
+        cache: Cache,
+    },
+}
+
+/// How an image stands in the node's cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// It isn't there.
+    Absent,
+    /// It is on its way; so many percent are there, if the length is known.
+    Pulling(Option<u8>),
+    /// It is there and was verified.
+    Cached {
+        /// How large the disk in it is.
+        virtual_size: Bytes,
+    },
+    /// Its bytes can't be used.
+    Invalid(String),
+    /// It can't be had now, and is tried again.
+    Unreachable(String),
+}
+
+/// A volume that the Instance names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// How it stands.
+    pub state: VolumeUse,
+}
+
+/// Whether an Instance can have a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeUse {
+    /// There is no such Volume.
+    NotFound,
+    /// The Volume is being deleted.
+    Deleting,
+    /// It isn't bound to a node yet.
+    Unbound,
+    /// It is on another node.
+    OnOtherNode(String),
+    /// Another Instance has it.
+    HeldBy(String),
+    /// Its file isn't made yet, and why, if it is known.
+    NotReady(String),
+    /// It can be used.
+    Ready,
+}
+
+/// An interface that the Instance asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The Network's name.
+    pub network: String,
+    /// How it stands.
+    pub state: InterfaceUse,
+}
+
+/// Whether an interface can be plugged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InterfaceUse {
+    /// There is no such Network.
+    NoNetwork,
+    /// The controller hasn't made the Port yet.
+    NoPort,
+    /// The Network can't be carried out, and why.
+    Invalid(String),
+    /// The Port is there.
+    Ready,
+}
+
+/// Whether the host has room for one more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It has, or it was promised to this Instance already.
+    Enough,
+    /// It hasn't; what is short.
+    Short(String),
+}
+
+/// When an Instance's domain was started and asked to stop. Kept in a small file beside its disks, so that a crash loop
+/// or a guest that ignores ACPI is known as such by an agent that was restarted in the middle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PowerRecord {
+    /// How often it was started in a row: 0 when it has run long enough since, or was stopped as asked.
+    #[serde(default)]
+    pub starts: u32,
+    /// The last of these starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// When it was first asked to shut down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_asked: Option<Timestamp>,
+}
+
+/// The pause between the first and the second start in a row.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+/// The longest pause between two starts (the kubelet's `MaxContainerBackOff`).
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// A domain that ran for so long has not crashed in a row (the kubelet's rule: twice the longest pause).
+const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
+
+impl PowerRecord {
+    /// How long to wait before the next start: 10 s after the last one, doubling with each in a row up to 5 minutes.
+    ///
+    /// A clock that went backwards makes nobody wait longer than that.
+    pub fn pause(&self, now: Timestamp) -> Duration {
+        let (Some(started), 1..) = (self.started, self.starts) else {
+            return Duration::ZERO;
+        };
+        let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(self.starts - 1)).min(LONGEST_PAUSE);
+        doubled.saturating_sub(since(started, now))
+    }
+
+    /// The record with one more start.
+    pub fn with_start(self, now: Timestamp) -> Self {
+        let in_a_row = self.started.is_some_and(|started| since(started, now) < FORGIVEN_AFTER);
+        let starts = if in_a_row { self.starts.saturating_add(1) } else { 1 };
+        Self { starts, started: Some(now), stop_asked: None }
+    }
+
+    /// The record with the first request to shut down.
+    pub fn with_stop(self, now: Timestamp) -> Self {
+        Self { stop_asked: Some(now), ..self }
+    }
+
+    /// How long ago it was asked to shut down.
+    pub fn stopping_for(&self, now: Timestamp) -> Option<Duration> {
+        self.stop_asked.map(|asked| since(asked, now))
+    }
+}
+
+/// From then to now; nothing when the clock went backwards.
+fn since(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)
+}
+
+/// What kept an effect from being carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// For the condition and the event.
+    pub reason: Reason,
+    /// What was being done and what went wrong, in one line.
+    pub message: String,
+    /// Whether only the user can help.
+    pub stuck: bool,
+}

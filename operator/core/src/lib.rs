@@ -1,0 +1,10 @@
+//! The rules of each kind as pure functions: no client, no clock, no I/O. Time comes in as an argument.
+//!
+//! One folder a kind. `validate` answers what is wrong with an object, all of it at once; `plan` what to do next;
+//! `status` what to tell the user. The shells around them (controller, agent, webhooks) only fetch and apply.
+
+pub mod condition;
+pub mod instance;
+pub mod network;
+pub mod problem;
+pub mod volume;

@@ -1,0 +1,7 @@
+//! Networks: what a valid one is, and who has which address.
+
+mod addresses;
+mod validate;
+
+pub use addresses::{AddressError, Allocated, NetworkAddresses, mac_address};
+pub use validate::{Egress, ValidNetwork, ValidSubnet, validate};

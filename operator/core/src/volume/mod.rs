@@ -1,0 +1,1 @@
+//! Volumes: what an agent does about them.
