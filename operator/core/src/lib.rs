@@ -4,7 +4,14 @@
 //! `status` what to tell the user. The shells around them (controller, agent, webhooks) only fetch and apply.
 
 pub mod condition;
+pub mod flavor;
+pub mod hypervisor;
+pub mod image;
 pub mod instance;
 pub mod network;
 pub mod problem;
+pub mod project;
+pub mod protection;
+pub mod server_group;
+pub mod uses;
 pub mod volume;

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use virga_crds::{BuiltFlavor, Bytes, conditions::Reason};
+use virga_crds::{Address, BuiltFlavor, Bytes, conditions::Reason};
 
 /// Everything that deciding about one Instance takes, as the agent found it in one look.
 ///
@@ -37,8 +37,8 @@ pub struct Seen {
 pub enum Domain {
     /// libvirt can't be asked, and why.
     Unreachable(String),
-    /// Another object has the name or UUID and is not ours, or the like: what libvirt said.
-    Unusable(String),
+    /// A domain that isn't ours has the Instance's UUID or name: what libvirt said.
+    Foreign(String),
     /// There is none.
     Absent,
     /// It is defined.
@@ -161,8 +161,8 @@ pub enum InterfaceUse {
     NoPort,
     /// The Network can't be carried out, and why.
     Invalid(String),
-    /// The Port is there.
-    Ready,
+    /// The Port is there, with these addresses.
+    Ready(Vec<Address>),
 }
 
 /// Whether the host has room for one more.
@@ -188,6 +188,9 @@ pub struct PowerRecord {
     /// When it was first asked to shut down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_asked: Option<Timestamp>,
+    /// When it was last asked to shut down, or to go on after a disk error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nudged: Option<Timestamp>,
 }
 
 /// The pause between the first and the second start in a row.
@@ -199,37 +202,87 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 
 impl PowerRecord {
     /// How long to wait before the next start: 10 s after the last one, doubling with each in a row up to 5 minutes.
-    ///
-    /// A clock that went backwards makes nobody wait longer than that.
     pub fn pause(&self, now: Timestamp) -> Duration {
-        let (Some(started), 1..) = (self.started, self.starts) else {
-            return Duration::ZERO;
-        };
-        let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(self.starts - 1)).min(LONGEST_PAUSE);
-        doubled.saturating_sub(since(started, now))
+        let since_start = self.started.map_or(Duration::MAX, |started| since(started, now));
+        doubled(self.starts).saturating_sub(since_start)
     }
 
     /// The record with one more start.
     pub fn with_start(self, now: Timestamp) -> Self {
         let in_a_row = self.started.is_some_and(|started| since(started, now) < FORGIVEN_AFTER);
         let starts = if in_a_row { self.starts.saturating_add(1) } else { 1 };
-        Self { starts, started: Some(now), stop_asked: None }
+        Self {
+            starts,
+            started: Some(now),
+            stop_asked: None,
+            nudged: None,
+        }
     }
 
-    /// The record with the first request to shut down.
+    /// The record with one more request to shut down.
     pub fn with_stop(self, now: Timestamp) -> Self {
-        Self { stop_asked: Some(now), ..self }
+        Self {
+            stop_asked: self.stop_asked.or(Some(now)),
+            nudged: Some(now),
+            ..self
+        }
+    }
+
+    /// The record with one more request to go on.
+    pub fn with_nudge(self, now: Timestamp) -> Self {
+        Self {
+            nudged: Some(now),
+            ..self
+        }
+    }
+
+    /// The record of a domain that is as it should be: only its starts count.
+    pub fn at_rest(self) -> Self {
+        Self {
+            stop_asked: None,
+            nudged: None,
+            ..self
+        }
+    }
+
+    /// When the next start may be.
+    pub fn next_start(&self) -> Option<Timestamp> {
+        let started = self.started?;
+        started.checked_add(doubled(self.starts)).ok()
     }
 
     /// How long ago it was asked to shut down.
     pub fn stopping_for(&self, now: Timestamp) -> Option<Duration> {
         self.stop_asked.map(|asked| since(asked, now))
     }
+
+    /// How long ago it was last asked to shut down or to go on.
+    pub fn nudged_for(&self, now: Timestamp) -> Option<Duration> {
+        self.nudged.map(|nudged| since(nudged, now))
+    }
 }
 
-/// From then to now; nothing when the clock went backwards.
+fn doubled(starts: u32) -> Duration {
+    let Some(earlier) = starts.checked_sub(1) else {
+        return Duration::ZERO;
+    };
+    FIRST_PAUSE
+        .saturating_mul(2_u32.saturating_pow(earlier))
+        .min(LONGEST_PAUSE)
+}
+
+/// A clock may be set back by so much without a wait getting longer than it is for.
+const SET_BACK: SignedDuration = SignedDuration::from_secs(60);
+
+/// From then to now. What seems to be yet to come is now when the clock was set back a little, and long ago when it was
+/// set back by more: else a wait for it would last until the clock has caught up.
 fn since(then: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)
+    let passed = now.duration_since(then);
+    match Duration::try_from(passed) {
+        Ok(passed) => passed,
+        Err(_) if passed >= -SET_BACK => Duration::ZERO,
+        Err(_) => Duration::MAX,
+    }
 }
 
 /// What kept an effect from being carried out.

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -65,8 +65,9 @@ struct SubnetAddresses {
     subnet: ValidSubnet,
     /// What is free in the pools: start to end, apart from each other.
     free: BTreeMap<u128, u128>,
-    /// What is taken, in the pools or not.
+    /// What is taken, in the pools or not, and by whom; and the other way round.
     taken: HashMap<u128, String>,
+    held: HashMap<String, BTreeSet<u128>>,
     total: u128,
     used: u128,
 }
@@ -205,6 +206,7 @@ impl SubnetAddresses {
             subnet,
             free,
             taken: HashMap::new(),
+            held: HashMap::new(),
             total,
             used: 0,
         }
@@ -223,7 +225,7 @@ impl SubnetAddresses {
     }
 
     fn held_by(&self, owner: &str) -> Option<u128> {
-        self.taken.iter().filter(|(_, o)| *o == owner).map(|(n, _)| *n).min()
+        self.held.get(owner).and_then(|numbers| numbers.first().copied())
     }
 
     /// The first owner keeps it: a second claim of the same address changes nothing.
@@ -232,6 +234,7 @@ impl SubnetAddresses {
             return;
         }
         self.taken.insert(number, owner.to_owned());
+        self.held.entry(owner.to_owned()).or_default().insert(number);
         if let Some((&start, &end)) = self
             .free
             .range(..=number)

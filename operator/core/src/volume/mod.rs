@@ -1,1 +1,11 @@
-//! Volumes: what an agent does about them.
+//! Volumes: which node each goes to, and what that node's agent does about it.
+
+mod binding;
+mod holder;
+mod plan;
+mod seen;
+
+pub use binding::{node_for, waiting_status};
+pub use holder::{Claimant, device, holder};
+pub use plan::{Effect, Plan, after_failure, plan};
+pub use seen::{Attached, Seen, Use};

@@ -1,0 +1,85 @@
+//! Which flags does the controller take?
+
+use std::net::SocketAddr;
+
+use virga_runtime::flags::CommonArgs;
+use virga_scheduler::Ratio;
+
+/// The controller's flags. Destructured in `run`, so that a flag that nobody reads does not compile.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "virga-controller",
+    version,
+    about = "The controller of Virga: reconcilers, admission, scheduling"
+)]
+pub struct Args {
+    /// What every process takes
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The namespace that the controller runs in
+    #[arg(long, env = "POD_NAMESPACE", default_value = virga_crds::SYSTEM_NAMESPACE)]
+    pub namespace: String,
+
+    /// The name of this process's Pod; without it no Pod is labelled
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
+
+    /// The Service that selects every replica
+    #[arg(long, env = "VIRGA_SERVICE_NAME", default_value = "virga-webhook")]
+    pub service_name: String,
+
+    /// The Service that selects the leader only, for the scheduling webhook
+    #[arg(long, env = "VIRGA_LEADER_SERVICE_NAME", default_value = "virga-webhook-leader")]
+    pub leader_service_name: String,
+
+    /// The ValidatingWebhookConfiguration and MutatingWebhookConfiguration that call these Services
+    #[arg(long, env = "VIRGA_WEBHOOK_CONFIGURATION", default_value = "virga")]
+    pub webhook_configuration: String,
+
+    /// Where to serve the webhooks, over HTTPS
+    #[arg(long, env = "VIRGA_WEBHOOK_ADDRESS", default_value = "[::]:8443")]
+    pub webhook_address: SocketAddr,
+
+    /// The service account of the controller, in its namespace: the only one that may bind Instances and Volumes
+    #[arg(long, env = "VIRGA_SERVICE_ACCOUNT", default_value = "virga-controller")]
+    pub service_account: String,
+
+    /// The service account of the agents, in the controller's namespace: the only one that may read user data
+    #[arg(long, env = "VIRGA_AGENT_SERVICE_ACCOUNT", default_value = "virga-agent")]
+    pub agent_service_account: String,
+
+    /// How many times over the CPUs of a host are promised, unless its Hypervisor says otherwise
+    #[arg(long, env = "VIRGA_CPU_ALLOCATION_RATIO", default_value = "4.0")]
+    pub cpu_allocation_ratio: Ratio,
+
+    /// How many times over the memory of a host is promised, unless its Hypervisor says otherwise
+    #[arg(long, env = "VIRGA_RAM_ALLOCATION_RATIO", default_value = "1.0")]
+    pub ram_allocation_ratio: Ratio,
+
+    /// How many times over the disk of a host is promised, unless its Hypervisor says otherwise
+    #[arg(long, env = "VIRGA_DISK_ALLOCATION_RATIO", default_value = "1.0")]
+    pub disk_allocation_ratio: Ratio,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn the_defaults_are_those_of_the_chart() {
+        let args = Args::parse_from(["virga-controller"]);
+        assert_eq!(args.namespace, "virga-system");
+        assert_eq!(args.service_name, "virga-webhook");
+        assert_eq!(args.cpu_allocation_ratio, Ratio::FOUR);
+        assert_eq!(args.ram_allocation_ratio, Ratio::ONE);
+        assert_eq!(args.webhook_address.port(), 8443);
+    }
+
+    #[test]
+    fn a_ratio_that_is_none_is_refused_with_the_reason() {
+        let error = Args::try_parse_from(["virga-controller", "--cpu-allocation-ratio", "much"]).unwrap_err();
+        assert!(error.to_string().contains("not a decimal number"), "{error}");
+    }
+}

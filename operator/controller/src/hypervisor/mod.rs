@@ -1,0 +1,86 @@
+//! Hypervisors: notices those whose agent is not heard of, and wakes what runs there.
+
+mod lost;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use kube::{ResourceExt as _, runtime::Controller};
+use tokio_util::sync::CancellationToken;
+use virga_core::{
+    hypervisor::{self, SILENCE_S},
+    uses::Target,
+};
+use virga_crds::Hypervisor;
+use virga_runtime::{
+    apply,
+    reconcile::{self, Done, Reconcile, Settings},
+};
+
+pub use lost::Lost;
+
+use crate::{Context, stores::Watches, uses::UseIndex};
+
+struct Hypervisors {
+    context: Arc<Context>,
+    uses: Arc<UseIndex>,
+    lost: Arc<Lost>,
+}
+
+/// The kind's loop.
+pub fn controller(
+    context: Arc<Context>,
+    watches: &Watches,
+    uses: Arc<UseIndex>,
+    lost: Arc<Lost>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let controller = Controller::for_shared_stream(watches.hypervisors.applied(), watches.hypervisors.store());
+    let metrics = context.metrics.clone();
+    reconcile::run(
+        Hypervisors { context, uses, lost },
+        controller,
+        Settings::default(),
+        metrics,
+        stop,
+    )
+}
+
+impl Reconcile for Hypervisors {
+    type Kind = Hypervisor;
+    type Error = apply::Error;
+
+    fn name(&self) -> &'static str {
+        "hypervisor"
+    }
+
+    async fn reconcile(&self, host: Arc<Hypervisor>) -> Result<Done, apply::Error> {
+        let limit = Duration::from_secs(SILENCE_S);
+        let name = host.name_any();
+        // A node that this process never heard of is given its time from when it was first looked for.
+        let silence = self.lost.silence(
+            &name,
+            self.context.scheduler.silence(&name),
+            self.context.clock.instant(),
+        );
+        let lost = silence >= limit;
+        let status = hypervisor::status(&host, lost, self.context.clock.now());
+        let written = self.context.writer.apply_status(host.as_ref(), &status).await?;
+        if self.lost.set(&name, lost) {
+            self.lost.wake(&self.uses.of(&Target::node(&name)).await);
+            if lost {
+                tracing::info!(node = name, "lost: its agent has not renewed its Lease");
+            }
+        }
+        let done = if written.is_some() {
+            Done::changed()
+        } else {
+            Done::unchanged()
+        };
+        // A lost one is looked at often enough to be welcomed back soon.
+        Ok(done.again_in(if lost {
+            Duration::from_secs(5)
+        } else {
+            limit - silence + Duration::from_millis(100)
+        }))
+    }
+}

@@ -1,0 +1,100 @@
+//! Images: names the node that imports each, folds the agents' reports, and keeps those that are in use.
+
+mod reports;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use kube::{ResourceExt as _, runtime::Controller};
+use tokio_util::sync::CancellationToken;
+use virga_core::{
+    hypervisor::is_ready,
+    image::{self, Importer, Report},
+    uses::{Target, TargetKind},
+};
+use virga_crds::{CachedImageState, Image, ImageState};
+use virga_runtime::{
+    apply,
+    reconcile::{self, Done, Reconcile, Settings},
+};
+
+use self::reports::Reports;
+use crate::{Context, protect, stores::Watches, uses::UseIndex};
+
+/// How soon to look again while an image is not there, for the host that came or went meanwhile.
+const AGAIN: Duration = Duration::from_secs(5);
+
+struct Images {
+    context: Arc<Context>,
+    uses: Arc<UseIndex>,
+    reports: Arc<Reports>,
+}
+
+/// The kind's loop.
+pub fn controller(
+    context: Arc<Context>,
+    watches: &Watches,
+    uses: Arc<UseIndex>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let reports = Reports::start(watches, stop.clone());
+    let controller = Controller::for_shared_stream(watches.images.applied(), watches.images.store())
+        .reconcile_on(uses.touched(TargetKind::Image))
+        .reconcile_on(reports.touched());
+    let metrics = context.metrics.clone();
+    let settings = Settings {
+        debounce: Duration::from_millis(200),
+        ..Settings::default()
+    };
+    reconcile::run(Images { context, uses, reports }, controller, settings, metrics, stop)
+}
+
+impl Reconcile for Images {
+    type Kind = Image;
+    type Error = apply::Error;
+
+    fn name(&self) -> &'static str {
+        "image"
+    }
+
+    async fn reconcile(&self, live: Arc<Image>) -> Result<Done, apply::Error> {
+        let target = Target::within(
+            TargetKind::Image,
+            &live.namespace().unwrap_or_default(),
+            &live.name_any(),
+        );
+        let users = self.uses.of(&target).await;
+        let reports = self.reports.of(&live.uid().unwrap_or_default()).await;
+        let reports: Vec<_> = reports.iter().map(|(node, image)| Report { node, image }).collect();
+        // Only an image that is not there yet needs the hosts.
+        let active = live
+            .status
+            .as_ref()
+            .is_some_and(|status| status.state == Some(ImageState::Active));
+        let hosts = if active {
+            Vec::new()
+        } else {
+            self.context.stores.hypervisors.state()
+        };
+        let ready = hosts
+            .iter()
+            .filter(|host| is_ready(host) && host.metadata.deletion_timestamp.is_none());
+        let importers: Vec<_> = ready
+            .map(|host| {
+                let images = host.status.iter().flat_map(|status| &status.images);
+                let busy = images.filter(|image| image.state == CachedImageState::Pulling).count();
+                Importer {
+                    busy,
+                    node: host.metadata.name.as_deref().unwrap_or_default(),
+                }
+            })
+            .collect();
+        let now = self.context.clock.now();
+        let (protection, status) = image::plan(&live, &reports, &importers, users.iter(), now);
+        let done = protect::settle(&self.context.writer, live.as_ref(), &protection, &status).await?;
+        Ok(if status.state == Some(ImageState::Active) {
+            done
+        } else {
+            done.again_in(AGAIN)
+        })
+    }
+}

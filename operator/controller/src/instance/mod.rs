@@ -1,0 +1,135 @@
+//! Instances: the Ports of those that are placed, and what is to be said of those whose node is lost. Placing them is
+//! [`crate::scheduling`]'s, running them the agents'.
+//!
+//! Once an Instance is bound, its status is its agent's, with two exceptions that this controller owns while they hold:
+//! the condition `NetworkReady=False` while the Ports can't be made, which no agent could know, and `Unknown` while the
+//! node is lost.
+
+mod ports;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use kube::{ResourceExt as _, runtime::Controller};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use virga_core::{condition::Conditions, hypervisor};
+use virga_crds::{Instance, conditions::types, finalizers};
+use virga_runtime::{
+    apply,
+    reconcile::{self, Done, Reconcile, Settings, object_ref},
+};
+
+use self::ports::{Obstacle, Ports};
+use crate::{Context, hypervisor::Lost, network::Ipam, stores::Watches, uses::UseIndex};
+
+/// How soon to try again what no watch tells of: an address that is given back.
+const AGAIN: Duration = Duration::from_secs(2);
+
+struct Instances {
+    context: Arc<Context>,
+    lost: Arc<Lost>,
+    ports: Ports,
+}
+
+/// The kind's loop.
+pub fn controller(
+    context: Arc<Context>,
+    watches: &Watches,
+    uses: Arc<UseIndex>,
+    lost: Arc<Lost>,
+    ipam: Arc<Ipam>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let of_port = |port: Arc<virga_crds::Port>| Some(object_ref(port.namespace().as_deref(), &port.spec.instance));
+    let controller = Controller::for_shared_stream(watches.instances.applied(), watches.instances.store())
+        .watches_shared_stream(watches.ports.touched(), of_port)
+        .reconcile_on(lost.instances());
+    let metrics = context.metrics.clone();
+    let ports = Ports::new(context.clone(), uses, ipam);
+    reconcile::run(
+        Instances { context, lost, ports },
+        controller,
+        Settings::default(),
+        metrics,
+        stop,
+    )
+}
+
+impl Reconcile for Instances {
+    type Kind = Instance;
+    type Error = apply::Error;
+
+    fn name(&self) -> &'static str {
+        "instance"
+    }
+
+    async fn reconcile(&self, instance: Arc<Instance>) -> Result<Done, apply::Error> {
+        let deleting = instance.metadata.deletion_timestamp.is_some();
+        let Some(node) = &instance.spec.node_name else {
+            // It was never on a node: nothing of it is anywhere.
+            let released = deleting && self.release(&instance).await?;
+            return Ok(if released { Done::changed() } else { Done::unchanged() });
+        };
+        if deleting && self.lost.is_decommissioned(node, &self.context.stores) && self.release(&instance).await? {
+            return Ok(Done::changed());
+        }
+        let (made, obstacle) = if deleting {
+            (false, None)
+        } else {
+            self.ports.ensure(&instance).await?
+        };
+        let status = self.status(&instance, node, obstacle.as_ref());
+        let written = self
+            .context
+            .writer
+            .apply_status(instance.as_ref(), &status)
+            .await?
+            .is_some();
+        if let Some(obstacle) = obstacle.filter(|_| written) {
+            let events = &self.context.events;
+            events.warning(
+                instance.as_ref(),
+                obstacle.reason.as_str(),
+                "Plugging",
+                obstacle.message,
+            );
+        }
+        let waits = status["conditions"]
+            .as_array()
+            .is_some_and(|conditions| !conditions.is_empty());
+        let done = if made || written {
+            Done::changed()
+        } else {
+            Done::unchanged()
+        };
+        Ok(if waits { done.again_in(AGAIN) } else { done })
+    }
+}
+
+impl Instances {
+    /// The controller's own part of a bound Instance's status.
+    fn status(&self, instance: &Instance, node: &str, obstacle: Option<&Obstacle>) -> Value {
+        let now = self.context.clock.now();
+        if self.lost.is_lost(node) {
+            return hypervisor::instance_status(instance, node, true, now);
+        }
+        let Some(obstacle) = obstacle else { return json!({}) };
+        let old = instance
+            .status
+            .as_ref()
+            .map(|status| status.conditions.as_slice())
+            .unwrap_or_default();
+        let mut conditions = Conditions::new(old, instance.metadata.generation, now);
+        conditions.set(types::NETWORK_READY, false, obstacle.reason, &obstacle.message);
+        json!({ "conditions": conditions.into_vec() })
+    }
+
+    async fn release(&self, instance: &Instance) -> Result<bool, apply::Error> {
+        Ok(self
+            .context
+            .writer
+            .remove_finalizer(instance, finalizers::AGENT)
+            .await?
+            .is_some())
+    }
+}

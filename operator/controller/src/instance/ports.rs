@@ -1,0 +1,188 @@
+//! Which Ports does an Instance have? One for each interface, on its node, with addresses for life.
+
+use std::sync::Arc;
+
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use virga_core::{
+    instance,
+    network::{self, AddressError},
+    uses::{Target, TargetKind},
+};
+use virga_crds::{Instance, Interface, Network, Port, conditions::Reason};
+use virga_runtime::apply;
+
+use crate::{
+    Context,
+    network::{Claim, Given, Ipam},
+    uses::UseIndex,
+};
+
+pub(super) struct Ports {
+    context: Arc<Context>,
+    uses: Arc<UseIndex>,
+    ipam: Arc<Ipam>,
+}
+
+/// Why a Port can't be made.
+#[derive(Clone, Debug)]
+pub(super) struct Obstacle {
+    pub(super) reason: Reason,
+    pub(super) message: String,
+}
+
+impl Ports {
+    pub(super) fn new(context: Arc<Context>, uses: Arc<UseIndex>, ipam: Arc<Ipam>) -> Self {
+        Self { context, uses, ipam }
+    }
+
+    /// Makes what is missing and moves what is elsewhere. Returns whether anything was written, and the first interface's
+    /// obstacle.
+    pub(super) async fn ensure(&self, instance: &Instance) -> Result<(bool, Option<Obstacle>), apply::Error> {
+        let mut written = false;
+        let mut obstacle = None;
+        for interface in &instance.spec.interfaces {
+            match self.ensure_one(instance, interface).await? {
+                Ok(wrote) => written |= wrote,
+                Err(found) => obstacle = obstacle.or(Some(found)),
+            }
+        }
+        Ok((written, obstacle))
+    }
+
+    async fn ensure_one(
+        &self,
+        instance: &Instance,
+        interface: &Interface,
+    ) -> Result<Result<bool, Obstacle>, apply::Error> {
+        let namespace = instance.namespace().unwrap_or_default();
+        let name = instance::port_name(&instance.name_any(), &interface.network);
+        let live = self
+            .context
+            .stores
+            .ports
+            .get(&ObjectRef::<Port>::new(&name).within(&namespace));
+        if let Some(live) = live {
+            return self.follow(instance, &live).await;
+        }
+        let network = match self.network(&namespace, interface) {
+            Ok(network) => network,
+            Err(obstacle) => return Ok(Err(obstacle)),
+        };
+        let Given { addresses, mac } = match self.allocate(&network, instance, interface, &name).await {
+            Ok(given) => given,
+            Err(obstacle) => return Ok(Err(obstacle)),
+        };
+        let port = instance::port(instance, interface, mac, &addresses);
+        Ok(Ok(self.context.writer.apply(None, &port).await?.is_some()))
+    }
+
+    /// The Port is there: it must be this Instance's, and on its node.
+    async fn follow(&self, instance: &Instance, live: &Port) -> Result<Result<bool, Obstacle>, apply::Error> {
+        let owner = live
+            .owner_references()
+            .iter()
+            .any(|owner| Some(&owner.uid) == instance.metadata.uid.as_ref());
+        if !owner || live.metadata.deletion_timestamp.is_some() {
+            let message = format!("Port {} of a former Instance is being deleted", live.name_any());
+            return Ok(Err(Obstacle {
+                reason: Reason::NetworkNotReady,
+                message,
+            }));
+        }
+        if live.spec.node_name == instance.spec.node_name {
+            return Ok(Ok(false));
+        }
+        let mut moved = Port::new(&live.name_any(), live.spec.clone());
+        moved.metadata.namespace.clone_from(&live.metadata.namespace);
+        moved.metadata.labels.clone_from(&live.metadata.labels);
+        moved
+            .metadata
+            .owner_references
+            .clone_from(&live.metadata.owner_references);
+        moved.spec.node_name.clone_from(&instance.spec.node_name);
+        Ok(Ok(self.context.writer.apply(Some(live), &moved).await?.is_some()))
+    }
+
+    fn network(&self, namespace: &str, interface: &Interface) -> Result<Arc<Network>, Obstacle> {
+        let field = format!("spec.interfaces[{}].network", interface.network);
+        let Some(network) = self.context.stores.network(namespace, &interface.network) else {
+            let message = format!(
+                "{field}: Network {namespace}/{} doesn't exist: create it",
+                interface.network
+            );
+            return Err(Obstacle {
+                reason: Reason::NetworkNotFound,
+                message,
+            });
+        };
+        if network.metadata.deletion_timestamp.is_some() {
+            let message = format!("{field}: Network {namespace}/{} is being deleted", interface.network);
+            return Err(Obstacle {
+                reason: Reason::NetworkNotReady,
+                message,
+            });
+        }
+        Ok(network)
+    }
+
+    async fn allocate(
+        &self,
+        network: &Network,
+        instance: &Instance,
+        interface: &Interface,
+        port: &str,
+    ) -> Result<Given, Obstacle> {
+        let field = format!("spec.interfaces[{}]", interface.network);
+        let wanted = match interface.address.as_deref().map(str::parse).transpose() {
+            Ok(wanted) => wanted,
+            Err(_) => {
+                let message = format!("{field}.address: not an IP address");
+                return Err(Obstacle {
+                    reason: Reason::AddressInvalid,
+                    message,
+                });
+            }
+        };
+        let namespace = network.namespace().unwrap_or_default();
+        let (port, name) = (format!("{namespace}/{port}"), instance.name_any());
+        let seed = format!("{}/{}", instance.uid().unwrap_or_default(), interface.network);
+        let mac = interface.mac.as_deref();
+        let claim = Claim {
+            port: &port,
+            instance: &name,
+            seed: &seed,
+            address: wanted,
+            mac,
+        };
+        let mut given = self.ipam.allocate(network, claim);
+        if given.is_none() {
+            let valid = network::validate(&network.spec).map_err(|problems| Obstacle {
+                reason: Reason::NetworkNotReady,
+                message: format!("{field}.network: Network {} is invalid: {problems}", interface.network),
+            })?;
+            let users = self
+                .uses
+                .of(&Target::within(TargetKind::Network, &namespace, &network.name_any()))
+                .await;
+            self.ipam.refresh(network, &valid, &users, &self.context.stores);
+            given = self.ipam.allocate(network, claim);
+        }
+        let changed = || Obstacle {
+            reason: Reason::NetworkNotReady,
+            message: format!("{field}.network: Network {} has just changed", interface.network),
+        };
+        given.ok_or_else(changed)?.map_err(|error| {
+            let (field, reason) = match &error {
+                AddressError::Exhausted { .. } => (format!("{field}.network"), Reason::AddressExhausted),
+                AddressError::Taken { .. } => (format!("{field}.address"), Reason::AddressInUse),
+                AddressError::Outside { .. } | AddressError::Reserved { .. } => {
+                    (format!("{field}.address"), Reason::AddressInvalid)
+                }
+            };
+            Obstacle {
+                reason,
+                message: format!("{field}: {error}"),
+            }
+        })
+    }
+}

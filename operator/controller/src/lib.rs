@@ -1,0 +1,67 @@
+//! The controller: reconcilers, admission, scheduling.
+//!
+//! | question | module |
+//! |---|---|
+//! | which flags does it take? | [`flags`] |
+//! | what does the cluster hold? | [`stores`] |
+//! | which replica leads, and how do calls find it? | [`leader`] |
+//! | how do clients know that they talk to us? | [`certs`] |
+//! | what may be created, changed and deleted? | [`webhook`] |
+//! | where does an Instance run? | [`scheduling`] |
+//! | what does a kind's controller work with? | [`context`] |
+//! | what is done about one kind? | the folder of its name |
+//! | who uses what? | `uses` |
+//!
+//! Every replica keeps warm stores and answers the webhooks; only the leader writes. What is left out of this rule is in
+//! [`certs`].
+
+pub mod certs;
+pub mod context;
+pub mod flags;
+mod flavor;
+mod hypervisor;
+mod image;
+mod instance;
+pub mod leader;
+mod network;
+pub mod process;
+mod project;
+mod protect;
+pub mod scheduling;
+mod server_group;
+pub mod stores;
+mod uses;
+mod volume;
+pub mod webhook;
+
+#[cfg(test)]
+mod fixtures;
+
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt as _};
+use tokio_util::sync::CancellationToken;
+
+pub use context::Context;
+pub use process::run;
+use stores::Watches;
+
+/// The loops of all kinds, one line a kind. Each subscribes to what it needs of `watches` now, and runs when this
+/// process leads, until `stop` is cancelled.
+fn controllers(context: &Arc<Context>, watches: &Watches, stop: &CancellationToken) -> Vec<BoxFuture<'static, ()>> {
+    let uses = uses::UseIndex::start(watches, stop.clone());
+    let lost = Arc::new(hypervisor::Lost::default());
+    let ipam = Arc::new(network::Ipam::default());
+    let (context, stop) = (|| context.clone(), || stop.clone());
+    let (uses, lost, ipam) = (|| uses.clone(), || lost.clone(), || ipam.clone());
+    vec![
+        flavor::controller(context(), watches, uses(), stop()).boxed(),
+        hypervisor::controller(context(), watches, uses(), lost(), stop()).boxed(),
+        image::controller(context(), watches, uses(), stop()).boxed(),
+        instance::controller(context(), watches, uses(), lost(), ipam(), stop()).boxed(),
+        network::controller(context(), watches, uses(), ipam(), stop()).boxed(),
+        project::controller(context(), watches, stop()).boxed(),
+        server_group::controller(context(), watches, uses(), stop()).boxed(),
+        volume::controller(context(), watches, uses(), lost(), stop()).boxed(),
+    ]
+}

@@ -1,0 +1,178 @@
+//! Who has which address? One allocator a Network, in the leader's memory, made from the Ports and from what was given
+//! but shows in no Port yet.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+};
+
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use virga_core::{
+    network::{AddressError, Allocated, NetworkAddresses, ValidNetwork, mac_address},
+    uses::User,
+};
+use virga_crds::{Network, Port};
+
+use crate::stores::Stores;
+
+/// The allocators of all Networks.
+#[derive(Default)]
+pub struct Ipam {
+    networks: Mutex<HashMap<String, Allocator>>,
+}
+
+/// Who takes addresses: a Port, for an Instance, and what it wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// `namespace/name` of the Port.
+    pub port: &'a str,
+    /// The Instance's name, in the same namespace.
+    pub instance: &'a str,
+    /// What names the interface for ever: its MAC address is made from it.
+    pub seed: &'a str,
+    /// The address that it must be.
+    pub address: Option<IpAddr>,
+    /// The MAC address that it must be.
+    pub mac: Option<&'a str>,
+}
+
+/// What a Port is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// One address of each family that the Network has.
+    pub addresses: Vec<Allocated>,
+    /// A MAC address that no other Port of the Network has.
+    pub mac: String,
+}
+
+/// What a Port has.
+#[derive(Clone, Debug)]
+struct Held {
+    instance: String,
+    addresses: Vec<IpAddr>,
+    mac: String,
+}
+
+struct Allocator {
+    /// The Network that it was made for, as it was then.
+    uid: Option<String>,
+    generation: Option<i64>,
+    addresses: NetworkAddresses,
+    /// The Port that has each MAC address.
+    macs: HashMap<String, String>,
+    /// What was given and shows in no Port yet, by Port.
+    given: HashMap<String, Held>,
+}
+
+impl Ipam {
+    /// Makes the allocator of a Network anew from its Ports, and returns a copy to count in.
+    ///
+    /// What was given for an Instance that is no more, and never became a Port, is free again.
+    pub fn refresh(
+        &self,
+        network: &Network,
+        valid: &ValidNetwork,
+        users: &[User],
+        stores: &Stores,
+    ) -> NetworkAddresses {
+        let ports = ports(users, stores);
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let namespace = network.namespace().unwrap_or_default();
+        let given = networks.remove(&key(network)).map(|old| old.given).unwrap_or_default();
+        let given = given
+            .into_iter()
+            .filter(|(port, held)| !ports.contains_key(port) && stores.instance(&namespace, &held.instance).is_some());
+        let allocator = Allocator::new(network, valid, &ports, given.collect());
+        let addresses = allocator.addresses.clone();
+        networks.insert(key(network), allocator);
+        addresses
+    }
+
+    /// Takes addresses for a Port: those that it wants, or free ones. The same Port gets the same again.
+    ///
+    /// `None`: there is no allocator for the Network as it is now; [`Self::refresh`] makes one.
+    pub fn allocate(&self, network: &Network, claim: Claim<'_>) -> Option<Result<Given, AddressError>> {
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_now = |known: &&mut Allocator| {
+            known.uid == network.metadata.uid && known.generation == network.metadata.generation
+        };
+        let allocator = networks.get_mut(&key(network)).filter(of_now)?;
+        Some(allocator.allocate(claim))
+    }
+}
+
+impl Allocator {
+    fn new(
+        network: &Network,
+        valid: &ValidNetwork,
+        ports: &HashMap<String, Held>,
+        given: HashMap<String, Held>,
+    ) -> Self {
+        let mut addresses = NetworkAddresses::new(valid);
+        let mut macs = HashMap::new();
+        for (port, held) in ports.iter().chain(&given) {
+            held.addresses.iter().for_each(|ip| addresses.adopt(port, *ip));
+            macs.insert(held.mac.clone(), port.clone());
+        }
+        Self {
+            uid: network.metadata.uid.clone(),
+            generation: network.metadata.generation,
+            addresses,
+            macs,
+            given,
+        }
+    }
+
+    fn allocate(&mut self, claim: Claim<'_>) -> Result<Given, AddressError> {
+        let addresses = self.addresses.allocate(claim.port, claim.address)?;
+        let free = |mac: &String| self.macs.get(mac).is_none_or(|port| port == claim.port);
+        let made = || {
+            (0..)
+                .map(|attempt| mac_address(claim.seed, attempt))
+                .find(free)
+                .unwrap_or_default()
+        };
+        let mac = claim.mac.map_or_else(made, str::to_owned);
+        self.macs.insert(mac.clone(), claim.port.to_owned());
+        let held = Held {
+            instance: claim.instance.to_owned(),
+            addresses: addresses.iter().map(|address| address.ip).collect(),
+            mac: mac.clone(),
+        };
+        self.given.insert(claim.port.to_owned(), held);
+        Ok(Given { addresses, mac })
+    }
+}
+
+/// What a Network's Ports have, by the Ports' names.
+fn ports(users: &[User], stores: &Stores) -> HashMap<String, Held> {
+    let ports = users.iter().filter(|user| user.kind == "Port");
+    let ports = ports.filter_map(|user| {
+        stores
+            .ports
+            .get(&ObjectRef::<Port>::new(&user.name).within(&user.namespace))
+    });
+    let held = |port: &Port| Held {
+        instance: port.spec.instance.clone(),
+        addresses: port
+            .spec
+            .addresses
+            .iter()
+            .filter_map(|address| address.ip.parse().ok())
+            .collect(),
+        mac: port.spec.mac.clone(),
+    };
+    ports
+        .map(|port| {
+            (
+                format!("{}/{}", port.namespace().unwrap_or_default(), port.name_any()),
+                held(&port),
+            )
+        })
+        .collect()
+}
+
+fn key(network: &Network) -> String {
+    format!("{}/{}", network.namespace().unwrap_or_default(), network.name_any())
+}

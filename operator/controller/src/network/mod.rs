@@ -1,0 +1,74 @@
+//! Networks: says whether each makes sense and how much of it is used, and keeps those that are in use.
+
+mod ipam;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use kube::{ResourceExt as _, runtime::Controller};
+use tokio_util::sync::CancellationToken;
+use virga_core::{
+    network,
+    uses::{Target, TargetKind},
+};
+use virga_crds::Network;
+use virga_runtime::{
+    apply,
+    reconcile::{self, Done, Reconcile, Settings},
+};
+
+pub use ipam::{Claim, Given, Ipam};
+
+use crate::{Context, protect, stores::Watches, uses::UseIndex};
+
+/// What carries the networks until there is another choice.
+const BACKEND: &str = "libvirt";
+
+struct Networks {
+    context: Arc<Context>,
+    uses: Arc<UseIndex>,
+    ipam: Arc<Ipam>,
+}
+
+/// The kind's loop.
+pub fn controller(
+    context: Arc<Context>,
+    watches: &Watches,
+    uses: Arc<UseIndex>,
+    ipam: Arc<Ipam>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let controller = Controller::for_shared_stream(watches.networks.applied(), watches.networks.store())
+        .reconcile_on(uses.touched(TargetKind::Network));
+    let metrics = context.metrics.clone();
+    let settings = Settings {
+        debounce: Duration::from_secs(1),
+        ..Settings::default()
+    };
+    reconcile::run(Networks { context, uses, ipam }, controller, settings, metrics, stop)
+}
+
+impl Reconcile for Networks {
+    type Kind = Network;
+    type Error = apply::Error;
+
+    fn name(&self) -> &'static str {
+        "network"
+    }
+
+    async fn reconcile(&self, live: Arc<Network>) -> Result<Done, apply::Error> {
+        let target = Target::within(
+            TargetKind::Network,
+            &live.namespace().unwrap_or_default(),
+            &live.name_any(),
+        );
+        let users = self.uses.of(&target).await;
+        let valid = network::validate(&live.spec);
+        let addresses = valid
+            .as_ref()
+            .ok()
+            .map(|valid| self.ipam.refresh(&live, valid, &users, &self.context.stores));
+        let now = self.context.clock.now();
+        let (protection, status) = network::plan(&live, &valid, addresses.as_ref(), BACKEND, users.iter(), now);
+        protect::settle(&self.context.writer, live.as_ref(), &protection, &status).await
+    }
+}

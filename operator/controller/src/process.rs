@@ -1,0 +1,261 @@
+//! How is the process put together, and in which order does it stop?
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use kube::Client;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio_util::sync::CancellationToken;
+use virga_runtime::{
+    apply::Writer,
+    client,
+    clock::{Clock, SystemClock},
+    events,
+    flags::CommonArgs,
+    health::{self, Health},
+    lease::{self, Ended},
+    metrics::{self, ReconcileMetrics},
+    shutdown::{Drained, Shutdown},
+    telemetry,
+};
+use virga_scheduler::Ratios;
+
+use crate::{
+    Context, certs, controllers,
+    flags::Args,
+    leader,
+    scheduling::{HostDefaults, Scheduler, feed, queue::Queue, takeover},
+    stores::Watches,
+    webhook::{self, Webhooks},
+};
+
+/// How long what is under way may take when the process stops; well under the Pod's 30 s.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// Why the process ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Logging could not start.
+    #[error("starting to log")]
+    Telemetry(#[from] telemetry::Error),
+    /// The cluster was not found.
+    #[error("connecting to the cluster")]
+    Client(#[from] client::Error),
+    /// Signals can't be received.
+    #[error("listening for signals")]
+    Signals(#[source] io::Error),
+    /// A server could not listen, or failed.
+    #[error("serving {what}")]
+    Serve {
+        /// Which one.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another replica leads now, or may: a new process begins with a clean memory.
+    #[error("leadership was lost")]
+    LeadershipLost,
+}
+
+/// Runs the controller until SIGTERM, or until it has lost leadership.
+pub async fn run(args: Args) -> Result<(), Error> {
+    let Args {
+        common:
+            CommonArgs {
+                log_format,
+                log_level,
+                kubeconfig,
+                metrics_address,
+                health_address,
+            },
+        namespace,
+        pod_name,
+        service_name,
+        leader_service_name,
+        webhook_configuration,
+        webhook_address,
+        service_account,
+        agent_service_account,
+        cpu_allocation_ratio,
+        ram_allocation_ratio,
+        disk_allocation_ratio,
+    } = args;
+    telemetry::init(log_format, &log_level)?;
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().map_err(Error::Signals)?;
+    let user_agent = concat!("virga-controller/", env!("CARGO_PKG_VERSION"));
+    let client = client::connect(client::Options {
+        kubeconfig,
+        ..client::Options::new(user_agent)
+    })
+    .await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // It must differ between any two processes: a restarted container keeps its Pod's name.
+    let pod = pod_name.as_deref().unwrap_or("virga-controller");
+    let identity = format!("{pod}-{:08x}", fastrand::u32(..));
+
+    let mut registry = metrics::registry();
+    let leads = leader::gauge(&mut registry);
+    let reconcile_metrics = ReconcileMetrics::register(&mut registry);
+    let (events, sender) = events::events(client.clone(), "virga-controller", pod, &mut registry);
+    let ratios = Ratios {
+        vcpus: cpu_allocation_ratio,
+        memory: ram_allocation_ratio,
+        disk: disk_allocation_ratio,
+    };
+    let watches = Watches::new(&client, &namespace);
+    let stores = watches.stores();
+    let scheduler = Arc::new(Scheduler::new(
+        stores.clone(),
+        clock.clone(),
+        HostDefaults { ratios },
+        &mut registry,
+    ));
+    let lease = lease::Options::new(&namespace, leader::LEASE, &identity);
+    let (candidate, leadership) = lease::stand(client.clone(), clock.clone(), lease);
+    let context = Arc::new(Context {
+        client: client.clone(),
+        clock: clock.clone(),
+        events,
+        leadership: leadership.clone(),
+        metrics: reconcile_metrics,
+        namespace: namespace.clone(),
+        scheduler: scheduler.clone(),
+        stores: stores.clone(),
+        writer: Writer::new(client.clone(), virga_crds::managers::CONTROLLER),
+    });
+
+    let health = Health::new();
+    let synced = health.readiness("stores");
+    let trusted = health.readiness("certificates");
+    let keeper = certs::Keeper::new(
+        client.clone(),
+        clock.clone(),
+        certs::Options {
+            namespace: namespace.clone(),
+            services: vec![service_name, leader_service_name],
+            webhook_configuration,
+        },
+    );
+    let webhooks = Webhooks::new(
+        &context,
+        webhook::Identities {
+            controller: format!("system:serviceaccount:{namespace}:{service_account}"),
+            agent: format!("system:serviceaccount:{namespace}:{agent_service_account}"),
+        },
+        &mut registry,
+    );
+
+    let (stopping, stopped) = (shutdown.stopping(), shutdown.stopped());
+    let webhook_task = tokio::spawn(webhook::serve(
+        webhook_address,
+        keeper.server(),
+        webhooks.router(),
+        stopped.clone(),
+    ));
+    let health_task = tokio::spawn(health::serve(
+        health_address,
+        health.router(),
+        stopped.clone().cancelled_owned(),
+    ));
+    let metrics_router = health::metrics_router(Arc::new(registry));
+    let metrics_task = tokio::spawn(health::serve(
+        metrics_address,
+        metrics_router,
+        stopped.clone().cancelled_owned(),
+    ));
+    tokio::spawn(sender.run(stopped.clone()));
+    tokio::spawn(keeper.run(trusted, stopped.clone()));
+    tokio::spawn(feed::run(scheduler.clone(), &watches, stopped.clone()));
+    let loops = controllers(&context, &watches, &stopping);
+    tokio::spawn(watches.run(stopped.clone()));
+    tokio::spawn(async move {
+        if stores.synced().await {
+            synced.pass();
+        }
+    });
+    let leading = lead(context, loops, leads, pod_name, stopping.clone());
+    shutdown.worker(leading);
+    let candidacy = tokio::spawn(candidate.run(stopped));
+
+    let ended = tokio::select! {
+        drained = shutdown.drain(DRAIN) => {
+            if let Drained::Abandoned(workers) = drained {
+                tracing::warn!(workers, "stopped before all work had ended");
+            }
+            Ok(())
+        }
+        () = leadership.lost() => Err(Error::LeadershipLost),
+        source = failure(webhook_task) => Err(Error::Serve { what: "the webhooks", source }),
+        source = failure(health_task) => Err(Error::Serve { what: "health", source }),
+        source = failure(metrics_task) => Err(Error::Serve { what: "metrics", source }),
+    };
+    if ended.is_ok() && candidacy.await.unwrap_or(Ended::Lost) == Ended::Lost {
+        return Err(Error::LeadershipLost);
+    }
+    ended
+}
+
+/// Waits for leadership, and then does all that only the leader does.
+async fn lead(
+    context: Arc<Context>,
+    loops: Vec<BoxFuture<'static, ()>>,
+    leads: Gauge,
+    pod: Option<String>,
+    stop: CancellationToken,
+) {
+    tokio::select! {
+        () = context.leadership.acquired() => {}
+        () = stop.cancelled() => return,
+    }
+    leads.set(1);
+    let Context {
+        client,
+        clock,
+        events,
+        leadership,
+        scheduler,
+        stores,
+        namespace,
+        ..
+    } = context.as_ref().clone();
+    let ready = async {
+        // Calls come here from now on; until the scheduler is open they are admitted unbound.
+        if let Some(pod) = pod {
+            tokio::spawn(label(client.clone(), namespace, pod, stop.clone()));
+        }
+        stores.synced().await && {
+            takeover::open(&client, &scheduler).await;
+            true
+        }
+    };
+    if !tokio::select! { open = ready => open, () = stop.cancelled() => false } {
+        return;
+    }
+    let queue = Queue::new(client.clone(), clock, events, leadership, scheduler.clone());
+    let mut work = vec![tokio::spawn(queue.run(stop.clone()))];
+    work.extend(loops.into_iter().map(tokio::spawn));
+    stop.cancelled().await;
+    scheduler.close();
+    for task in work {
+        // A panic has been logged where it happened.
+        let _ = task.await;
+    }
+}
+
+async fn label(client: Client, namespace: String, pod: String, stop: CancellationToken) {
+    tokio::select! {
+        () = leader::label_own_pod(client, &namespace, &pod) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Ends when a server fails; one that was asked to stop does not end this.
+async fn failure(server: tokio::task::JoinHandle<io::Result<()>>) -> io::Error {
+    match server.await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(error)) => error,
+        Err(panic) => io::Error::other(panic),
+    }
+}

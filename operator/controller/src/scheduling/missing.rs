@@ -1,0 +1,105 @@
+//! What is said of something that an Instance names and that is not there: its field, the cure, and what may have been
+//! meant.
+
+use virga_crds::conditions::Reason;
+
+use super::request::Obstacle;
+
+/// What an Instance names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    Flavor,
+    Image,
+    Volume,
+    ServerGroup,
+}
+
+/// The key under which the appearance of a Flavor is told.
+pub fn flavor_key(name: &str) -> String {
+    format!("Flavor/{name}")
+}
+
+/// The key under which the appearance of an object in a namespace is told.
+pub fn key(kind: &str, namespace: &str, name: &str) -> String {
+    format!("{kind}/{namespace}/{name}")
+}
+
+/// `namespaces`: where the Instance is, and where the object is looked for.
+pub(super) fn missing(
+    what: Named,
+    field: &str,
+    namespaces: Option<(&str, &str)>,
+    name: &str,
+    known: impl Iterator<Item = String>,
+) -> Obstacle {
+    let (kind, reason) = match what {
+        Named::Flavor => ("Flavor", Reason::FlavorNotFound),
+        Named::Image => ("Image", Reason::ImageNotFound),
+        Named::Volume => ("Volume", Reason::VolumeNotFound),
+        Named::ServerGroup => ("ServerGroup", Reason::ServerGroupNotFound),
+    };
+    let place = match namespaces {
+        Some((here, there)) if here == there => format!(" in namespace {there}"),
+        Some((_, there)) => format!(" that namespace {there} shares"),
+        None => String::new(),
+    };
+    let waits_for = namespaces.map_or_else(|| flavor_key(name), |(_, there)| key(kind, there, name));
+    let message = format!(
+        "there is no {kind} {name:?}{place}: create it{}",
+        suggestion(name, known)
+    );
+    Obstacle {
+        reason,
+        field: field.into(),
+        message,
+        waits_for,
+        stuck: false,
+    }
+}
+
+/// How many names are offered.
+const SUGGESTIONS: usize = 3;
+/// How many names are looked at: a typo is not worth more.
+const LOOKED_AT: usize = 1000;
+
+/// The names that are nearest to what was written, else some that there are.
+fn suggestion(name: &str, known: impl Iterator<Item = String>) -> String {
+    let mut known: Vec<(usize, String)> = known
+        .take(LOOKED_AT)
+        .map(|candidate| (distance(name, &candidate), candidate))
+        .collect();
+    known.sort_unstable();
+    let close = name.chars().count() / 2;
+    let near: Vec<_> = known
+        .iter()
+        .filter(|(distance, _)| *distance <= close)
+        .take(SUGGESTIONS)
+        .collect();
+    let (words, names) = match (near.is_empty(), known.is_empty()) {
+        (false, _) => ("or did you mean", near),
+        (true, false) => (
+            "or name one that there is, such as",
+            known.iter().take(SUGGESTIONS).collect(),
+        ),
+        (true, true) => return String::new(),
+    };
+    let names: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+    let end = if words.starts_with("or did") { "?" } else { "" };
+    format!(", {words} {}{end}", names.join(" or "))
+}
+
+/// The number of letters to put in, take out or change (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}

@@ -1,0 +1,30 @@
+//! Where does an Instance run? Admission decides when it can; the queue takes what admission could not.
+//!
+//! | question | module |
+//! |---|---|
+//! | what does a Hypervisor offer? | [`host`] |
+//! | what does an Instance ask for? | [`request`] |
+//! | what is free, and who decides? | [`state`] |
+//! | how is that kept up to date? | `index` |
+//! | how does what the watches see get in there? | [`feed`] |
+//! | may a new leader decide yet? | [`takeover`] |
+//! | who waits, and when is it worth another try? | [`queue`] |
+//! | how is a decision written? | [`bind`] |
+//! | what does the user hear meanwhile? | [`explain`] |
+//! | what is said of what is missing? | `missing` |
+//! | what is counted? | `metrics` |
+
+pub mod bind;
+pub mod explain;
+pub mod feed;
+pub mod host;
+mod index;
+mod metrics;
+mod missing;
+pub mod queue;
+pub mod request;
+pub mod state;
+pub mod takeover;
+
+pub use host::HostDefaults;
+pub use state::{Decision, Scheduler};

@@ -1,0 +1,128 @@
+//! Who uses what? The index of [`virga_core::uses`], kept from the watches, and the changes that it sees.
+
+use std::{
+    collections::BTreeSet,
+    pin::pin,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt, stream};
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use virga_core::uses::{Names, Target, TargetKind, User, Uses};
+use virga_runtime::watch::Change;
+
+use crate::stores::{Stores, Watches};
+
+/// How many changes a slow reader may be behind. One that is further behind is helped by its loop's resync.
+const BACKLOG: usize = 4096;
+/// How often the index is made anew, for the deletion that a lagging watch may have missed.
+const REBUILD: Duration = Duration::from_secs(300);
+
+/// The index of who uses what.
+pub struct UseIndex {
+    uses: RwLock<Uses>,
+    complete: watch::Sender<bool>,
+    touched: broadcast::Sender<Target>,
+}
+
+impl UseIndex {
+    /// An index that a task of its own keeps from now on, until `stop` is cancelled.
+    pub fn start(watches: &Watches, stop: CancellationToken) -> Arc<Self> {
+        let index = Arc::new(Self {
+            uses: RwLock::default(),
+            complete: watch::Sender::new(false),
+            touched: broadcast::Sender::new(BACKLOG),
+        });
+        let changes = stream::select_all([
+            watches.instances.changes().map(named).boxed(),
+            watches.ports.changes().map(named).boxed(),
+            watches.volumes.changes().map(named).boxed(),
+        ]);
+        let keep = index.clone().keep(watches.stores(), changes);
+        tokio::spawn(async move { stop.run_until_cancelled_owned(keep).await });
+        index
+    }
+
+    /// Who names this, in order; waits until the index is complete.
+    pub async fn of(&self, target: &Target) -> Vec<User> {
+        // The sender lives as long as we do.
+        let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
+        self.uses
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .of(target)
+            .cloned()
+            .collect()
+    }
+
+    /// The objects of one kind whose users change, from now on.
+    pub fn touched<K>(&self, kind: TargetKind) -> impl Stream<Item = ObjectRef<K>> + Send + use<K>
+    where
+        K: kube::Resource<DynamicType = ()> + 'static,
+    {
+        stream::unfold(self.touched.subscribe(), move |mut receiver| async move {
+            loop {
+                match receiver.recv().await {
+                    Ok(target) if target.kind == kind => {
+                        let key = ObjectRef::new(&target.name);
+                        let key = if target.namespace.is_empty() {
+                            key
+                        } else {
+                            key.within(&target.namespace)
+                        };
+                        return Some((key, receiver));
+                    }
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        })
+    }
+
+    async fn keep(self: Arc<Self>, stores: Stores, changes: impl Stream<Item = (User, BTreeSet<Target>)>) {
+        let mut changes = pin!(changes);
+        if !stores.synced().await {
+            return;
+        }
+        self.rebuild(&stores);
+        self.complete.send_replace(true);
+        let mut rebuild = tokio::time::interval(REBUILD);
+        rebuild.tick().await;
+        loop {
+            tokio::select! {
+                change = changes.next() => {
+                    let Some((user, targets)) = change else { return };
+                    let touched = self.uses.write().unwrap_or_else(PoisonError::into_inner).set(&user, targets);
+                    for target in touched {
+                        // A failure to send means that nobody listens.
+                        let _ = self.touched.send(target);
+                    }
+                }
+                _ = rebuild.tick() => self.rebuild(&stores),
+            }
+        }
+    }
+
+    fn rebuild(&self, stores: &Stores) {
+        let mut uses = Uses::default();
+        let mut add = |object: &dyn Names| drop(uses.set(&object.user(), object.names()));
+        stores
+            .instances
+            .state()
+            .iter()
+            .for_each(|instance| add(instance.as_ref()));
+        stores.ports.state().iter().for_each(|port| add(port.as_ref()));
+        stores.volumes.state().iter().for_each(|volume| add(volume.as_ref()));
+        *self.uses.write().unwrap_or_else(PoisonError::into_inner) = uses;
+    }
+}
+
+fn named<K: Names>(change: Change<K>) -> (User, BTreeSet<Target>) {
+    match change {
+        Change::Applied(object) => (object.user(), object.names()),
+        Change::Deleted(object) => (object.user(), BTreeSet::new()),
+    }
+}

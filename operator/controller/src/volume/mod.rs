@@ -1,0 +1,123 @@
+//! Volumes: binds each to the node of its first Instance. From then on that node's agent takes care of it.
+
+use std::{future::Future, sync::Arc};
+
+use kube::{ResourceExt as _, runtime::Controller};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use virga_core::{
+    hypervisor,
+    uses::{Target, TargetKind},
+    volume::{node_for, waiting_status},
+};
+use virga_crds::{Volume, finalizers, managers};
+use virga_runtime::{
+    apply::{self, Writer},
+    reconcile::{self, Done, Reconcile, Settings},
+};
+
+use crate::{Context, hypervisor::Lost, stores::Watches, uses::UseIndex};
+
+struct Volumes {
+    context: Arc<Context>,
+    uses: Arc<UseIndex>,
+    lost: Arc<Lost>,
+    binder: Writer,
+}
+
+/// The kind's loop.
+pub fn controller(
+    context: Arc<Context>,
+    watches: &Watches,
+    uses: Arc<UseIndex>,
+    lost: Arc<Lost>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let controller = Controller::for_shared_stream(watches.volumes.applied(), watches.volumes.store())
+        .reconcile_on(uses.touched(TargetKind::Volume))
+        .reconcile_on(lost.volumes());
+    let metrics = context.metrics.clone();
+    let binder = Writer::new(context.client.clone(), managers::SCHEDULER);
+    reconcile::run(
+        Volumes {
+            context,
+            uses,
+            lost,
+            binder,
+        },
+        controller,
+        Settings::default(),
+        metrics,
+        stop,
+    )
+}
+
+impl Reconcile for Volumes {
+    type Kind = Volume;
+    type Error = apply::Error;
+
+    fn name(&self) -> &'static str {
+        "volume"
+    }
+
+    async fn reconcile(&self, volume: Arc<Volume>) -> Result<Done, apply::Error> {
+        let deleting = volume.metadata.deletion_timestamp.is_some();
+        let now = self.context.clock.now();
+        let Some(node) = &volume.spec.node_name else {
+            if deleting {
+                return self.release(&volume).await;
+            }
+            return match self.node_for(&volume).await {
+                Some(node) => self.bind(&volume, &node).await,
+                None => done(
+                    self.context
+                        .writer
+                        .apply_status(volume.as_ref(), &waiting_status(&volume, now))
+                        .await?,
+                ),
+            };
+        };
+        if deleting && self.lost.is_decommissioned(node, &self.context.stores) {
+            return self.release(&volume).await;
+        }
+        let status = hypervisor::volume_status(&volume, node, self.lost.is_lost(node), now);
+        done(self.context.writer.apply_status(volume.as_ref(), &status).await?)
+    }
+}
+
+impl Volumes {
+    async fn node_for(&self, volume: &Volume) -> Option<String> {
+        let namespace = volume.namespace().unwrap_or_default();
+        let users = self
+            .uses
+            .of(&Target::within(TargetKind::Volume, &namespace, &volume.name_any()))
+            .await;
+        let instances: Vec<_> = users
+            .iter()
+            .filter_map(|user| self.context.stores.instance(&user.namespace, &user.name))
+            .collect();
+        node_for(instances.iter().map(AsRef::as_ref))
+    }
+
+    async fn bind(&self, volume: &Volume, node: &str) -> Result<Done, apply::Error> {
+        let fields = json!({"metadata": {"finalizers": [finalizers::AGENT]}, "spec": {"nodeName": node}});
+        let namespace = volume.namespace();
+        done(
+            self.binder
+                .apply_fields(Some(volume), namespace.as_deref(), &volume.name_any(), fields)
+                .await?,
+        )
+    }
+
+    async fn release(&self, volume: &Volume) -> Result<Done, apply::Error> {
+        done(self.context.writer.remove_finalizer(volume, finalizers::AGENT).await?)
+    }
+}
+
+fn done<K>(written: Option<K>) -> Result<Done, apply::Error> {
+    Ok(if written.is_some() {
+        Done::changed()
+    } else {
+        Done::unchanged()
+    })
+}

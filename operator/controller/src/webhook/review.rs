@@ -1,0 +1,196 @@
+//! How is an admission review read and answered? By `admission.k8s.io/v1`, so that kubectl prints every error under its
+//! field.
+
+use json_patch::{Patch, PatchOperation};
+use kube::core::{
+    DynamicObject, Status,
+    admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation},
+    response::{StatusCause, StatusDetails, StatusSummary},
+};
+use serde::de::DeserializeOwned;
+use virga_core::problem::Problems;
+
+/// What a webhook is asked about: an object as JSON, not yet any kind of ours.
+pub type Request = AdmissionRequest<DynamicObject>;
+
+/// How many warnings are sent: the API server cuts them at 4096 bytes in all.
+const MOST_WARNINGS: usize = 16;
+/// The API server cuts a warning at this many characters when there are many.
+const WARNING_CHARS: usize = 256;
+
+/// What a webhook answers.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Why not; `None`: it is allowed.
+    pub refusal: Option<Refusal>,
+    /// What the user should know either way.
+    pub warnings: Vec<String>,
+    /// What is changed.
+    pub patch: Vec<PatchOperation>,
+}
+
+/// Why something is not allowed.
+#[derive(Debug)]
+pub enum Refusal {
+    /// 422: the object is wrong. kubectl prints each of these under its field.
+    Invalid(Problems),
+    /// 403: this user, or nobody, may do it.
+    Forbidden {
+        /// The path of the field, or empty.
+        field: String,
+        /// Why, and the cure.
+        message: String,
+    },
+}
+
+impl Answer {
+    /// Yes.
+    pub fn allow() -> Self {
+        Self::default()
+    }
+
+    /// No, if anything is wrong.
+    pub fn of(problems: Problems) -> Self {
+        Self {
+            refusal: (!problems.is_empty()).then_some(Refusal::Invalid(problems)),
+            ..Self::default()
+        }
+    }
+
+    /// No.
+    pub fn forbid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let refusal = Refusal::Forbidden {
+            field: field.into(),
+            message: message.into(),
+        };
+        Self {
+            refusal: Some(refusal),
+            ..Self::default()
+        }
+    }
+
+    /// The same, with something that the user should know.
+    pub fn warn(mut self, warning: impl Into<String>) -> Self {
+        self.warnings.push(warning.into());
+        self
+    }
+
+    /// The review that goes back.
+    pub fn into_review(self, request: &Request) -> AdmissionReview<DynamicObject> {
+        let mut response = AdmissionResponse::from(request);
+        if !self.patch.is_empty() && self.refusal.is_none() {
+            response = match response.with_patch(Patch(self.patch)) {
+                Ok(response) => response,
+                // Operations of strings and lists always become JSON; without its patch the create must not go on.
+                Err(error) => AdmissionResponse::from(request).deny(error),
+            };
+        }
+        if let Some(refusal) = self.refusal {
+            response.allowed = false;
+            response.result = refusal.status(request);
+        }
+        if !self.warnings.is_empty() {
+            response.warnings = Some(shortened(self.warnings));
+        }
+        response.into_review()
+    }
+}
+
+fn shortened(warnings: Vec<String>) -> Vec<String> {
+    let more = warnings.len().saturating_sub(MOST_WARNINGS);
+    let cut = |warning: String| match warning.char_indices().nth(WARNING_CHARS - 1) {
+        Some((end, _)) => format!("{}…", &warning[..end]),
+        None => warning,
+    };
+    let mut warnings: Vec<String> = warnings.into_iter().take(MOST_WARNINGS).map(cut).collect();
+    if more > 0 {
+        warnings.push(format!("and {more} more"));
+    }
+    warnings
+}
+
+impl Refusal {
+    fn status(self, request: &Request) -> Status {
+        let (code, reason, causes, message) = match self {
+            Self::Invalid(problems) => {
+                let causes = problems
+                    .iter()
+                    .map(|problem| cause(&problem.field, &problem.message))
+                    .collect();
+                (422, "Invalid", causes, problems.to_string())
+            }
+            Self::Forbidden { field, message } if field.is_empty() => (403, "Forbidden", Vec::new(), message),
+            Self::Forbidden { field, message } => (
+                403,
+                "Forbidden",
+                vec![cause(&field, &message)],
+                format!("{field}: {message}"),
+            ),
+        };
+        Status {
+            status: Some(StatusSummary::Failure),
+            code,
+            message,
+            metadata: None,
+            reason: reason.into(),
+            details: Some(StatusDetails {
+                name: name(request),
+                group: request.kind.group.clone(),
+                kind: request.kind.kind.clone(),
+                uid: String::new(),
+                causes,
+                retry_after_seconds: 0,
+            }),
+        }
+    }
+}
+
+fn cause(field: &str, message: &str) -> StatusCause {
+    StatusCause {
+        reason: "FieldValueInvalid".into(),
+        message: message.into(),
+        field: field.into(),
+    }
+}
+
+fn name(request: &Request) -> String {
+    let object = request.object.as_ref().or(request.old_object.as_ref());
+    let generated = || object.and_then(|object| object.metadata.generate_name.clone());
+    Some(request.name.clone())
+        .filter(|name| !name.is_empty())
+        .or_else(generated)
+        .unwrap_or_default()
+}
+
+/// The object before and after, as one of our kinds.
+pub struct Objects<K> {
+    /// As it will be; `None` for a delete.
+    pub new: Option<K>,
+    /// As it is; `None` for a create.
+    pub old: Option<K>,
+}
+
+/// Reads both objects. An object that can't be read is a problem of the object, not of the review: the schema should
+/// have refused it, and what the schema lets through and we can't read must not be stored.
+pub fn objects<K>(request: &Request) -> Result<Objects<K>, Problems>
+where
+    K: kube::Resource + Clone + DeserializeOwned,
+{
+    let read = |object: &Option<DynamicObject>| -> Result<Option<K>, Problems> {
+        let Some(object) = object else { return Ok(None) };
+        object.clone().try_parse().map(Some).map_err(|error| {
+            let mut problems = Problems::default();
+            problems.add("", format!("the object can't be read: {error}"));
+            problems
+        })
+    };
+    let old = match request.operation {
+        // What is stored and can't be read must stay deletable and mendable.
+        Operation::Delete | Operation::Update => read(&request.old_object).unwrap_or_default(),
+        _ => None,
+    };
+    Ok(Objects {
+        new: read(&request.object)?,
+        old,
+    })
+}

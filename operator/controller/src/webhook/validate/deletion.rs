@@ -1,0 +1,66 @@
+//! May it be deleted? What is in use stays until it is not: its finalizer sees to that, and the user is told. Before the
+//! controller has set the finalizer, the delete is refused.
+
+use std::collections::BTreeSet;
+
+use kube::{Resource, ResourceExt};
+use virga_core::{
+    protection,
+    uses::{Names, Target, TargetKind, User},
+};
+use virga_crds::finalizers;
+
+use super::super::review::{Answer, Request};
+use crate::stores::Stores;
+
+pub(super) fn review(stores: &Stores, request: &Request) -> Answer {
+    let Some(old) = &request.old_object else {
+        return Answer::allow();
+    };
+    let namespace = old
+        .namespace()
+        .or_else(|| request.namespace.clone())
+        .unwrap_or_default();
+    let name = old.name_any();
+    let target = match request.kind.kind.as_str() {
+        "Flavor" => Target::flavor(&name),
+        "Image" => Target::within(TargetKind::Image, &namespace, &name),
+        "Network" => Target::within(TargetKind::Network, &namespace, &name),
+        "ServerGroup" => Target::within(TargetKind::ServerGroup, &namespace, &name),
+        "Volume" => Target::within(TargetKind::Volume, &namespace, &name),
+        _ => return Answer::allow(),
+    };
+    let users = users(&target, stores);
+    let Some(in_use) = protection::in_use(users.iter()) else {
+        return Answer::allow();
+    };
+    if old
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == finalizers::CONTROLLER)
+    {
+        return Answer::allow().warn(format!(
+            "{} {name} is {in_use}: it goes when they are gone",
+            request.kind.kind
+        ));
+    }
+    Answer::forbid(
+        "",
+        format!("{} {name:?} is {in_use}: delete those first", request.kind.kind),
+    )
+}
+
+/// Who names this and is there to stay.
+fn users(target: &Target, stores: &Stores) -> BTreeSet<User> {
+    fn of<K: Names + Resource>(objects: Vec<std::sync::Arc<K>>, target: &Target) -> impl Iterator<Item = User> {
+        objects.into_iter().filter_map(move |object| {
+            let stays = object.meta().deletion_timestamp.is_none();
+            (stays && object.names().contains(target)).then(|| object.user())
+        })
+    }
+    let instances = of(stores.instances.state(), target);
+    instances
+        .chain(of(stores.volumes.state(), target))
+        .chain(of(stores.ports.state(), target))
+        .collect()
+}

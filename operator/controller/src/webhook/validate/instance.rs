@@ -1,0 +1,131 @@
+//! What of an Instance can only be told by looking at the others?
+
+use std::{net::IpAddr, sync::Arc};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use virga_core::{instance, network};
+use virga_crds::{Image, ImageRef, ImageVisibility, Instance, Interface};
+
+use super::Findings;
+use crate::{scheduling::request, stores::Stores};
+
+pub(super) fn validate(new: &Instance, stores: &Stores) -> Findings {
+    let mut findings = Findings {
+        problems: instance::validate(new),
+        warnings: Vec::new(),
+    };
+    // The time is for hosts that rejected it: a new one has none.
+    if let Err(obstacles) = request::request("", new, stores, Timestamp::MIN) {
+        for obstacle in obstacles {
+            if obstacle.stuck {
+                findings.problems.add(obstacle.field, obstacle.message);
+            } else {
+                findings.warn(&obstacle.field, &obstacle.message);
+            }
+        }
+    }
+    for interface in &new.spec.interfaces {
+        validate_interface(new, interface, stores, &mut findings);
+    }
+    for (field, volume) in volumes(new) {
+        if let Some(holder) = other_instances(new, stores).find(|other| volumes(other).any(|(_, name)| name == volume))
+        {
+            let message = format!(
+                "the Volume {volume:?} belongs to Instance {:?}: delete that one, or name another volume",
+                holder.name_any()
+            );
+            findings.problems.add(field, message);
+        }
+    }
+    findings
+}
+
+fn validate_interface(new: &Instance, interface: &Interface, stores: &Stores, findings: &mut Findings) {
+    let namespace = new.namespace().unwrap_or_default();
+    let field = format!("spec.interfaces[{}]", interface.network);
+    let Some(network) = stores.network(&namespace, &interface.network) else {
+        let message = format!(
+            "there is no Network {:?} in namespace {namespace}: create it",
+            interface.network
+        );
+        findings.warn(&field, &message);
+        return;
+    };
+    let ip = interface
+        .address
+        .as_deref()
+        .and_then(|text| text.parse::<IpAddr>().ok());
+    if let Some(ip) = ip {
+        let field = format!("{field}.address");
+        // A Network that is wrong by itself says so in its own status.
+        if let Ok(valid) = network::validate(&network.spec) {
+            findings.problems.extend(instance::validate_address(&field, ip, &valid));
+        }
+        if let Some(owner) = owner_of(new, interface, stores, |address, _| address.parse() == Ok(ip)) {
+            let message = format!("{ip} belongs to Instance {owner:?}: choose another, or leave the address out");
+            findings.problems.add(field, message);
+        }
+    }
+    if let Some(mac) = &interface.mac
+        && let Some(owner) = owner_of(new, interface, stores, |_, theirs| theirs == mac)
+    {
+        let message = format!("{mac} belongs to Instance {owner:?}: choose another, or leave the mac out");
+        findings.problems.add(format!("{field}.mac"), message);
+    }
+}
+
+/// The other Instance that has, or asks for, an interface like this in the same network.
+fn owner_of(
+    new: &Instance,
+    interface: &Interface,
+    stores: &Stores,
+    same: impl Fn(&str, &str) -> bool,
+) -> Option<String> {
+    let (namespace, name) = (new.namespace().unwrap_or_default(), new.metadata.name.as_deref());
+    let ports = stores.ports.state();
+    let has = ports.iter().find(|port| {
+        port.namespace().as_deref() == Some(&namespace)
+            && port.spec.network == interface.network
+            && Some(port.spec.instance.as_str()) != name
+            && (same("", &port.spec.mac) || port.spec.addresses.iter().any(|address| same(&address.ip, "")))
+    });
+    if let Some(port) = has {
+        return Some(port.spec.instance.clone());
+    }
+    let asks = other_instances(new, stores).find(|other| {
+        other.spec.interfaces.iter().any(|theirs| {
+            let (address, mac) = (
+                theirs.address.as_deref().unwrap_or(""),
+                theirs.mac.as_deref().unwrap_or(""),
+            );
+            theirs.network == interface.network && same(address, mac)
+        })
+    });
+    asks.map(|other| other.name_any())
+}
+
+/// The Instances of the same namespace that are there to stay.
+fn other_instances(new: &Instance, stores: &Stores) -> impl Iterator<Item = Arc<Instance>> {
+    let (namespace, name) = (new.namespace(), new.metadata.name.clone());
+    stores.instances.state().into_iter().filter(move |other| {
+        other.namespace() == namespace && other.metadata.name != name && other.metadata.deletion_timestamp.is_none()
+    })
+}
+
+fn volumes(instance: &Instance) -> impl Iterator<Item = (String, &str)> {
+    let boot = instance
+        .spec
+        .boot_volume
+        .iter()
+        .map(|name| ("spec.bootVolume".to_owned(), name.as_str()));
+    let others = instance.spec.volumes.iter();
+    boot.chain(others.map(|volume| (format!("spec.volumes[{}]", volume.name), volume.name.as_str())))
+}
+
+/// An Image that this namespace may use.
+pub(super) fn visible_image(image: &ImageRef, namespace: &str, stores: &Stores) -> Option<Arc<Image>> {
+    let owner = image.namespace.as_deref().unwrap_or(namespace);
+    let visible = |image: &Arc<Image>| owner == namespace || image.spec.visibility == ImageVisibility::Public;
+    stores.image(owner, &image.name).filter(visible)
+}

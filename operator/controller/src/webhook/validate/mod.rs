@@ -1,0 +1,230 @@
+//! What may be created, changed and deleted? The rules of `virga-core`, and what only the other objects can tell.
+//!
+//! Everything that is wrong is said at once. What is only missing is a warning: a Git repository applies in any order.
+
+mod deletion;
+mod instance;
+
+use kube::{ResourceExt, core::admission::Operation};
+use serde::de::DeserializeOwned;
+use virga_core::{network, problem::Problems};
+use virga_crds::{Flavor, Hypervisor, Image, Instance, Network, Port, Project, SYSTEM_NAMESPACE, ServerGroup, Volume};
+use virga_scheduler::Ratio;
+
+use super::{
+    Webhooks,
+    review::{Answer, Objects, Request, objects},
+};
+use crate::stores::Stores;
+
+/// What was found.
+#[derive(Debug, Default)]
+struct Findings {
+    problems: Problems,
+    warnings: Vec<String>,
+}
+
+impl Findings {
+    fn warn(&mut self, field: &str, message: &str) {
+        self.warnings.push(format!("{field}: {message}"));
+    }
+}
+
+pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
+    if request.sub_resource.as_deref().is_some_and(|name| !name.is_empty()) {
+        return Answer::allow();
+    }
+    let stores = &hooks.stores;
+    match (request.kind.kind.as_str(), &request.operation) {
+        (_, Operation::Delete) => deletion::review(stores, request),
+        ("Flavor", _) => check::<Flavor>(request, |_, _| Findings::default()),
+        ("Hypervisor", _) => check(request, |new, _| hypervisor(new)),
+        ("Image", _) => check(request, |new, _| image(new)),
+        ("Instance", _) => check(request, |new: &Instance, _| instance::validate(new, stores)),
+        ("Network", _) => check(request, |new: &Network, _| Findings {
+            problems: network::validate(&new.spec).err().unwrap_or_default(),
+            ..Findings::default()
+        }),
+        ("Port", _) => port(hooks, request),
+        ("Project", _) => check(request, |new, _| project(new, stores)),
+        ("ServerGroup", _) => check::<ServerGroup>(request, |_, _| Findings::default()),
+        ("Volume", _) => check(request, |new, _| volume(new, stores)),
+        // The chart sends our kinds only.
+        _ => Answer::allow(),
+    }
+}
+
+/// Runs the rules of a kind on a create, and on an update that changes the spec.
+///
+/// An update of something else is always let through, and so is any of an object on its way out: rules that have become
+/// stricter must not keep a finalizer or a label from being changed.
+fn check<K>(request: &Request, rules: impl FnOnce(&K, Option<&K>) -> Findings) -> Answer
+where
+    K: kube::Resource + Clone + DeserializeOwned,
+{
+    let spec = |object: &Option<kube::core::DynamicObject>| object.as_ref().and_then(|o| o.data.get("spec").cloned());
+    let on_its_way = request
+        .object
+        .as_ref()
+        .is_some_and(|object| object.metadata.deletion_timestamp.is_some());
+    let unchanged = request.operation == Operation::Update && spec(&request.object) == spec(&request.old_object);
+    if on_its_way || unchanged {
+        return Answer::allow();
+    }
+    let Objects { new, old } = match objects::<K>(request) {
+        Ok(objects) => objects,
+        Err(problems) => return Answer::of(problems),
+    };
+    let Some(mut new) = new else { return Answer::allow() };
+    if new.meta().namespace.is_none() {
+        new.meta_mut().namespace.clone_from(&request.namespace);
+    }
+    let Findings { problems, warnings } = rules(&new, old.as_ref());
+    Answer {
+        warnings,
+        ..Answer::of(problems)
+    }
+}
+
+fn hypervisor(new: &Hypervisor) -> Findings {
+    let mut findings = Findings::default();
+    let ratios = new.spec.allocation_ratios.clone().unwrap_or_default();
+    for (field, text) in [
+        ("vcpus", ratios.vcpus),
+        ("memory", ratios.memory),
+        ("disk", ratios.disk),
+    ] {
+        if let Some(Err(error)) = text.map(|text| text.parse::<Ratio>()) {
+            findings
+                .problems
+                .add(format!("spec.allocationRatios.{field}"), error.to_string());
+        }
+    }
+    let capacity = new.status.as_ref().and_then(|status| status.capacity);
+    if let (Some(reserved), Some(capacity)) = (&new.spec.reserved, capacity) {
+        let amounts = [
+            ("vcpus", u64::from(reserved.vcpus), u64::from(capacity.vcpus)),
+            ("memory", reserved.memory.unwrap_or_default().0, capacity.memory.0),
+            ("disk", reserved.disk.0, capacity.disk.0),
+        ];
+        for (field, reserved, capacity) in amounts {
+            if reserved > 0 && reserved >= capacity {
+                findings.warn(
+                    &format!("spec.reserved.{field}"),
+                    "is all that the host has: nothing can be placed there",
+                );
+            }
+        }
+    }
+    findings
+}
+
+/// The properties that shape a machine, with what each may be.
+const PROPERTIES: [(&str, &[&str]); 3] = [
+    ("hw_architecture", &["x86_64", "aarch64"]),
+    ("hw_firmware_type", &["bios", "uefi"]),
+    ("hw_machine_type", &["q35", "pc"]),
+];
+
+fn image(new: &Image) -> Findings {
+    let mut findings = Findings::default();
+    for (name, values) in PROPERTIES {
+        if let Some(value) = new
+            .spec
+            .properties
+            .get(name)
+            .filter(|value| !values.contains(&value.as_str()))
+        {
+            let field = format!("spec.properties[{name}]");
+            findings
+                .problems
+                .add(field, format!("{value:?} is not known: write {}", values.join(" or ")));
+        }
+    }
+    findings
+}
+
+/// A Port's addresses come from the controller's books: one that somebody else wrote would be handed out twice.
+fn port(hooks: &Webhooks, request: &Request) -> Answer {
+    let by_us = request.user_info.username.as_deref() == Some(&hooks.identities.controller);
+    let mut answer = check::<Port>(request, |_, _| Findings {
+        problems: Problems::default(),
+        warnings: vec![String::new()],
+    });
+    let changes = !answer.warnings.is_empty();
+    answer.warnings.clear();
+    if changes && !by_us && answer.refusal.is_none() {
+        return Answer::forbid(
+            "",
+            "a Port is made and changed with its Instance: write spec.interfaces there",
+        );
+    }
+    answer
+}
+
+fn project(new: &Project, stores: &Stores) -> Findings {
+    let mut findings = Findings::default();
+    let name = new.name_any();
+    let namespace = namespace_of(new);
+    let field = if new.spec.namespace.is_some() {
+        "spec.namespace"
+    } else {
+        "metadata.name"
+    };
+    if namespace == "default" || namespace.starts_with("kube-") || namespace == SYSTEM_NAMESPACE {
+        findings.problems.add(
+            field,
+            format!("namespace {namespace} is the cluster's own: choose another"),
+        );
+    }
+    let others = stores.projects.state();
+    let owner = others.iter().find(|other| {
+        other.name_any() != name && other.metadata.deletion_timestamp.is_none() && namespace_of(other) == namespace
+    });
+    if let Some(owner) = owner {
+        let message = format!(
+            "namespace {namespace} belongs to Project {}: choose another",
+            owner.name_any()
+        );
+        findings.problems.add(field, message);
+    }
+    findings
+}
+
+fn namespace_of(project: &Project) -> String {
+    project.spec.namespace.clone().unwrap_or_else(|| project.name_any())
+}
+
+fn volume(new: &Volume, stores: &Stores) -> Findings {
+    let mut findings = Findings::default();
+    let Some(source) = &new.spec.source else {
+        return findings;
+    };
+    let namespace = new.namespace().unwrap_or_default();
+    match instance::visible_image(&source.image, &namespace, stores) {
+        None => {
+            let message = format!(
+                "there is no Image {:?} that it can be filled with yet: it waits",
+                source.image.name
+            );
+            findings.warn("spec.source.image", &message);
+        }
+        Some(image) => {
+            let needed = image
+                .status
+                .as_ref()
+                .and_then(|status| status.virtual_size)
+                .unwrap_or_default();
+            let needed = needed.max(image.spec.min_disk);
+            if needed > new.spec.size {
+                let message = format!(
+                    "{} is less than the {needed} that Image {:?} needs",
+                    new.spec.size,
+                    image.name_any()
+                );
+                findings.problems.add("spec.size", message);
+            }
+        }
+    }
+    findings
+}

@@ -1,0 +1,112 @@
+use std::time::Duration;
+
+use virga_crds::{Bytes, InstanceStatus, conditions::Reason};
+
+use super::seen::PowerRecord;
+
+/// One thing to do. Each is idempotent: done twice, or done half and then again, it gives the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Begin to fetch the image into the node's cache. Doesn't wait for it.
+    PullImage {
+        /// The Image's uid.
+        uid: String,
+    },
+    /// Make the root disk over the cached image.
+    CreateRootDisk {
+        /// The Image's uid.
+        uid: String,
+        /// How large the disk is.
+        size: Bytes,
+    },
+    /// Write the seed that tells cloud-init in the guest who it is.
+    WriteSeed,
+    /// Bring a network up on this node, with all the ports that are plugged here.
+    EnsureNetwork {
+        /// The Network's name.
+        network: String,
+    },
+    /// Define the domain. It doesn't run yet.
+    Define,
+    /// Note beside the disks when the domain was started or asked to stop.
+    RecordPower(PowerRecord),
+    /// Start the domain.
+    Start,
+    /// Halt its processors.
+    Suspend,
+    /// Let its processors go on.
+    Resume,
+    /// Ask the guest to shut down (ACPI power button).
+    Shutdown,
+    /// End its process.
+    Destroy,
+    /// Take the domain's definition away.
+    Undefine,
+    /// Take its ports out of their networks, and networks that have no other port away.
+    ReleasePorts,
+    /// Remove its directory with all disks of its own. Volumes stay.
+    RemoveFiles,
+    /// Let the Instance go.
+    RemoveFinalizer,
+}
+
+impl Effect {
+    /// What is under way, for `status.task`.
+    pub fn task(&self) -> &'static str {
+        match self {
+            Self::PullImage { .. } => "fetching the image",
+            Self::CreateRootDisk { .. } => "creating the root disk",
+            Self::WriteSeed => "writing the seed",
+            Self::EnsureNetwork { .. } => "plugging the ports",
+            Self::Define => "defining the domain",
+            Self::RecordPower(_) | Self::Start => "starting",
+            Self::Suspend => "pausing",
+            Self::Resume => "resuming",
+            Self::Shutdown | Self::Destroy => "stopping",
+            Self::Undefine | Self::ReleasePorts | Self::RemoveFiles | Self::RemoveFinalizer => "deleting",
+        }
+    }
+
+    /// The name of metrics and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PullImage { .. } => "PullImage",
+            Self::CreateRootDisk { .. } => "CreateRootDisk",
+            Self::WriteSeed => "WriteSeed",
+            Self::EnsureNetwork { .. } => "EnsureNetwork",
+            Self::Define => "Define",
+            Self::RecordPower(_) => "RecordPower",
+            Self::Start => "Start",
+            Self::Suspend => "Suspend",
+            Self::Resume => "Resume",
+            Self::Shutdown => "Shutdown",
+            Self::Destroy => "Destroy",
+            Self::Undefine => "Undefine",
+            Self::ReleasePorts => "ReleasePorts",
+            Self::RemoveFiles => "RemoveFiles",
+            Self::RemoveFinalizer => "RemoveFinalizer",
+        }
+    }
+}
+
+/// What to do about an Instance, and what to tell its user meanwhile.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// To be carried out in this order, up to the first that fails.
+    pub effects: Vec<Effect>,
+    /// What to publish; absent when this agent has no say in it.
+    pub status: Option<InstanceStatus>,
+    /// When to look again, if nothing changes before.
+    pub again: Option<Duration>,
+}
+
+/// What a user should hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whether something is wrong.
+    pub warning: bool,
+    /// The same as the condition's.
+    pub reason: Reason,
+    /// The condition's message.
+    pub message: String,
+}

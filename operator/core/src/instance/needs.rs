@@ -1,0 +1,255 @@
+//! What an Instance needs before its domain can be defined or started.
+
+use virga_crds::{BuiltFlavor, Bytes, ConditionStatus, Instance, conditions::Reason};
+
+use super::{
+    effect::Effect,
+    seen::{Cache, Image, InterfaceUse, Seen, VolumeUse},
+};
+
+/// How one condition stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Aspect {
+    pub status: ConditionStatus,
+    pub reason: Reason,
+    pub message: String,
+    /// Whether only the user can help.
+    pub stuck: bool,
+}
+
+impl Aspect {
+    pub fn holds(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            status: ConditionStatus::True,
+            reason,
+            message: message.into(),
+            stuck: false,
+        }
+    }
+
+    pub fn waits(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            status: ConditionStatus::False,
+            reason,
+            message: message.into(),
+            stuck: false,
+        }
+    }
+
+    pub fn stuck(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            stuck: true,
+            ..Self::waits(reason, message)
+        }
+    }
+
+    pub fn unknown(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            status: ConditionStatus::Unknown,
+            ..Self::waits(reason, message)
+        }
+    }
+
+    pub fn is_true(&self) -> bool {
+        self.status == ConditionStatus::True
+    }
+}
+
+/// A need: how it stands, what brings it nearer, and whether it is met once that is done.
+pub(super) struct Need {
+    pub aspect: Aspect,
+    pub effects: Vec<Effect>,
+    pub met: bool,
+}
+
+impl Need {
+    fn met(aspect: Aspect) -> Self {
+        Self {
+            aspect,
+            effects: Vec::new(),
+            met: true,
+        }
+    }
+
+    fn unmet(aspect: Aspect) -> Self {
+        Self {
+            aspect,
+            effects: Vec::new(),
+            met: false,
+        }
+    }
+}
+
+/// The disks: the root disk, or the boot volume, and the volumes.
+pub(super) fn storage(instance: &Instance, seen: &Seen, built: bool) -> Need {
+    let root = root_disk(instance, seen, built);
+    // A pull goes on while a volume is waited for, but the user hears of what the user can cure first.
+    match seen
+        .volumes
+        .iter()
+        .find_map(|volume| volume_problem(&volume.name, &volume.state))
+    {
+        Some(problem) if !root.aspect.stuck => Need {
+            aspect: problem,
+            effects: root.effects,
+            met: false,
+        },
+        _ => root,
+    }
+}
+
+fn root_disk(instance: &Instance, seen: &Seen, built: bool) -> Need {
+    let there = || Need::met(disks_created());
+    if instance.spec.image.is_none() || seen.root_disk {
+        return there();
+    }
+    if built {
+        return Need::unmet(Aspect::stuck(
+            Reason::HypervisorError,
+            format!(
+                "the root disk is gone from {}: delete the Instance and create it anew",
+                seen.node
+            ),
+        ));
+    }
+    let Some(flavor) = &seen.flavor else {
+        return Need::unmet(Aspect::waits(
+            Reason::FlavorNotFound,
+            format!("spec.flavor: there is no Flavor {:?}: create it", instance.spec.flavor),
+        ));
+    };
+    match &seen.image {
+        None => there(),
+        Some(Image::NotFound(message)) => Need::unmet(Aspect::waits(Reason::ImageNotFound, message)),
+        Some(Image::Known {
+            uid,
+            min_disk,
+            min_memory,
+            cache,
+        }) => from_image(uid, cache, flavor, *min_disk, *min_memory),
+    }
+}
+
+fn from_image(uid: &str, cache: &Cache, flavor: &BuiltFlavor, min_disk: Bytes, min_memory: Bytes) -> Need {
+    let virtual_size = match cache {
+        Cache::Cached { virtual_size } => *virtual_size,
+        _ => Bytes::ZERO,
+    };
+    if let Some(message) = does_not_fit(flavor, virtual_size, min_disk, min_memory) {
+        return Need::unmet(Aspect::stuck(Reason::ImageDoesNotFit, message));
+    }
+    match cache {
+        Cache::Absent => Need {
+            aspect: Aspect::waits(Reason::ImagePulling, "fetching the image"),
+            effects: vec![Effect::PullImage { uid: uid.into() }],
+            met: false,
+        },
+        Cache::Pulling(None) => Need::unmet(Aspect::waits(Reason::ImagePulling, "fetching the image")),
+        Cache::Pulling(Some(percent)) => Need::unmet(Aspect::waits(
+            Reason::ImagePulling,
+            format!("fetching the image: {percent} %"),
+        )),
+        Cache::Invalid(message) => Need::unmet(Aspect::stuck(Reason::ImageInvalid, message)),
+        Cache::Unreachable(message) => Need::unmet(Aspect::waits(Reason::ImageUnreachable, message)),
+        Cache::Cached { virtual_size } => Need {
+            aspect: Aspect::waits(Reason::Building, "creating the root disk"),
+            effects: vec![Effect::CreateRootDisk {
+                uid: uid.into(),
+                size: if flavor.disk == Bytes::ZERO {
+                    *virtual_size
+                } else {
+                    flavor.disk
+                },
+            }],
+            met: true,
+        },
+    }
+}
+
+/// Why an image can't be used with a flavor (Glance's `min_disk` and `min_ram`, and Nova's `FlavorDiskSmallerThanImage`).
+fn does_not_fit(flavor: &BuiltFlavor, virtual_size: Bytes, min_disk: Bytes, min_memory: Bytes) -> Option<String> {
+    let needed = virtual_size.max(min_disk);
+    if flavor.disk != Bytes::ZERO && needed > flavor.disk {
+        return Some(format!(
+            "the image needs a root disk of {needed}, and flavor {} has {}",
+            flavor.name, flavor.disk
+        ));
+    }
+    (min_memory > flavor.memory).then(|| {
+        format!(
+            "the image needs {min_memory} of memory, and flavor {} has {}",
+            flavor.name, flavor.memory
+        )
+    })
+}
+
+fn volume_problem(name: &str, state: &VolumeUse) -> Option<Aspect> {
+    let aspect = match state {
+        VolumeUse::Ready => return None,
+        VolumeUse::NotFound => Aspect::waits(
+            Reason::VolumeNotFound,
+            format!("there is no Volume {name:?}: create it"),
+        ),
+        VolumeUse::Deleting => Aspect::waits(
+            Reason::VolumeNotFound,
+            format!("the Volume {name} is being deleted: create it anew once it is gone"),
+        ),
+        VolumeUse::Unbound => Aspect::waits(
+            Reason::WaitingForConsumer,
+            format!("the Volume {name} is not bound to a node yet"),
+        ),
+        VolumeUse::OnOtherNode(node) => Aspect::waits(
+            Reason::VolumeAttachedElsewhere,
+            format!("the Volume {name} is on node {node}: it can be attached only there"),
+        ),
+        VolumeUse::HeldBy(holder) => Aspect::waits(
+            Reason::VolumeAttachedElsewhere,
+            format!("the Volume {name} belongs to Instance {holder}: delete that one, or name another volume"),
+        ),
+        VolumeUse::NotReady(why) => Aspect::waits(Reason::Building, format!("the Volume {name} is not ready: {why}")),
+    };
+    Some(aspect)
+}
+
+/// The ports, and the networks that they are plugged into.
+pub(super) fn network(seen: &Seen) -> Need {
+    let problem = seen.interfaces.iter().find_map(|interface| {
+        let name = &interface.network;
+        match &interface.state {
+            InterfaceUse::Ready(_) => None,
+            InterfaceUse::NoNetwork => Some(Aspect::waits(
+                Reason::NetworkNotFound,
+                format!("spec.interfaces[{name}]: there is no Network {name:?}: create it"),
+            )),
+            InterfaceUse::NoPort => Some(Aspect::waits(
+                Reason::NetworkNotReady,
+                format!("waiting for an address in Network {name}"),
+            )),
+            InterfaceUse::Invalid(why) => Some(Aspect::waits(
+                Reason::NetworkNotReady,
+                format!("the Network {name} can't be used: {why}"),
+            )),
+        }
+    });
+    problem.map_or_else(
+        || Need {
+            effects: seen
+                .interfaces
+                .iter()
+                .map(|interface| Effect::EnsureNetwork {
+                    network: interface.network.clone(),
+                })
+                .collect(),
+            ..Need::met(ports_plugged())
+        },
+        Need::unmet,
+    )
+}
+
+pub(super) fn disks_created() -> Aspect {
+    Aspect::holds(Reason::DisksCreated, "the disks exist")
+}
+
+pub(super) fn ports_plugged() -> Aspect {
+    Aspect::holds(Reason::PortsPlugged, "the ports are plugged")
+}

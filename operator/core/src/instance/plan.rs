@@ -1,0 +1,282 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use virga_crds::{
+    Instance, InstanceStatus, PowerState,
+    conditions::{Reason, types},
+    finalizers,
+};
+
+use super::{
+    effect::{Effect, Plan},
+    needs::{self, Aspect, Need},
+    power::{self, DELETE_GRACE, Step},
+    seen::{Domain, Power, Room, Seen},
+    status::{Story, tell},
+    validate,
+};
+
+/// How soon to ask again when libvirt can't be reached, should the event of its return get lost.
+const LIBVIRT_AGAIN: Duration = Duration::from_secs(10);
+
+/// What an agent does about an Instance next. Pure and total: any observed state has an answer.
+///
+/// Carrying the effects out and planning again, until there are none, ends where spec wants it, from wherever it began.
+/// Nothing is started twice, and nothing that should run is ended.
+pub fn plan(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
+    if instance.spec.node_name.as_deref() != Some(seen.node.as_str()) {
+        return Plan::default();
+    }
+    if instance.metadata.deletion_timestamp.is_some() {
+        return delete(instance, seen, now);
+    }
+    match &seen.domain {
+        Domain::Unreachable(message) => Plan {
+            again: Some(LIBVIRT_AGAIN),
+            ..unusable(
+                instance,
+                seen,
+                now,
+                Aspect::unknown(Reason::LibvirtUnavailable, message),
+            )
+        },
+        Domain::Foreign(message) => unusable(instance, seen, now, Aspect::waits(Reason::HypervisorError, message)),
+        Domain::Absent => build(instance, seen, now),
+        Domain::Defined(power) => keep(instance, seen, *power, now),
+    }
+}
+
+/// Whether the machine was built before: then its root disk holds data, and is never made anew.
+fn built(instance: &Instance) -> bool {
+    instance.status.as_ref().is_some_and(|status| status.flavor.is_some())
+}
+
+/// Nothing can be done about the domain now.
+fn unusable(instance: &Instance, seen: &Seen, now: Timestamp, running: Aspect) -> Plan {
+    let story = Story {
+        running,
+        ..Story::assumed(instance)
+    };
+    Plan {
+        status: Some(tell(instance, seen, story, now)),
+        ..Plan::default()
+    }
+}
+
+/// There is no domain: make what it needs, then define and start it.
+fn build(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
+    let built = built(instance);
+    let problems = validate(instance);
+    if !problems.is_empty() {
+        return unusable(
+            instance,
+            seen,
+            now,
+            Aspect::stuck(Reason::Invalid, problems.to_string()),
+        );
+    }
+    if !built && !seen.root_disk && !seen.seed {
+        if let Some(rejected) = rejected(instance, seen, now) {
+            return rejected;
+        }
+    }
+    let storage = needs::storage(instance, seen, built);
+    let network = needs::network(seen);
+    let flavor = match &seen.flavor {
+        None if !built => Some(Aspect::waits(
+            Reason::FlavorNotFound,
+            format!("spec.flavor: there is no Flavor {:?}: create it", instance.spec.flavor),
+        )),
+        _ => None,
+    };
+    let met = storage.met && network.met && flavor.is_none();
+    let mut effects = storage.effects;
+    let mut again = None;
+    let mut task = "";
+    if met {
+        if !seen.seed {
+            effects.push(Effect::WriteSeed);
+        }
+        effects.push(Effect::Define);
+        if instance.spec.power_state != PowerState::Stopped {
+            let step = power::start(instance.spec.power_state, seen.power, now);
+            if step.start {
+                effects.extend(network.effects);
+                effects.extend(step.effects);
+            }
+            again = step.again;
+            task = step.task;
+        }
+    }
+    if task.is_empty() {
+        task = effects.first().map_or("waiting", Effect::task);
+    }
+    let story = Story {
+        storage: flavor.unwrap_or(storage.aspect),
+        network: network.aspect,
+        running: Aspect::waits(Reason::Starting, "the domain is not defined yet"),
+        settled: false,
+        task,
+        ..Story::assumed(instance)
+    };
+    Plan {
+        status: Some(tell(instance, seen, story, now)),
+        effects,
+        again,
+    }
+}
+
+/// The host has no room: it says so before it has made anything, and leaves the Instance to the scheduling queue.
+///
+/// Once said, it stays said until the Instance is bound anew, so that it is never built here while it is being bound
+/// elsewhere. To bind it here again, the controller takes this node out of `status.rejectedBy`.
+fn rejected(instance: &Instance, seen: &Seen, now: Timestamp) -> Option<Plan> {
+    let old = instance.status.clone().unwrap_or_default();
+    let already = old.rejected_by.contains(&seen.node);
+    let message = match &seen.room {
+        Room::Short(message) => message.clone(),
+        Room::Enough if already => old
+            .conditions
+            .iter()
+            .find(|c| c.type_ == types::SCHEDULED)
+            .map(|c| c.message.clone())
+            .unwrap_or_default(),
+        Room::Enough => return None,
+    };
+    let story = Story {
+        scheduled: Some(Aspect::waits(Reason::HostRejected, message)),
+        running: Aspect::waits(Reason::HostRejected, "another host is looked for"),
+        ..Story::assumed(instance)
+    };
+    Some(Plan {
+        status: Some(tell(instance, seen, story, now)),
+        ..Plan::default()
+    })
+}
+
+/// There is a domain: bring it to the power state that is asked for.
+fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan {
+    let wanted = instance.spec.power_state;
+    let mut step = power::step(wanted, power, seen.power, now);
+    let mut storage = needs::disks_created();
+    let mut network = needs::ports_plugged();
+    if step.start {
+        // A domain is defined only over a root disk, so a missing one is a lost one.
+        let disks = needs::storage(instance, seen, true);
+        let ports = needs::network(seen);
+        step = start_when_met(step, &disks, &ports);
+        (storage, network) = (disks.aspect, ports.aspect);
+    }
+    let story = Story {
+        scheduled: None,
+        storage,
+        network,
+        running: power::running(wanted, power, seen.power, old_conditions(instance)),
+        settled: step.settled,
+        task: step.task,
+        deleting: false,
+    };
+    Plan {
+        status: Some(tell(instance, seen, story, now)),
+        effects: step.effects,
+        again: step.again,
+    }
+}
+
+fn start_when_met(step: Step, disks: &Need, ports: &Need) -> Step {
+    if !(disks.met && ports.met) {
+        return Step {
+            effects: Vec::new(),
+            task: "waiting",
+            ..step
+        };
+    }
+    let effects = ports.effects.iter().cloned().chain(step.effects).collect();
+    Step { effects, ..step }
+}
+
+/// Stops it, then takes everything of it away.
+fn delete(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
+    let mut again = None;
+    let mut effects = Vec::new();
+    let mut gone = true;
+    match &seen.domain {
+        // Whether its guest runs can't be known, so its disks can't be taken away.
+        Domain::Unreachable(_) => {
+            gone = false;
+            again = Some(LIBVIRT_AGAIN);
+        }
+        Domain::Absent | Domain::Foreign(_) => {}
+        Domain::Defined(Power::Off(_)) => effects.push(Effect::Undefine),
+        Domain::Defined(Power::Running | Power::ShuttingDown) => {
+            let step = power::stop(seen.power, now, DELETE_GRACE);
+            gone = step.effects == [Effect::Destroy];
+            effects.extend(step.effects);
+            again = step.again.map(|again| again.min(DELETE_GRACE));
+            if gone {
+                effects.push(Effect::Undefine);
+            }
+        }
+        Domain::Defined(Power::Paused | Power::IoError | Power::Sleeping | Power::Crashed) => {
+            effects.extend([Effect::Destroy, Effect::Undefine]);
+        }
+    }
+    let finalizer = instance
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|finalizer| finalizer == finalizers::AGENT);
+    if gone {
+        if !instance.spec.interfaces.is_empty() {
+            effects.push(Effect::ReleasePorts);
+        }
+        effects.push(Effect::RemoveFiles);
+        if finalizer {
+            effects.push(Effect::RemoveFinalizer);
+        } else {
+            effects.retain(|effect| finalizer_free(effect, seen));
+        }
+    }
+    Plan {
+        // What is about to be gone is not reported on.
+        status: (!gone).then(|| tell(instance, seen, deletion_story(instance, seen), now)),
+        effects,
+        again,
+    }
+}
+
+/// Without our finalizer the Instance may stay for a while after everything here is gone: then there is nothing to do.
+fn finalizer_free(effect: &Effect, seen: &Seen) -> bool {
+    match effect {
+        Effect::ReleasePorts | Effect::RemoveFiles => {
+            seen.root_disk || seen.seed || matches!(seen.domain, Domain::Defined(_))
+        }
+        _ => true,
+    }
+}
+
+fn deletion_story(instance: &Instance, seen: &Seen) -> Story {
+    let running = match &seen.domain {
+        Domain::Unreachable(message) => Aspect::unknown(Reason::LibvirtUnavailable, message),
+        Domain::Foreign(message) => Aspect::waits(Reason::HypervisorError, message),
+        Domain::Absent => Aspect::waits(Reason::Deleting, "the domain is gone"),
+        Domain::Defined(power) => power::running(PowerState::Stopped, *power, seen.power, old_conditions(instance)),
+    };
+    Story {
+        running,
+        task: "stopping",
+        deleting: true,
+        ..Story::assumed(instance)
+    }
+}
+
+pub(super) fn old_conditions(instance: &Instance) -> &[virga_crds::Condition] {
+    instance
+        .status
+        .as_ref()
+        .map_or(&[], |status: &InstanceStatus| &status.conditions)
+}
+
+#[cfg(test)]
+mod tests;

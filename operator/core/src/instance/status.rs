@@ -1,0 +1,278 @@
+use jiff::Timestamp;
+use virga_crds::{
+    Address, Condition, ConditionStatus, Instance, InstanceState, InstanceStatus, ObservedPower, PowerState,
+    conditions::{Reason, types},
+};
+
+use super::{
+    effect::{Effect, Note},
+    needs::Aspect,
+    plan::old_conditions,
+    power,
+    seen::{Domain, Failure, InterfaceUse, Power, Seen},
+};
+use crate::condition::{Conditions, Progress};
+
+/// The hosts that are remembered as having no room: as many as the schema takes.
+const MAX_REJECTED: usize = 16;
+
+/// How an Instance stands, before it is put into the API's fields.
+pub(super) struct Story {
+    /// Absent: bound to this node.
+    pub scheduled: Option<Aspect>,
+    pub storage: Aspect,
+    pub network: Aspect,
+    pub running: Aspect,
+    pub settled: bool,
+    /// What is under way; empty when nothing is.
+    pub task: &'static str,
+    pub deleting: bool,
+}
+
+impl Story {
+    /// Disks and ports as they were told of before: nothing was found out about them on this pass.
+    pub fn assumed(instance: &Instance) -> Self {
+        let old = old_conditions(instance);
+        let before = |kind: &str, fallback: Aspect| {
+            old.iter().find(|c| c.type_ == kind).map_or(fallback, |c| Aspect {
+                status: match c.status.as_str() {
+                    "True" => ConditionStatus::True,
+                    "False" => ConditionStatus::False,
+                    _ => ConditionStatus::Unknown,
+                },
+                reason: reason_of(c),
+                message: c.message.clone(),
+                stuck: false,
+            })
+        };
+        let unknown = || Aspect::unknown(Reason::Building, "not looked at yet");
+        Self {
+            scheduled: None,
+            storage: before(types::STORAGE_READY, unknown()),
+            network: before(types::NETWORK_READY, unknown()),
+            running: Aspect::waits(Reason::Starting, "the domain is not defined yet"),
+            settled: false,
+            task: "",
+            deleting: false,
+        }
+    }
+}
+
+fn reason_of(condition: &Condition) -> Reason {
+    let known = Reason::ALL.iter().find(|reason| reason.as_str() == condition.reason);
+    known.copied().unwrap_or(Reason::Building)
+}
+
+/// The status that tells the story.
+pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestamp) -> InstanceStatus {
+    let old = instance.status.clone().unwrap_or_default();
+    let rejected = story.scheduled.is_some();
+    let scheduled = story
+        .scheduled
+        .unwrap_or_else(|| Aspect::holds(Reason::Bound, format!("bound to {}", seen.node)));
+    let aspects = [
+        (types::SCHEDULED, scheduled),
+        (types::STORAGE_READY, story.storage),
+        (types::NETWORK_READY, story.network),
+        (types::RUNNING, story.running),
+    ];
+    let (progress, reason, message) = ready(&aspects, story.settled, story.deleting, story.task);
+    let mut conditions = Conditions::new(&old.conditions, instance.metadata.generation, now);
+    for (kind, aspect) in &aspects {
+        conditions.set(kind, aspect.status, aspect.reason, aspect.message.clone());
+    }
+    conditions.set_ready(progress, reason, message);
+
+    let mut rejected_by = old.rejected_by.clone();
+    if rejected && !rejected_by.contains(&seen.node) {
+        rejected_by.push(seen.node.clone());
+        let excess = rejected_by.len().saturating_sub(MAX_REJECTED);
+        rejected_by.drain(..excess);
+    }
+    let exists = matches!(seen.domain, Domain::Defined(_));
+    InstanceStatus {
+        observed_generation: instance.metadata.generation,
+        state: Some(state(instance, seen, &old, progress, story.deleting)),
+        task: (progress == Progress::Working && !story.task.is_empty()).then(|| story.task.into()),
+        power_state: power_state(seen, &old),
+        flavor: old.flavor.clone().or_else(|| seen.flavor.clone().filter(|_| exists)),
+        host: (!rejected).then(|| seen.node.clone()),
+        addresses: addresses(seen, &old),
+        rejected_by,
+        conditions: conditions.into_vec(),
+    }
+}
+
+fn ready(aspects: &[(&str, Aspect)], settled: bool, deleting: bool, task: &str) -> (Progress, Reason, String) {
+    if deleting {
+        return (
+            Progress::Working,
+            Reason::Deleting,
+            "the Instance is being deleted".into(),
+        );
+    }
+    if settled {
+        return (Progress::Done, Reason::AsSpecified, "as specified".into());
+    }
+    let progress = if aspects.iter().any(|(_, aspect)| aspect.stuck) {
+        Progress::Stuck
+    } else {
+        Progress::Working
+    };
+    // What needs the user comes before what goes on by itself.
+    let first = aspects
+        .iter()
+        .map(|(_, aspect)| aspect)
+        .find(|aspect| aspect.stuck)
+        .or_else(|| {
+            let known_false = |aspect: &&Aspect| aspect.status == ConditionStatus::False;
+            aspects.iter().map(|(_, aspect)| aspect).find(known_false)
+        })
+        // What can't be told of the domain explains why nothing else can.
+        .or_else(|| {
+            aspects
+                .iter()
+                .rev()
+                .map(|(_, aspect)| aspect)
+                .find(|aspect| !aspect.is_true())
+        });
+    match first {
+        Some(aspect) => (progress, aspect.reason, aspect.message.clone()),
+        None => (progress, Reason::Building, format!("under way: {task}")),
+    }
+}
+
+fn state(instance: &Instance, seen: &Seen, old: &InstanceStatus, progress: Progress, deleting: bool) -> InstanceState {
+    if deleting {
+        return InstanceState::Deleting;
+    }
+    if progress == Progress::Stuck {
+        return InstanceState::Error;
+    }
+    let first_time = matches!(old.state, None | Some(InstanceState::Building));
+    match &seen.domain {
+        Domain::Defined(Power::Running | Power::ShuttingDown) => InstanceState::Active,
+        Domain::Defined(Power::Paused | Power::IoError | Power::Sleeping) => InstanceState::Paused,
+        Domain::Defined(Power::Off(_) | Power::Crashed)
+            if first_time && instance.spec.power_state != PowerState::Stopped =>
+        {
+            InstanceState::Building
+        }
+        Domain::Defined(Power::Off(_) | Power::Crashed) => InstanceState::Stopped,
+        Domain::Absent | Domain::Foreign(_) => InstanceState::Building,
+        Domain::Unreachable(_) => old.state.unwrap_or(InstanceState::Building),
+    }
+}
+
+fn power_state(seen: &Seen, old: &InstanceStatus) -> Option<ObservedPower> {
+    match &seen.domain {
+        Domain::Defined(power) => Some(power::observed(*power)),
+        Domain::Unreachable(_) => old.power_state.map(|_| ObservedPower::Unknown),
+        Domain::Absent | Domain::Foreign(_) => None,
+    }
+}
+
+/// From the Ports; those of a Port that is not seen now stay as they were told of.
+fn addresses(seen: &Seen, old: &InstanceStatus) -> Vec<Address> {
+    let of = |interface: &super::seen::Interface| match &interface.state {
+        InterfaceUse::Ready(addresses) => addresses.clone(),
+        _ => {
+            let known = old.addresses.iter().filter(|a| a.network == interface.network);
+            known.cloned().collect()
+        }
+    };
+    seen.interfaces.iter().flat_map(of).collect()
+}
+
+/// The status after an effect failed: the plan's own, with what went wrong.
+pub fn after_failure(
+    instance: &Instance,
+    status: &InstanceStatus,
+    effect: &Effect,
+    failure: &Failure,
+    now: Timestamp,
+) -> InstanceStatus {
+    let kind = match effect {
+        Effect::PullImage { .. } | Effect::CreateRootDisk { .. } | Effect::WriteSeed => types::STORAGE_READY,
+        Effect::EnsureNetwork { .. } => types::NETWORK_READY,
+        _ => types::RUNNING,
+    };
+    let mut conditions = Conditions::new(old_conditions(instance), instance.metadata.generation, now);
+    for old in &status.conditions {
+        let carried = !matches!(old.type_.as_str(), types::READY | types::RECONCILING | types::STALLED);
+        if carried && old.type_ != kind {
+            let value = match old.status.as_str() {
+                "True" => ConditionStatus::True,
+                "False" => ConditionStatus::False,
+                _ => ConditionStatus::Unknown,
+            };
+            conditions.set(&old.type_, value, reason_of(old), old.message.clone());
+        }
+    }
+    let value = if failure.reason == Reason::LibvirtUnavailable {
+        ConditionStatus::Unknown
+    } else {
+        ConditionStatus::False
+    };
+    conditions.set(kind, value, failure.reason, failure.message.clone());
+    let deleting = instance.metadata.deletion_timestamp.is_some();
+    let progress = if failure.stuck {
+        Progress::Stuck
+    } else {
+        Progress::Working
+    };
+    conditions.set_ready(progress, failure.reason, failure.message.clone());
+    InstanceStatus {
+        state: if failure.stuck && !deleting {
+            Some(InstanceState::Error)
+        } else {
+            status.state
+        },
+        task: status.task.clone().filter(|_| !failure.stuck),
+        conditions: conditions.into_vec(),
+        ..status.clone()
+    }
+}
+
+/// What a user should hear of between two statuses: one event a change, never one a pass.
+pub fn notes(old: Option<&InstanceStatus>, new: &InstanceStatus) -> Vec<Note> {
+    let before = old.map_or(&[][..], |status| &status.conditions);
+    let mut notes: Vec<Note> = Vec::new();
+    for condition in &new.conditions {
+        let reason = reason_of(condition);
+        let same = before
+            .iter()
+            .any(|c| c.type_ == condition.type_ && c.reason == condition.reason && c.status == condition.status);
+        let Some(warning) = worth_telling(&condition.type_, reason).filter(|_| !same) else {
+            continue;
+        };
+        notes.push(Note {
+            warning,
+            reason,
+            message: condition.message.clone(),
+        });
+    }
+    notes
+}
+
+/// Whether a condition's change is an event, and whether that is a warning.
+fn worth_telling(kind: &str, reason: Reason) -> Option<bool> {
+    match kind {
+        types::RUNNING => match reason {
+            Reason::Started | Reason::Stopped | Reason::Paused => Some(false),
+            Reason::GuestCrashed | Reason::HypervisorError | Reason::LibvirtUnavailable | Reason::Invalid => Some(true),
+            _ => None,
+        },
+        types::SCHEDULED => (reason == Reason::HostRejected).then_some(true),
+        types::STORAGE_READY | types::NETWORK_READY => match reason {
+            Reason::DisksCreated
+            | Reason::PortsPlugged
+            | Reason::Building
+            | Reason::ImagePulling
+            | Reason::WaitingForConsumer
+            | Reason::NetworkNotReady => None,
+            _ => Some(true),
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,258 @@
+//! Who uses what: an index whose answers take as long as they are, however many objects there are.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use virga_crds::{ImageRef, Instance, Port, Volume};
+
+/// A thing that others name in their spec.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// Its kind.
+    pub kind: TargetKind,
+    /// Its namespace; empty for a Flavor and a node.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The kinds that others name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TargetKind {
+    /// By Instances.
+    Flavor,
+    /// By Instances, and by Volumes that are filled with it.
+    Image,
+    /// By Instances and Ports.
+    Network,
+    /// By Instances and Volumes that are bound to it.
+    Node,
+    /// By Instances.
+    ServerGroup,
+    /// By Instances.
+    Volume,
+}
+
+/// An object that names others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct User {
+    /// Its kind, as people write it.
+    pub kind: &'static str,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The index.
+#[derive(Clone, Debug, Default)]
+pub struct Uses {
+    users: HashMap<Target, BTreeSet<User>>,
+    targets: HashMap<User, BTreeSet<Target>>,
+}
+
+impl Uses {
+    /// Takes note of what a user names now. Returns what it named before or names now.
+    pub fn set(&mut self, user: &User, targets: BTreeSet<Target>) -> BTreeSet<Target> {
+        let before = self.targets.remove(user).unwrap_or_default();
+        for gone in before.difference(&targets) {
+            if let Some(users) = self.users.get_mut(gone) {
+                users.remove(user);
+                if users.is_empty() {
+                    self.users.remove(gone);
+                }
+            }
+        }
+        for target in &targets {
+            self.users.entry(target.clone()).or_default().insert(user.clone());
+        }
+        let touched = before.union(&targets).cloned().collect();
+        if !targets.is_empty() {
+            self.targets.insert(user.clone(), targets);
+        }
+        touched
+    }
+
+    /// Forgets a user that is gone. Returns what it named.
+    pub fn remove(&mut self, user: &User) -> BTreeSet<Target> {
+        self.set(user, BTreeSet::new())
+    }
+
+    /// Who names this, in order.
+    pub fn of(&self, target: &Target) -> impl Iterator<Item = &User> {
+        self.users.get(target).into_iter().flatten()
+    }
+}
+
+impl Target {
+    /// A Flavor.
+    pub fn flavor(name: &str) -> Self {
+        Self {
+            kind: TargetKind::Flavor,
+            namespace: String::new(),
+            name: name.into(),
+        }
+    }
+
+    /// A node.
+    pub fn node(name: &str) -> Self {
+        Self { kind: TargetKind::Node, namespace: String::new(), name: name.into() }
+    }
+
+    /// Something in a namespace.
+    pub fn within(kind: TargetKind, namespace: &str, name: &str) -> Self {
+        Self {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// An object that can name others.
+pub trait Names {
+    /// How it is called as a user of others.
+    fn user(&self) -> User;
+    /// What it names.
+    fn names(&self) -> BTreeSet<Target>;
+}
+
+impl Names for Instance {
+    fn user(&self) -> User {
+        user("Instance", &self.metadata)
+    }
+
+    fn names(&self) -> BTreeSet<Target> {
+        let spec = &self.spec;
+        let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
+        let within = |kind, name: &str| Target::within(kind, namespace, name);
+        let mut targets = BTreeSet::from([Target::flavor(&spec.flavor)]);
+        targets.extend(spec.node_name.iter().map(|node| Target::node(node)));
+        targets.extend(spec.image.iter().map(|image| image_target(namespace, image)));
+        targets.extend(
+            spec.interfaces
+                .iter()
+                .map(|nic| within(TargetKind::Network, &nic.network)),
+        );
+        targets.extend(
+            spec.server_group
+                .iter()
+                .map(|group| within(TargetKind::ServerGroup, group)),
+        );
+        targets.extend(
+            spec.volumes
+                .iter()
+                .map(|volume| within(TargetKind::Volume, &volume.name)),
+        );
+        targets.extend(spec.boot_volume.iter().map(|volume| within(TargetKind::Volume, volume)));
+        targets
+    }
+}
+
+impl Names for Volume {
+    fn user(&self) -> User {
+        user("Volume", &self.metadata)
+    }
+
+    fn names(&self) -> BTreeSet<Target> {
+        let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
+        self.spec
+            .source
+            .iter()
+            .map(|source| image_target(namespace, &source.image))
+            .collect()
+    }
+}
+
+impl Names for Port {
+    fn user(&self) -> User {
+        user("Port", &self.metadata)
+    }
+
+    fn names(&self) -> BTreeSet<Target> {
+        let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
+        BTreeSet::from([Target::within(TargetKind::Network, namespace, &self.spec.network)])
+    }
+}
+
+fn user(kind: &'static str, meta: &ObjectMeta) -> User {
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    User {
+        kind,
+        namespace,
+        name: meta.name.clone().unwrap_or_default(),
+    }
+}
+
+fn image_target(namespace: &str, image: &ImageRef) -> Target {
+    Target::within(
+        TargetKind::Image,
+        image.namespace.as_deref().unwrap_or(namespace),
+        &image.name,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use virga_crds::{InstanceSpec, Interface};
+
+    use super::*;
+
+    fn instance(name: &str, flavor: &str, networks: &[&str]) -> Instance {
+        let interfaces = networks
+            .iter()
+            .map(|n| Interface {
+                network: (*n).into(),
+                ..Interface::default()
+            })
+            .collect();
+        let mut instance = Instance::new(
+            name,
+            InstanceSpec {
+                flavor: flavor.into(),
+                interfaces,
+                ..InstanceSpec::default()
+            },
+        );
+        instance.metadata.namespace = Some("shop".into());
+        instance
+    }
+
+    #[test]
+    fn what_is_named_knows_by_whom_until_it_is_named_no_more() {
+        let mut uses = Uses::default();
+        let (one, two) = (
+            instance("one", "small", &["front"]),
+            instance("two", "small", &["back"]),
+        );
+        for instance in [&one, &two] {
+            uses.set(&instance.user(), instance.names());
+        }
+        let small = Target::flavor("small");
+        let front = Target::within(TargetKind::Network, "shop", "front");
+        assert_eq!(
+            uses.of(&small).map(ToString::to_string).collect::<Vec<_>>(),
+            ["Instance shop/one", "Instance shop/two"]
+        );
+        assert_eq!(uses.remove(&one.user()), BTreeSet::from([small.clone(), front.clone()]));
+        assert_eq!((uses.of(&small).count(), uses.of(&front).count()), (1, 0));
+    }
+
+    #[test]
+    fn an_index_without_users_holds_nothing() {
+        let mut uses = Uses::default();
+        let one = instance("one", "small", &["front"]);
+        uses.set(&one.user(), one.names());
+        uses.remove(&one.user());
+        assert!(uses.users.is_empty() && uses.targets.is_empty());
+    }
+}

@@ -1,0 +1,69 @@
+use jiff::Timestamp;
+
+/// An Instance that names a volume.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claimant {
+    /// Its domain doesn't exist yet: false sorts first.
+    pub without_domain: bool,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Its uid.
+    pub uid: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Which of the Instances that name a volume has it: the one whose domain has it already, or else the oldest, or else
+/// the one with the lower uid. All agents and all passes come to the same.
+pub fn holder(claimants: impl IntoIterator<Item = Claimant>) -> Option<Claimant> {
+    claimants.into_iter().min()
+}
+
+/// The device of an Instance's volume: the root disk is `vda`, the volumes follow in the order of `spec.volumes`.
+///
+/// `vdz` is the seed's, and an Instance has at most 16 volumes, so letters never run out.
+pub fn device(place: usize) -> String {
+    let letter = u8::try_from(place)
+        .ok()
+        .and_then(|n| b'a'.checked_add(n))
+        .unwrap_or(b'z');
+    format!("vd{}", char::from(letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claimant(without_domain: bool, second: i64, uid: &str) -> Claimant {
+        Claimant {
+            without_domain,
+            created: Timestamp::from_second(second).ok(),
+            uid: uid.into(),
+            name: format!("of-{uid}"),
+        }
+    }
+
+    #[test]
+    fn the_oldest_instance_has_the_volume_and_a_tie_is_broken_by_uid() {
+        let winner = holder([
+            claimant(true, 20, "a"),
+            claimant(true, 10, "c"),
+            claimant(true, 10, "b"),
+        ]);
+        assert_eq!(winner.map(|w| w.uid).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn a_volume_is_never_taken_from_a_domain_that_has_it() {
+        let winner = holder([claimant(true, 1, "older"), claimant(false, 2, "younger")]);
+        assert_eq!(winner.map(|w| w.uid).as_deref(), Some("younger"));
+    }
+
+    #[test]
+    fn volumes_follow_the_root_disk() {
+        assert_eq!(
+            (device(0), device(1), device(16)),
+            ("vda".into(), "vdb".into(), "vdq".into())
+        );
+    }
+}
