@@ -46,7 +46,10 @@ fn the_committed_definitions_are_what_the_types_say() {
     let folder = folder("crds/yaml");
     for (name, definition) in rendered() {
         let committed = read(&folder.join(&name));
-        assert!(committed == definition, "crds/yaml/{name} is stale: run `cargo xtask gen`");
+        assert!(
+            committed == definition,
+            "crds/yaml/{name} is stale: run `cargo xtask gen`"
+        );
     }
     assert_no_other_files(&folder);
 }

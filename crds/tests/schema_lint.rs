@@ -4,9 +4,7 @@ use serde_json::{Map, Value};
 use virga_crds::definitions;
 
 /// What YAML 1.1 readers, such as older Helm, take for something else when it is not in quotes.
-const YAML_1_1_WORDS: [&str; 11] = [
-    "y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", "nan",
-];
+const YAML_1_1_WORDS: [&str; 11] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", "nan"];
 
 /// The only kind without a status: a Port is what its Instance's agent reports on.
 const WITHOUT_STATUS: &str = "Port";
@@ -84,7 +82,11 @@ fn is_inner(path: &str) -> bool {
 #[test]
 fn every_field_is_described() {
     no_node("without a description", |path, node| {
-        !is_inner(path) && node.get("description").and_then(Value::as_str).is_none_or(str::is_empty)
+        !is_inner(path)
+            && node
+                .get("description")
+                .and_then(Value::as_str)
+                .is_none_or(str::is_empty)
     });
 }
 
@@ -138,12 +140,15 @@ fn every_map_is_bounded() {
 
 #[test]
 fn every_integer_has_a_format_and_a_least_value() {
-    no_node("integers without format int32 or int64, or without minimum", |_, node| {
-        let known = node
-            .get("format")
-            .is_some_and(|format| format == "int32" || format == "int64");
-        is_type(node, "integer") && !(known && node.contains_key("minimum"))
-    });
+    no_node(
+        "integers without format int32 or int64, or without minimum",
+        |_, node| {
+            let known = node
+                .get("format")
+                .is_some_and(|format| format == "int32" || format == "int64");
+            is_type(node, "integer") && !(known && node.contains_key("minimum"))
+        },
+    );
 }
 
 #[test]
@@ -188,7 +193,11 @@ fn an_unquoted_word_means_the_same_to_every_yaml_reader() {
             let is_scalar = only_value.is_empty() || only_value.ends_with(": ");
             let is_boolean = value == "true" || value == "false";
             let ambiguous = YAML_1_1_WORDS.contains(&value.to_ascii_lowercase().as_str());
-            assert!(!(is_scalar && ambiguous && !is_boolean), "{}: {line}", definition.spec.names.kind);
+            assert!(
+                !(is_scalar && ambiguous && !is_boolean),
+                "{}: {line}",
+                definition.spec.names.kind
+            );
         }
     }
 }
@@ -199,10 +208,10 @@ fn enums_are_written_in_pascal_case() {
     no_node("values of enums that do not begin with a capital", |path, node| {
         let listed = node.get("enum").and_then(Value::as_array);
         !path.ends_with(".role")
-            && listed
-                .into_iter()
-                .flatten()
-                .any(|word| word.as_str().is_none_or(|word| !word.starts_with(|first: char| first.is_ascii_uppercase())))
+            && listed.into_iter().flatten().any(|word| {
+                word.as_str()
+                    .is_none_or(|word| !word.starts_with(|first: char| first.is_ascii_uppercase()))
+            })
     });
 }
 

@@ -131,7 +131,8 @@ mod tests {
         let writes: Vec<_> = api
             .log()
             .iter()
-            .filter_map(|request| request.body.as_ref().and(request.name.clone()))
+            .filter(|request| !request.body.is_null())
+            .filter_map(|request| request.name.clone())
             .collect();
         assert_eq!(writes, ["new", "old"]);
     }

@@ -35,7 +35,11 @@ mod volume;
 pub mod webhook;
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod world;
 
 use std::sync::Arc;
 

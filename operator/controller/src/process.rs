@@ -32,6 +32,10 @@ use crate::{
 /// How long what is under way may take when the process stops; well under the Pod's 30 s.
 const DRAIN: Duration = Duration::from_secs(15);
 
+/// How long the webhooks go on to answer after the rest has stopped: until every node has heard that this Pod is no
+/// endpoint any more. A refused connection would be a refused create.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// Why the process ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -60,12 +64,23 @@ pub enum Error {
 
 /// Runs the controller until SIGTERM, or until it has lost leadership.
 pub async fn run(args: Args) -> Result<(), Error> {
+    telemetry::init(args.common.log_format, &args.common.log_level)?;
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().map_err(Error::Signals)?;
+    let options = client::Options::new(concat!("virga-controller/", env!("CARGO_PKG_VERSION")));
+    let kubeconfig = args.common.kubeconfig.clone();
+    let client = client::connect(client::Options { kubeconfig, ..options }).await?;
+    run_with(client, Arc::new(SystemClock), args, shutdown).await
+}
+
+/// Runs the controller against this API server until `shutdown`, or until it has lost leadership.
+pub async fn run_with(client: Client, clock: Arc<dyn Clock>, args: Args, shutdown: Shutdown) -> Result<(), Error> {
     let Args {
         common:
             CommonArgs {
-                log_format,
-                log_level,
-                kubeconfig,
+                log_format: _,
+                log_level: _,
+                kubeconfig: _,
                 metrics_address,
                 health_address,
             },
@@ -81,16 +96,6 @@ pub async fn run(args: Args) -> Result<(), Error> {
         ram_allocation_ratio,
         disk_allocation_ratio,
     } = args;
-    telemetry::init(log_format, &log_level)?;
-    let shutdown = Shutdown::new();
-    shutdown.on_signals().map_err(Error::Signals)?;
-    let user_agent = concat!("virga-controller/", env!("CARGO_PKG_VERSION"));
-    let client = client::connect(client::Options {
-        kubeconfig,
-        ..client::Options::new(user_agent)
-    })
-    .await?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // It must differ between any two processes: a restarted container keeps its Pod's name.
     let pod = pod_name.as_deref().unwrap_or("virga-controller");
     let identity = format!("{pod}-{:08x}", fastrand::u32(..));
@@ -148,19 +153,20 @@ pub async fn run(args: Args) -> Result<(), Error> {
     );
 
     let (stopping, stopped) = (shutdown.stopping(), shutdown.stopped());
-    let webhook_task = tokio::spawn(webhook::serve(
+    let closing = CancellationToken::new();
+    let mut webhook_task = tokio::spawn(webhook::serve(
         webhook_address,
         keeper.server(),
         webhooks.router(),
-        stopped.clone(),
+        closing.clone(),
     ));
-    let health_task = tokio::spawn(health::serve(
+    let mut health_task = tokio::spawn(health::serve(
         health_address,
         health.router(),
         stopped.clone().cancelled_owned(),
     ));
     let metrics_router = health::metrics_router(Arc::new(registry));
-    let metrics_task = tokio::spawn(health::serve(
+    let mut metrics_task = tokio::spawn(health::serve(
         metrics_address,
         metrics_router,
         stopped.clone().cancelled_owned(),
@@ -187,14 +193,27 @@ pub async fn run(args: Args) -> Result<(), Error> {
             Ok(())
         }
         () = leadership.lost() => Err(Error::LeadershipLost),
-        source = failure(webhook_task) => Err(Error::Serve { what: "the webhooks", source }),
-        source = failure(health_task) => Err(Error::Serve { what: "health", source }),
-        source = failure(metrics_task) => Err(Error::Serve { what: "metrics", source }),
+        source = failure(&mut webhook_task) => Err(Error::Serve { what: "the webhooks", source }),
+        source = failure(&mut health_task) => Err(Error::Serve { what: "health", source }),
+        source = failure(&mut metrics_task) => Err(Error::Serve { what: "metrics", source }),
     };
-    if ended.is_ok() && candidacy.await.unwrap_or(Ended::Lost) == Ended::Lost {
+    ended?;
+    if candidacy.await.unwrap_or(Ended::Lost) == Ended::Lost {
         return Err(Error::LeadershipLost);
     }
-    ended
+    tokio::time::sleep(LINGER).await;
+    closing.cancel();
+    match webhook_task.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(source)) => Err(Error::Serve {
+            what: "the webhooks",
+            source,
+        }),
+        Err(panic) => Err(Error::Serve {
+            what: "the webhooks",
+            source: io::Error::other(panic),
+        }),
+    }
 }
 
 /// Waits for leadership, and then does all that only the leader does.
@@ -252,7 +271,7 @@ async fn label(client: Client, namespace: String, pod: String, stop: Cancellatio
 }
 
 /// Ends when a server fails; one that was asked to stop does not end this.
-async fn failure(server: tokio::task::JoinHandle<io::Result<()>>) -> io::Error {
+async fn failure(server: &mut tokio::task::JoinHandle<io::Result<()>>) -> io::Error {
     match server.await {
         Ok(Ok(())) => std::future::pending().await,
         Ok(Err(error)) => error,

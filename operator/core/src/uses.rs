@@ -99,7 +99,11 @@ impl Target {
 
     /// A node.
     pub fn node(name: &str) -> Self {
-        Self { kind: TargetKind::Node, namespace: String::new(), name: name.into() }
+        Self {
+            kind: TargetKind::Node,
+            namespace: String::new(),
+            name: name.into(),
+        }
     }
 
     /// Something in a namespace.

@@ -16,9 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
     api::{
-        admissionregistration::v1::{
-            MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
-        },
+        admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
         core::v1::{ConfigMap, Secret},
     },
 };
@@ -33,7 +31,6 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use virga_crds::managers;
 use virga_runtime::{
-    apply,
     class::chain,
     clock::Clock,
     health::Check,
@@ -68,8 +65,6 @@ pub struct Options {
 enum Error {
     #[error(transparent)]
     Authority(#[from] AuthorityError),
-    #[error(transparent)]
-    Apply(#[from] apply::Error),
     #[error("{what}")]
     Api {
         what: &'static str,
@@ -84,7 +79,6 @@ impl Error {
     fn is_behind(&self) -> bool {
         match self {
             Self::Api { source, .. } => matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409),
-            Self::Apply(error) => error.is_conflict(),
             Self::Authority(_) | Self::TimedOut { .. } => false,
         }
     }

@@ -1,21 +1,19 @@
 //! How do clients learn whom to trust? From the webhook configurations, and from a ConfigMap.
 
-use std::collections::BTreeMap;
-
 use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation, TestOperation, jsonptr::PointerBuf};
 use k8s_openapi::{
     ByteString,
     api::{admissionregistration::v1::WebhookClientConfig, core::v1::ConfigMap},
 };
 use kube::{
-    Api, Client,
-    api::{ObjectMeta, Patch, PatchParams},
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
 };
 use serde_json::json;
 use virga_crds::managers;
-use virga_runtime::apply::{Object, Writer};
+use virga_runtime::apply::Object;
 
-use super::{CALL_TIMEOUT, CONFIG_MAP, CONFIG_MAP_KEY, Error, Options, within};
+use super::{CONFIG_MAP, CONFIG_MAP_KEY, Error, Options, within};
 
 /// What is to be published, and where.
 pub(super) struct Publisher<'a> {
@@ -37,17 +35,20 @@ impl Publisher<'_> {
         if live.is_some_and(is_so) {
             return Ok(());
         }
-        let wanted = ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(CONFIG_MAP.into()),
-                namespace: Some(self.options.namespace.clone()),
-                ..ObjectMeta::default()
-            },
-            data: Some(BTreeMap::from([(CONFIG_MAP_KEY.to_owned(), self.bundle.to_owned())])),
-            ..ConfigMap::default()
-        };
-        let writer = Writer::new(self.client.clone(), managers::CONTROLLER).with_timeout(CALL_TIMEOUT);
-        writer.apply(live, &wanted).await?;
+        let wanted = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": CONFIG_MAP, "namespace": self.options.namespace},
+            "data": {CONFIG_MAP_KEY: self.bundle},
+        });
+        let what = "publishing the certificate authority to the agents";
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.options.namespace);
+        // Forced: whoever wrote something else there, it is ours to mend.
+        let params = PatchParams::apply(managers::CONTROLLER).force();
+        done(
+            what,
+            within(api.patch(CONFIG_MAP, &params, &Patch::Apply(&wanted))).await,
+        )?;
         Ok(())
     }
 
@@ -99,16 +100,22 @@ impl Publisher<'_> {
             ..PatchParams::default()
         };
         let name = live.name_any();
-        match within(api.patch(&name, &params, &Patch::Json::<()>(JsonPatch(operations)))).await {
-            Some(Ok(_)) => {
-                tracing::info!(kind = %K::kind(&()), name, "published the certificate authority");
-                Ok(())
-            }
-            Some(Err(source)) => Err(Error::Api {
-                what,
-                source: Box::new(source),
-            }),
-            None => Err(Error::TimedOut { what }),
-        }
+        done(
+            what,
+            within(api.patch(&name, &params, &Patch::Json::<()>(JsonPatch(operations)))).await,
+        )?;
+        tracing::info!(kind = %K::kind(&()), name, "published the certificate authority");
+        Ok(())
+    }
+}
+
+fn done<T>(what: &'static str, answer: Option<kube::Result<T>>) -> Result<(), Error> {
+    match answer {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(source)) => Err(Error::Api {
+            what,
+            source: Box::new(source),
+        }),
+        None => Err(Error::TimedOut { what }),
     }
 }

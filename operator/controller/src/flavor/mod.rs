@@ -53,3 +53,6 @@ impl Reconcile for Flavors {
         protect::settle(&self.context.writer, flavor.as_ref(), &protection, &status).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use kube::{ResourceExt as _, runtime::Controller};
 use tokio_util::sync::CancellationToken;
 use virga_core::{
-    hypervisor::{self, SILENCE_S},
+    hypervisor::{self, Part, SILENCE_S},
     uses::Target,
 };
 use virga_crds::Hypervisor;
@@ -63,12 +63,16 @@ impl Reconcile for Hypervisors {
             self.context.clock.instant(),
         );
         let lost = silence >= limit;
-        let status = hypervisor::status(&host, lost, self.context.clock.now());
-        let written = self.context.writer.apply_status(host.as_ref(), &status).await?;
+        let written = match hypervisor::status(&host, lost, self.context.clock.now()) {
+            Part::Say(status) => self.context.writer.apply_status(host.as_ref(), &status).await?,
+            Part::Leave => None,
+        };
         if self.lost.set(&name, lost) {
             self.lost.wake(&self.uses.of(&Target::node(&name)).await);
             if lost {
                 tracing::info!(node = name, "lost: its agent has not renewed its Lease");
+            } else {
+                tracing::info!(node = name, "its agent is heard of again");
             }
         }
         let done = if written.is_some() {
@@ -84,3 +88,6 @@ impl Reconcile for Hypervisors {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,3 +98,6 @@ impl Reconcile for Images {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

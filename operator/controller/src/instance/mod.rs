@@ -10,9 +10,12 @@ mod ports;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use kube::{ResourceExt as _, runtime::Controller};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use virga_core::{condition::Conditions, hypervisor};
+use virga_core::{
+    condition::{Conditions, is_true},
+    hypervisor::{self, Part},
+};
 use virga_crds::{Instance, conditions::types, finalizers};
 use virga_runtime::{
     apply,
@@ -78,7 +81,11 @@ impl Reconcile for Instances {
         } else {
             self.ports.ensure(&instance).await?
         };
-        let status = self.status(&instance, node, obstacle.as_ref());
+        let Part::Say(status) = self.status(&instance, node, obstacle.as_ref()) else {
+            let done = if made { Done::changed() } else { Done::waiting() };
+            return Ok(done.again_in(AGAIN));
+        };
+        let waits = obstacle.is_some() || status != json!({});
         let written = self
             .context
             .writer
@@ -94,9 +101,6 @@ impl Reconcile for Instances {
                 obstacle.message,
             );
         }
-        let waits = status["conditions"]
-            .as_array()
-            .is_some_and(|conditions| !conditions.is_empty());
         let done = if made || written {
             Done::changed()
         } else {
@@ -108,20 +112,24 @@ impl Reconcile for Instances {
 
 impl Instances {
     /// The controller's own part of a bound Instance's status.
-    fn status(&self, instance: &Instance, node: &str, obstacle: Option<&Obstacle>) -> Value {
+    fn status(&self, instance: &Instance, node: &str, obstacle: Option<&Obstacle>) -> Part {
         let now = self.context.clock.now();
-        if self.lost.is_lost(node) {
-            return hypervisor::instance_status(instance, node, true, now);
-        }
-        let Some(obstacle) = obstacle else { return json!({}) };
+        let part = hypervisor::instance_status(instance, node, self.lost.is_lost(node), now);
+        let Some(obstacle) = obstacle.filter(|_| part == Part::Say(json!({}))) else {
+            return part;
+        };
         let old = instance
             .status
             .as_ref()
             .map(|status| status.conditions.as_slice())
             .unwrap_or_default();
+        if is_true(old, types::NETWORK_READY) {
+            // It runs, plugged in as it was, and its agent says so: two who contradict each other would never end.
+            return part;
+        }
         let mut conditions = Conditions::new(old, instance.metadata.generation, now);
         conditions.set(types::NETWORK_READY, false, obstacle.reason, &obstacle.message);
-        json!({ "conditions": conditions.into_vec() })
+        Part::Say(json!({ "conditions": conditions.into_vec() }))
     }
 
     async fn release(&self, instance: &Instance) -> Result<bool, apply::Error> {
@@ -133,3 +141,6 @@ impl Instances {
             .is_some())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,3 +72,6 @@ impl Reconcile for Networks {
         protect::settle(&self.context.writer, live.as_ref(), &protection, &status).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,8 @@ use crate::{Context, stores::Watches};
 
 /// How soon to look again into a namespace that must become empty.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How soon to ask again for a namespace that is somebody else's: no watch tells of it.
+const CONFLICT: Duration = Duration::from_secs(15);
 /// How long the API may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -113,11 +115,10 @@ impl Reconcile for Projects {
                 .is_some();
         }
         let done = if changed { Done::changed() } else { Done::unchanged() };
-        let deleting = project.metadata.deletion_timestamp.is_some();
-        // A conflict ends when somebody labels a namespace that is not watched yet, or deletes it.
-        let conflict = status.namespace.is_none();
-        Ok(if deleting || conflict {
+        Ok(if project.metadata.deletion_timestamp.is_some() {
             done.again_in(AGAIN)
+        } else if status.namespace.is_none() {
+            done.again_in(CONFLICT)
         } else {
             done
         })
@@ -212,3 +213,6 @@ impl Projects {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,7 @@ fn seen(watches: &Watches) -> impl Stream<Item = Seen> + Send + Unpin + use<> {
             .boxed(),
         watches
             .flavors
-            .applied()
+            .touched()
             .map(|object| Seen::Flavor(object.name_any()))
             .boxed(),
         watches

@@ -128,29 +128,37 @@ impl Scheduler {
     pub(super) fn note_volume(&self, key: &Key) {
         let found = self.stores.volume(&key.0, &key.1);
         let mut state = self.state();
+        let counted = state.volumes.contains_key(key);
         place_volume(&mut state, key, found.as_deref());
+        let counts = state.volumes.contains_key(key);
         self.spread(&mut state);
         drop(state);
-        // Until it was bound it counted with its Instance.
-        self.renote(|instance| {
-            instance.namespace().as_deref() == Some(&key.0)
-                && (instance.spec.boot_volume.as_ref() == Some(&key.1)
-                    || instance.spec.volumes.iter().any(|volume| volume.name == key.1))
-        });
+        if counted != counts {
+            // Until it was bound it counted with its Instance.
+            self.renote(|instance| {
+                instance.namespace().as_deref() == Some(&key.0)
+                    && (instance.spec.boot_volume.as_ref() == Some(&key.1)
+                        || instance.spec.volumes.iter().any(|volume| volume.name == key.1))
+            });
+        }
         if found.is_some() {
             self.note_appeared(&missing::key("Volume", &key.0, &key.1));
         }
     }
 
-    /// A Flavor was made or changed.
+    /// A Flavor was made, changed or deleted.
     pub(super) fn note_flavor(&self, name: &str) {
         if self.stores.flavor(name).is_none() {
+            self.state().flavors.remove(name);
             return;
         }
-        self.renote(|instance| {
-            let built = instance.status.as_ref().is_some_and(|status| status.flavor.is_some());
-            !built && instance.spec.flavor == name && instance.spec.node_name.is_some()
-        });
+        // What it gives is immutable, and its status changes with each Instance: only a new one is news.
+        if self.state().flavors.insert(name.to_owned()) {
+            self.renote(|instance| {
+                let built = instance.status.as_ref().is_some_and(|status| status.flavor.is_some());
+                !built && instance.spec.flavor == name && instance.spec.node_name.is_some()
+            });
+        }
         self.note_appeared(&missing::flavor_key(name));
     }
 

@@ -103,3 +103,36 @@ fn distance(a: &str, b: &str) -> usize {
     }
     row.last().copied().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suggested(name: &str, known: &[&str]) -> String {
+        suggestion(name, known.iter().map(ToString::to_string))
+    }
+
+    #[test]
+    fn names_that_are_near_are_offered_first() {
+        let known = ["m1.small", "m1.medium", "g1.huge"];
+        assert_eq!(suggested("m1.smal", &known), ", or did you mean m1.small?");
+        assert_eq!(
+            suggested("c9", &known[2..]),
+            ", or name one that there is, such as g1.huge"
+        );
+        assert_eq!(suggested("x", &[]), "");
+    }
+
+    #[test]
+    fn the_distance_is_the_number_of_letters_that_differ() {
+        for (a, b, n) in [
+            ("", "", 0),
+            ("abc", "abc", 0),
+            ("abc", "abd", 1),
+            ("", "ab", 2),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!((distance(a, b), distance(b, a)), (n, n), "{a} {b}");
+        }
+    }
+}

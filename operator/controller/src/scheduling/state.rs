@@ -5,7 +5,7 @@
 //! be complete decides (see [`super::takeover`]).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -59,6 +59,8 @@ pub(super) struct State {
     pub(super) waiters: HashMap<Uid, Key>,
     /// Every Volume that counts on a node.
     pub(super) volumes: HashMap<Key, Uid>,
+    /// Every Flavor that was seen.
+    pub(super) flavors: HashSet<String>,
     /// What admission reserved for creates that have not been seen yet, oldest first.
     pub(super) pending: HashMap<Key, Vec<Pending>>,
     pub(super) open: bool,
@@ -120,6 +122,7 @@ impl Scheduler {
                 known: HashMap::new(),
                 waiters: HashMap::new(),
                 volumes: HashMap::new(),
+                flavors: HashSet::new(),
                 pending: HashMap::new(),
                 open: false,
             }),
@@ -150,6 +153,10 @@ impl Scheduler {
             // The API server asks again with the same review when an answer got lost.
             list.retain(|known| known.review != pending.review);
             list.push(pending);
+            if state.cluster.reservations() == 1 {
+                // The queue sleeps while there is nothing that could expire.
+                self.woken.notify_one();
+            }
             Ok(placement)
         })
     }

@@ -22,18 +22,37 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const PAGE: u32 = 500;
+/// How often the API server is asked before a new leader goes on without what it has not seen.
+const ROUNDS: u32 = 3;
 
 /// Lets the scheduler decide once it knows all that there is. Drop it when leadership ends.
 pub async fn open(client: &Client, scheduler: &Scheduler) {
-    loop {
-        match bindings(client).await {
-            Ok(versions) if caught_up(scheduler, &versions).await => break,
-            Ok(_) => tracing::warn!("the watch of Instances is behind: not scheduling yet"),
+    for round in 1.. {
+        let behind = match bindings(client).await {
+            Ok(versions) => behind(scheduler, &versions).await,
             Err(error) => {
                 tracing::warn!(error, "listing the Instances: not scheduling yet");
                 tokio::time::sleep(Duration::from_secs(2)).await;
+                continue;
             }
+        };
+        let Some((namespace, name)) = behind.first() else { break };
+        if round >= ROUNDS {
+            // One that this version can't read never comes into the store; it must not stop all others.
+            tracing::error!(
+                count = behind.len(),
+                namespace,
+                name,
+                "scheduling without Instances that were not seen"
+            );
+            break;
         }
+        tracing::warn!(
+            count = behind.len(),
+            namespace,
+            name,
+            "the watch of Instances is behind: not scheduling yet"
+        );
     }
     scheduler.rebuild();
     scheduler.open();
@@ -59,9 +78,8 @@ async fn bindings(client: &Client) -> Result<HashMap<Key, u64>, String> {
     }
 }
 
-/// Waits until the store holds all of these, each as new as it was listed. One that is gone by now is not waited for:
-/// it would be in the store otherwise.
-async fn caught_up(scheduler: &Scheduler, versions: &HashMap<Key, u64>) -> bool {
+/// Waits until the store holds all of these, each as new as it was listed, and returns those that it does not.
+async fn behind(scheduler: &Scheduler, versions: &HashMap<Key, u64>) -> Vec<Key> {
     let until = Instant::now() + PATIENCE;
     let mut missing: Vec<(&Key, u64)> = versions.iter().map(|(key, version)| (key, *version)).collect();
     loop {
@@ -69,11 +87,8 @@ async fn caught_up(scheduler: &Scheduler, versions: &HashMap<Key, u64>) -> bool 
             let seen = scheduler.stores.instance(&key.0, &key.1);
             seen.is_none_or(|seen| version(seen.as_ref()) < *listed)
         });
-        if missing.is_empty() {
-            return true;
-        }
-        if Instant::now() >= until {
-            return false;
+        if missing.is_empty() || Instant::now() >= until {
+            return missing.into_iter().map(|(key, _)| key.clone()).collect();
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }

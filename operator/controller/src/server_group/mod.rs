@@ -54,3 +54,6 @@ impl Reconcile for ServerGroups {
         protect::settle(&self.context.writer, group.as_ref(), &protection, &status).await
     }
 }
+
+#[cfg(test)]
+mod tests;

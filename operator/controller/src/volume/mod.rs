@@ -1,12 +1,12 @@
 //! Volumes: binds each to the node of its first Instance. From then on that node's agent takes care of it.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use kube::{ResourceExt as _, runtime::Controller};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use virga_core::{
-    hypervisor,
+    hypervisor::{self, Part},
     uses::{Target, TargetKind},
     volume::{node_for, waiting_status},
 };
@@ -17,6 +17,9 @@ use virga_runtime::{
 };
 
 use crate::{Context, hypervisor::Lost, stores::Watches, uses::UseIndex};
+
+/// How soon to look again at one whose agent has spoken though its node counts as lost.
+const AGAIN: Duration = Duration::from_secs(5);
 
 struct Volumes {
     context: Arc<Context>,
@@ -80,8 +83,12 @@ impl Reconcile for Volumes {
         if deleting && self.lost.is_decommissioned(node, &self.context.stores) {
             return self.release(&volume).await;
         }
-        let status = hypervisor::volume_status(&volume, node, self.lost.is_lost(node), now);
-        done(self.context.writer.apply_status(volume.as_ref(), &status).await?)
+        let lost = self.lost.is_lost(node);
+        match hypervisor::volume_status(&volume, node, lost, now) {
+            Part::Say(status) => done(self.context.writer.apply_status(volume.as_ref(), &status).await?),
+            Part::Leave if lost => Ok(Done::waiting().again_in(AGAIN)),
+            Part::Leave => Ok(Done::waiting()),
+        }
     }
 }
 
@@ -121,3 +128,6 @@ fn done<K>(written: Option<K>) -> Result<Done, apply::Error> {
         Done::unchanged()
     })
 }
+
+#[cfg(test)]
+mod tests;

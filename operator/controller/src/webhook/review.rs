@@ -1,13 +1,15 @@
 //! How is an admission review read and answered? By `admission.k8s.io/v1`, so that kubectl prints every error under its
 //! field.
 
-use json_patch::{Patch, PatchOperation};
+use json_patch::PatchOperation;
+use k8s_openapi::ByteString;
 use kube::core::{
     DynamicObject, Status,
-    admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation},
+    admission::{AdmissionRequest, META_API_VERSION_V1, META_KIND, Operation},
     response::{StatusCause, StatusDetails, StatusSummary},
 };
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use virga_core::problem::Problems;
 
 /// What a webhook is asked about: an object as JSON, not yet any kind of ours.
@@ -75,24 +77,24 @@ impl Answer {
         self
     }
 
-    /// The review that goes back.
-    pub fn into_review(self, request: &Request) -> AdmissionReview<DynamicObject> {
-        let mut response = AdmissionResponse::from(request);
-        if !self.patch.is_empty() && self.refusal.is_none() {
-            response = match response.with_patch(Patch(self.patch)) {
-                Ok(response) => response,
-                // Operations of strings and lists always become JSON; without its patch the create must not go on.
-                Err(error) => AdmissionResponse::from(request).deny(error),
-            };
-        }
-        if let Some(refusal) = self.refusal {
-            response.allowed = false;
-            response.result = refusal.status(request);
+    /// The review that goes back, as JSON.
+    ///
+    /// Written by hand: kube 5.0.0 writes the patch as a list of numbers, which Go happens to read; the protocol's bytes
+    /// are base64.
+    pub fn into_review(self, request: &Request) -> Value {
+        let mut response = json!({"uid": request.uid, "allowed": self.refusal.is_none()});
+        match self.refusal {
+            Some(refusal) => response["status"] = json!(refusal.status(request)),
+            None if self.patch.is_empty() => {}
+            None => {
+                response["patchType"] = "JSONPatch".into();
+                response["patch"] = json!(ByteString(json!(self.patch).to_string().into_bytes()));
+            }
         }
         if !self.warnings.is_empty() {
-            response.warnings = Some(shortened(self.warnings));
+            response["warnings"] = json!(shortened(self.warnings));
         }
-        response.into_review()
+        json!({"apiVersion": META_API_VERSION_V1, "kind": META_KIND, "response": response})
     }
 }
 
@@ -180,7 +182,7 @@ where
         let Some(object) = object else { return Ok(None) };
         object.clone().try_parse().map(Some).map_err(|error| {
             let mut problems = Problems::default();
-            problems.add("", format!("the object can't be read: {error}"));
+            problems.add("spec", format!("the object can't be read: {error}"));
             problems
         })
     };
@@ -193,4 +195,19 @@ where
         new: read(&request.object)?,
         old,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_and_many_warnings_are_cut_between_characters() {
+        let warnings = shortened((0..20).map(|_| "ä".repeat(300)).collect());
+        assert_eq!(warnings.len(), MOST_WARNINGS + 1);
+        assert_eq!(warnings[0].chars().count(), WARNING_CHARS);
+        assert!(warnings[0].ends_with('…'));
+        assert_eq!(warnings[MOST_WARNINGS], "and 4 more");
+        assert_eq!(shortened(vec!["short".into()]), ["short"]);
+    }
 }

@@ -1,10 +1,15 @@
 //! What an Instance needs before its domain can be defined or started.
 
-use virga_crds::{BuiltFlavor, Bytes, ConditionStatus, Instance, conditions::Reason};
+use virga_crds::{
+    BuiltFlavor, Bytes, ConditionStatus, Instance,
+    conditions::{Reason, types},
+};
 
 use super::{
     effect::Effect,
+    plan::old_conditions,
     seen::{Cache, Image, InterfaceUse, Seen, VolumeUse},
+    status::reason_of,
 };
 
 /// How one condition stands.
@@ -212,19 +217,23 @@ fn volume_problem(name: &str, state: &VolumeUse) -> Option<Aspect> {
 }
 
 /// The ports, and the networks that they are plugged into.
-pub(super) fn network(seen: &Seen) -> Need {
+pub(super) fn network(instance: &Instance, seen: &Seen) -> Need {
     let problem = seen.interfaces.iter().find_map(|interface| {
         let name = &interface.network;
         match &interface.state {
             InterfaceUse::Ready(_) => None,
-            InterfaceUse::NoNetwork => Some(Aspect::waits(
-                Reason::NetworkNotFound,
-                format!("spec.interfaces[{name}]: there is no Network {name:?}: create it"),
-            )),
-            InterfaceUse::NoPort => Some(Aspect::waits(
-                Reason::NetworkNotReady,
-                format!("waiting for an address in Network {name}"),
-            )),
+            InterfaceUse::NoNetwork => Some(controllers_word(instance).unwrap_or_else(|| {
+                Aspect::waits(
+                    Reason::NetworkNotFound,
+                    format!("spec.interfaces[{name}]: there is no Network {name:?}: create it"),
+                )
+            })),
+            InterfaceUse::NoPort => Some(controllers_word(instance).unwrap_or_else(|| {
+                Aspect::waits(
+                    Reason::NetworkNotReady,
+                    format!("waiting for an address in Network {name}"),
+                )
+            })),
             InterfaceUse::Invalid(why) => Some(Aspect::waits(
                 Reason::NetworkNotReady,
                 format!("the Network {name} can't be used: {why}"),
@@ -244,6 +253,23 @@ pub(super) fn network(seen: &Seen) -> Need {
         },
         Need::unmet,
     )
+}
+
+/// Why there is no Port, which only the controller knows. It says so in the same condition: to say something else would
+/// make each of the two write over the other, again and again.
+fn controllers_word(instance: &Instance) -> Option<Aspect> {
+    let mut conditions = old_conditions(instance).iter();
+    let said = conditions.find(|c| c.type_ == types::NETWORK_READY && c.status == ConditionStatus::False.as_str())?;
+    let reason = reason_of(said);
+    let of_ports = matches!(
+        reason,
+        Reason::AddressExhausted
+            | Reason::AddressInUse
+            | Reason::AddressInvalid
+            | Reason::NetworkNotFound
+            | Reason::NetworkNotReady
+    );
+    of_ports.then(|| Aspect::waits(reason, said.message.clone()))
 }
 
 pub(super) fn disks_created() -> Aspect {

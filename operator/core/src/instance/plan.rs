@@ -75,13 +75,12 @@ fn build(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
             Aspect::stuck(Reason::Invalid, problems.to_string()),
         );
     }
-    if !built && !seen.root_disk && !seen.seed {
-        if let Some(rejected) = rejected(instance, seen, now) {
-            return rejected;
-        }
+    let untouched = !built && !seen.root_disk && !seen.seed;
+    if untouched && let Some(rejected) = rejected(instance, seen, now) {
+        return rejected;
     }
     let storage = needs::storage(instance, seen, built);
-    let network = needs::network(seen);
+    let network = needs::network(instance, seen);
     let flavor = match &seen.flavor {
         None if !built => Some(Aspect::waits(
             Reason::FlavorNotFound,
@@ -163,7 +162,7 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
     if step.start {
         // A domain is defined only over a root disk, so a missing one is a lost one.
         let disks = needs::storage(instance, seen, true);
-        let ports = needs::network(seen);
+        let ports = needs::network(instance, seen);
         step = start_when_met(step, &disks, &ports);
         (storage, network) = (disks.aspect, ports.aspect);
     }

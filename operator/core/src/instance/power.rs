@@ -15,7 +15,7 @@ use super::{
 };
 
 /// How long a guest may take to shut down before its process is ended (Nova's `shutdown_timeout`).
-pub const STOP_GRACE: Duration = Duration::from_secs(60);
+pub const STOP_GRACE: Duration = Duration::from_mins(1);
 /// A guest that still boots misses the power button, so it is pressed again (Nova's `shutdown_retry_interval`).
 const STOP_AGAIN: Duration = Duration::from_secs(10);
 /// How long a guest of an Instance that is being deleted may take.
@@ -83,7 +83,7 @@ pub(super) fn step(wanted: PowerState, power: Power, record: PowerRecord, now: T
 
         (PowerState::Running, Power::Paused) => Step::act("resuming", vec![Effect::Resume]),
         (PowerState::Running, Power::IoError) => match record.nudged_for(now) {
-            Some(ago) if ago < RESUME_AGAIN => Step::wait("resuming", RESUME_AGAIN - ago),
+            Some(ago) if ago < RESUME_AGAIN => Step::wait("resuming", RESUME_AGAIN.saturating_sub(ago)),
             _ => Step::act(
                 "resuming",
                 vec![Effect::RecordPower(record.with_nudge(now)), Effect::Resume],
@@ -102,10 +102,10 @@ pub(super) fn step(wanted: PowerState, power: Power, record: PowerRecord, now: T
             step.effects.insert(0, Effect::Resume);
             step
         }
-        // Neither hears the power button.
-        (PowerState::Stopped, Power::IoError | Power::Sleeping) => Step::act("stopping", vec![Effect::Destroy]),
-
-        (_, Power::Crashed) => Step::act("stopping", vec![Effect::Destroy]),
+        // None of these hears the power button.
+        (PowerState::Stopped, Power::IoError | Power::Sleeping) | (_, Power::Crashed) => {
+            Step::act("stopping", vec![Effect::Destroy])
+        }
     }
 }
 
@@ -131,9 +131,10 @@ pub(super) fn stop(record: PowerRecord, now: Timestamp, grace: Duration) -> Step
     let ask = || vec![Effect::RecordPower(record.with_stop(now)), Effect::Shutdown];
     match (record.stopping_for(now), record.nudged_for(now)) {
         (Some(stopping), _) if stopping >= grace => Step::act("stopping", vec![Effect::Destroy]),
-        (Some(stopping), Some(asked)) if asked < STOP_AGAIN => {
-            Step::wait("stopping", (STOP_AGAIN - asked).min(grace - stopping))
-        }
+        (Some(stopping), Some(asked)) if asked < STOP_AGAIN => Step::wait(
+            "stopping",
+            STOP_AGAIN.saturating_sub(asked).min(grace.saturating_sub(stopping)),
+        ),
         _ => Step::act("stopping", ask()),
     }
 }

@@ -196,9 +196,9 @@ pub struct PowerRecord {
 /// The pause between the first and the second start in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 /// The longest pause between two starts (the kubelet's `MaxContainerBackOff`).
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// A domain that ran for so long has not crashed in a row (the kubelet's rule: twice the longest pause).
-const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
+const FORGIVEN_AFTER: Duration = Duration::from_mins(10);
 
 impl PowerRecord {
     /// How long to wait before the next start: 10 s after the last one, doubling with each in a row up to 5 minutes.

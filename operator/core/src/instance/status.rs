@@ -58,7 +58,8 @@ impl Story {
     }
 }
 
-fn reason_of(condition: &Condition) -> Reason {
+/// A condition's reason; `Building` for one that is none of ours.
+pub(super) fn reason_of(condition: &Condition) -> Reason {
     let known = Reason::ALL.iter().find(|reason| reason.as_str() == condition.reason);
     known.copied().unwrap_or(Reason::Building)
 }
@@ -174,12 +175,12 @@ fn power_state(seen: &Seen, old: &InstanceStatus) -> Option<ObservedPower> {
 
 /// From the Ports; those of a Port that is not seen now stay as they were told of.
 fn addresses(seen: &Seen, old: &InstanceStatus) -> Vec<Address> {
-    let of = |interface: &super::seen::Interface| match &interface.state {
-        InterfaceUse::Ready(addresses) => addresses.clone(),
-        _ => {
-            let known = old.addresses.iter().filter(|a| a.network == interface.network);
-            known.cloned().collect()
+    let of = |interface: &super::seen::Interface| {
+        if let InterfaceUse::Ready(addresses) = &interface.state {
+            return addresses.clone();
         }
+        let known = old.addresses.iter().filter(|a| a.network == interface.network);
+        known.cloned().collect()
     };
     seen.interfaces.iter().flat_map(of).collect()
 }

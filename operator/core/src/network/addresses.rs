@@ -159,13 +159,7 @@ impl NetworkAddresses {
     /// Gives back all that an owner has.
     pub fn release(&mut self, owner: &str) {
         for subnet in &mut self.subnets {
-            let numbers: Vec<u128> = subnet
-                .taken
-                .iter()
-                .filter(|(_, o)| *o == owner)
-                .map(|(n, _)| *n)
-                .collect();
-            for number in numbers {
+            for number in subnet.held.remove(owner).unwrap_or_default() {
                 subnet.give_back(number);
             }
         }
@@ -355,6 +349,18 @@ mod tests {
         );
         net.release("a");
         assert_eq!(net.allocate("c", None).unwrap()[0].ip, ip("10.0.0.2"));
+    }
+
+    #[test]
+    fn an_owner_that_gave_its_address_back_gets_one_that_is_still_free() {
+        let mut net = network(&[("10.0.0.0/28", None)]);
+        let first = net.allocate("a", None).unwrap();
+        net.release("a");
+        assert_eq!(net.allocate("b", None).unwrap(), first);
+        assert_eq!(net.allocate("a", None).unwrap()[0].ip, ip("10.0.0.3"));
+        net.release("a");
+        net.release("a");
+        assert_eq!(net.usage().next(), Some(("s0", 13, 1)), "giving back twice counts once");
     }
 
     #[test]

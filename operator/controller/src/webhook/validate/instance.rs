@@ -10,11 +10,17 @@ use virga_crds::{Image, ImageRef, ImageVisibility, Instance, Interface};
 use super::Findings;
 use crate::{scheduling::request, stores::Stores};
 
-pub(super) fn validate(new: &Instance, stores: &Stores) -> Findings {
-    let mut findings = Findings {
+/// What is wrong with an Instance by itself.
+pub(super) fn validate(new: &Instance) -> Findings {
+    Findings {
         problems: instance::validate(new),
         warnings: Vec::new(),
-    };
+    }
+}
+
+/// What is wrong with an Instance that is being created, by itself and beside the others.
+pub(super) fn validate_new(new: &Instance, stores: &Stores) -> Findings {
+    let mut findings = validate(new);
     // The time is for hosts that rejected it: a new one has none.
     if let Err(obstacles) = request::request("", new, stores, Timestamp::MIN) {
         for obstacle in obstacles {

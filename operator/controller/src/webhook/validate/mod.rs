@@ -40,12 +40,16 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
         ("Flavor", _) => check::<Flavor>(request, |_, _| Findings::default()),
         ("Hypervisor", _) => check(request, |new, _| hypervisor(new)),
         ("Image", _) => check(request, |new, _| image(new)),
-        ("Instance", _) => check(request, |new: &Instance, _| instance::validate(new, stores)),
+        ("Instance", Operation::Update) => check(request, |new, _| instance::validate(new)),
+        ("Instance", _) => check(request, |new: &Instance, _| instance::validate_new(new, stores)),
         ("Network", _) => check(request, |new: &Network, _| Findings {
             problems: network::validate(&new.spec).err().unwrap_or_default(),
             ..Findings::default()
         }),
         ("Port", _) => port(hooks, request),
+        // What the others say counts once: what it is about is immutable, and a Project, Volume or Instance that is there
+        // must stay changeable whatever the others have become.
+        ("Project" | "Volume", Operation::Update) => Answer::allow(),
         ("Project", _) => check(request, |new, _| project(new, stores)),
         ("ServerGroup", _) => check::<ServerGroup>(request, |_, _| Findings::default()),
         ("Volume", _) => check(request, |new, _| volume(new, stores)),
@@ -62,7 +66,14 @@ fn check<K>(request: &Request, rules: impl FnOnce(&K, Option<&K>) -> Findings) -
 where
     K: kube::Resource + Clone + DeserializeOwned,
 {
-    let spec = |object: &Option<kube::core::DynamicObject>| object.as_ref().and_then(|o| o.data.get("spec").cloned());
+    // A binding is not the user's: whether an Instance may be bound was decided when it was created.
+    let spec = |object: &Option<kube::core::DynamicObject>| {
+        let mut spec = object.as_ref()?.data.get("spec").cloned()?;
+        if request.kind.kind != "Port" {
+            spec.as_object_mut().map(|fields| fields.remove("nodeName"));
+        }
+        Some(spec)
+    };
     let on_its_way = request
         .object
         .as_ref()

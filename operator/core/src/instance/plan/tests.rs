@@ -57,6 +57,9 @@ fn instance(wanted: PowerState) -> Instance {
     instance
 }
 
+/// A name, and what makes the world so.
+type Case = (&'static str, fn(&mut World));
+
 fn flavor() -> BuiltFlavor {
     BuiltFlavor {
         name: "m1.small".into(),
@@ -72,13 +75,13 @@ fn cached() -> Cache {
     }
 }
 
-fn image(cache: Cache) -> Option<Image> {
-    Some(Image::Known {
+fn image(cache: Cache) -> Image {
+    Image::Known {
         uid: "image-uid".into(),
         min_disk: Bytes::ZERO,
         min_memory: Bytes::ZERO,
         cache,
-    })
+    }
 }
 
 fn plugged() -> InterfaceUse {
@@ -101,7 +104,7 @@ impl World {
                 seed: false,
                 power: PowerRecord::default(),
                 flavor: Some(flavor()),
-                image: image(cached()),
+                image: Some(image(cached())),
                 volumes: vec![Volume {
                     name: "data".into(),
                     state: VolumeUse::Ready,
@@ -176,7 +179,7 @@ impl World {
         let wanted = self.instance.spec.power_state;
         let deleting = self.instance.metadata.deletion_timestamp.is_some();
         match effect {
-            Effect::PullImage { .. } => self.seen.image = image(Cache::Pulling(None)),
+            Effect::PullImage { .. } => self.seen.image = Some(image(Cache::Pulling(None))),
             Effect::CreateRootDisk { .. } => {
                 assert!(!self.seen.root_disk, "a root disk was made over another");
                 self.seen.root_disk = true;
@@ -284,17 +287,45 @@ impl World {
 #[test]
 fn from_nothing_to_a_running_guest() {
     let mut world = World::new(PowerState::Running);
-    world.seen.image = image(Cache::Absent);
+    world.seen.image = Some(image(Cache::Absent));
     world.seen.interfaces[0].state = InterfaceUse::NoPort;
     world.run();
-    world.seen.image = image(Cache::Pulling(Some(42)));
+    world.seen.image = Some(image(Cache::Pulling(Some(42))));
     world.run();
-    world.seen.image = image(cached());
+    world.seen.image = Some(image(cached()));
     world.run();
     world.seen.interfaces[0].state = plugged();
     world.run();
     assert!(world.is_ready());
     insta::assert_snapshot!(world.story);
+}
+
+#[test]
+fn what_the_controller_says_of_a_port_that_can_not_be_made_is_said_again_and_not_contradicted() {
+    let mut world = World::new(PowerState::Running);
+    world.seen.interfaces[0].state = InterfaceUse::NoPort;
+    (world.seen.root_disk, world.seen.seed) = (true, true);
+    let mut status = world.plan().status.unwrap();
+    let network = |status: &InstanceStatus| {
+        let condition = status.conditions.iter().find(|c| c.type_ == types::NETWORK_READY);
+        condition.unwrap().clone()
+    };
+    assert_eq!(network(&status).reason, "NetworkNotReady");
+    for condition in &mut status.conditions {
+        if condition.type_ == types::NETWORK_READY {
+            condition.reason = Reason::AddressInUse.as_str().into();
+            condition.message = "10.0.0.5 belongs to shop/holder-front".into();
+        }
+    }
+    let said = network(&status);
+    world.instance.status = Some(status);
+    let told = world.plan().status.unwrap();
+    assert_eq!(network(&told), said);
+    let ready = told.conditions.iter().find(|c| c.type_ == types::READY).unwrap();
+    assert_eq!((&ready.reason, &ready.message), (&said.reason, &said.message));
+
+    world.seen.interfaces[0].state = plugged();
+    assert_ne!(network(&world.plan().status.unwrap()), said);
 }
 
 #[test]
@@ -413,11 +444,11 @@ fn a_lost_domain_is_defined_anew_over_its_disk() {
 
 #[test]
 fn what_only_the_user_can_cure_is_stalled_and_names_the_cure() {
-    let cases: [(&str, fn(&mut World)); 5] = [
+    let cases: [Case; 5] = [
         ("larger than the flavor's disk", |w| {
-            w.seen.image = image(Cache::Cached {
+            w.seen.image = Some(image(Cache::Cached {
                 virtual_size: Bytes::gib(21),
-            });
+            }));
         }),
         ("minMemory", |w| {
             w.seen.image = Some(Image::Known {
@@ -428,10 +459,10 @@ fn what_only_the_user_can_cure_is_stalled_and_names_the_cure() {
             });
         }),
         ("bad bytes", |w| {
-            w.seen.image = image(Cache::Invalid("not a disk image".into()))
+            w.seen.image = Some(image(Cache::Invalid("not a disk image".into())));
         }),
         ("two boot sources", |w| {
-            w.instance.spec.boot_volume = Some("root".into())
+            w.instance.spec.boot_volume = Some("root".into());
         }),
         ("lost disk", |w| {
             w.instance.status = Some(InstanceStatus {
@@ -456,15 +487,15 @@ fn what_only_the_user_can_cure_is_stalled_and_names_the_cure() {
 
 #[test]
 fn what_comes_by_itself_is_waited_for_and_named() {
-    let cases: [(&str, fn(&mut World)); 11] = [
+    let cases: [Case; 11] = [
         ("no flavor", |w| w.seen.flavor = None),
         ("no image", |w| {
             w.seen.image = Some(Image::NotFound("spec.image: there is no Image \"debian\"".into()));
         }),
         ("unreachable image", |w| {
-            w.seen.image = image(Cache::Unreachable("GET https://example.org/x: 503".into()));
+            w.seen.image = Some(image(Cache::Unreachable("GET https://example.org/x: 503".into())));
         }),
-        ("pull", |w| w.seen.image = image(Cache::Pulling(Some(7)))),
+        ("pull", |w| w.seen.image = Some(image(Cache::Pulling(Some(7))))),
         ("no network", |w| w.seen.interfaces[0].state = InterfaceUse::NoNetwork),
         ("no port", |w| w.seen.interfaces[0].state = InterfaceUse::NoPort),
         ("no volume", |w| w.seen.volumes[0].state = VolumeUse::NotFound),
@@ -472,11 +503,11 @@ fn what_comes_by_itself_is_waited_for_and_named() {
             w.seen.volumes[0].state = VolumeUse::OnOtherNode("node-9".into());
         }),
         ("volume held", |w| {
-            w.seen.volumes[0].state = VolumeUse::HeldBy("web-0".into())
+            w.seen.volumes[0].state = VolumeUse::HeldBy("web-0".into());
         }),
         ("unbound volume", |w| w.seen.volumes[0].state = VolumeUse::Unbound),
         ("libvirt away", |w| {
-            w.seen.domain = Domain::Unreachable("no socket".into())
+            w.seen.domain = Domain::Unreachable("no socket".into());
         }),
     ];
     let mut told = String::new();

@@ -26,13 +26,13 @@ fn seen() -> Seen {
     }
 }
 
-fn attached(use_: Use) -> Option<Attached> {
-    Some(Attached {
+fn attached(use_: Use) -> Attached {
+    Attached {
         instance: "web-1".into(),
         uid: "web-1-uid".into(),
         device: "vdb".into(),
         use_,
-    })
+    }
 }
 
 fn now() -> Timestamp {
@@ -111,14 +111,20 @@ fn a_volume_grows_where_its_guest_allows() {
     let size = Bytes::gib(10);
     let offline = [Effect::Extend { size }];
     assert_eq!(plan(&volume(), &small(None), now()).effects, offline);
-    assert_eq!(plan(&volume(), &small(attached(Use::Closed)), now()).effects, offline);
+    assert_eq!(
+        plan(&volume(), &small(Some(attached(Use::Closed))), now()).effects,
+        offline
+    );
     let live = Effect::ExtendLive {
         instance: "web-1-uid".into(),
         device: "vdb".into(),
         size,
     };
-    assert_eq!(plan(&volume(), &small(attached(Use::Open)), now()).effects, [live]);
-    let unknown = plan(&volume(), &small(attached(Use::Unknown)), now());
+    assert_eq!(
+        plan(&volume(), &small(Some(attached(Use::Open))), now()).effects,
+        [live]
+    );
+    let unknown = plan(&volume(), &small(Some(attached(Use::Unknown))), now());
     assert_eq!((unknown.effects, unknown.again), (vec![], Some(LIBVIRT_AGAIN)));
 }
 
@@ -155,7 +161,7 @@ fn deleting_waits_for_the_instance_and_says_which() {
         ..seen()
     };
     let used = Seen {
-        attached: attached(Use::Open),
+        attached: Some(attached(Use::Open)),
         ..there.clone()
     };
     let wait = plan(&volume, &used, now());

@@ -1,0 +1,3 @@
+module virga.dev/lab/programs
+
+go 1.26

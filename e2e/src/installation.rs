@@ -1,0 +1,173 @@
+//! Virga as the tests of the lab find it: installed by its chart.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use serde::Deserialize;
+use tokio::sync::{Mutex, MutexGuard};
+use virga_lab::{Lab, Options, binaries};
+
+use crate::objects::GUEST;
+use crate::{Cluster, checkout};
+
+/// How many nodes the lab has.
+const NODES: u8 = 3;
+
+/// How long Helm may wait for controller and agents.
+const ROLL_OUT: &str = "--timeout=180s";
+
+/// Virga on a cluster: in the lab, or on the cluster that `KUBECONFIG` names.
+pub struct Installation {
+    /// The cluster.
+    pub cluster: Cluster,
+    lab: Option<Lab>,
+    turn: Mutex<()>,
+    // Held for as long as the process lives: tests of the lab itself would take it down.
+    _lab_is_used: File,
+}
+
+/// An entry of the list that `cargo xtask image` writes.
+#[derive(Deserialize)]
+struct Built {
+    name: String,
+    image: String,
+    archive: PathBuf,
+}
+
+impl Installation {
+    /// The installation, made by the first test that asks. Tests take turns: they share nodes that some of them kill.
+    pub async fn turn() -> (&'static Self, MutexGuard<'static, ()>) {
+        static MADE: OnceLock<Installation> = OnceLock::new();
+        let made = MADE.get_or_init(Self::make);
+        (made, made.turn.lock().await)
+    }
+
+    fn make() -> Self {
+        let lock = File::open(checkout().join("e2e/lab")).unwrap_or_else(|error| panic!("the lab's lock: {error}"));
+        let foreign = foreign_kubeconfig();
+        if let Some(kubeconfig) = foreign {
+            eprintln!(
+                "KUBECONFIG is given: testing {}, where Virga must be installed and {GUEST} be in every node's store",
+                kubeconfig.display()
+            );
+            return Self {
+                cluster: Cluster::new(kubeconfig, "kubectl"),
+                lab: None,
+                turn: Mutex::new(()),
+                _lab_is_used: lock,
+            };
+        }
+        lock.lock().unwrap_or_else(|error| panic!("the lab's lock: {error}"));
+        let lab = Lab::up(Options { nodes: NODES }).unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
+        for node in lab.nodes().iter().filter(|node| !node.is_on()) {
+            let booted = lab.boot_node(&node.name());
+            booted.unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
+        }
+        put_guest_into(&lab.store_dir());
+        for built in images() {
+            let loaded = lab.load_image(&built.archive);
+            loaded.unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
+        }
+        let kubectl = lab.kubeconfig().with_file_name("bin").join("kubectl");
+        let installation = Self {
+            cluster: Cluster::new(lab.kubeconfig(), kubectl),
+            lab: Some(lab),
+            turn: Mutex::new(()),
+            _lab_is_used: lock,
+        };
+        installation.install(&[]);
+        installation
+    }
+
+    /// The lab that this is in. Without one (on a cluster of the user's) it says loudly what is skipped for which
+    /// reason.
+    pub fn lab(&self, skipped: &str) -> Option<&Lab> {
+        if self.lab.is_none() {
+            eprintln!("\n*** SKIPPED, because this cluster is not the lab: {skipped}\n");
+        }
+        self.lab.as_ref()
+    }
+
+    /// Installs or upgrades the chart with the images of this checkout, and waits until all of it is ready.
+    pub fn install(&self, more: &[&str]) {
+        let chart = checkout().join("charts/virga");
+        let chart = chart.to_string_lossy();
+        let mut args = vec![
+            "upgrade",
+            "--install",
+            "virga",
+            &chart,
+            "--namespace=virga-system",
+            "--create-namespace",
+            "--wait",
+            ROLL_OUT,
+            "--set=agent.domainType=qemu",
+        ];
+        let images: Vec<String> = images()
+            .into_iter()
+            .map(|built| {
+                format!(
+                    "--set={}.image={}",
+                    built.name.trim_start_matches("virga-"),
+                    built.image
+                )
+            })
+            .collect();
+        args.extend(images.iter().map(String::as_str));
+        args.extend(more);
+        let said = self.cluster.helm_says(&args);
+        assert!(
+            said.ok,
+            "helm {args:?} failed:\n{}\n{}",
+            said.stderr,
+            self.cluster
+                .kubectl_says(&["describe", "pods", "--namespace=virga-system"])
+                .stdout
+        );
+    }
+}
+
+/// `KUBECONFIG`, unless it is the lab's own, as after `make demo`.
+fn foreign_kubeconfig() -> Option<PathBuf> {
+    let given = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty())?;
+    let given = PathBuf::from(given);
+    let own = Lab::attach().ok().map(|lab| lab.kubeconfig());
+    (own.as_ref() != Some(&given)).then_some(given)
+}
+
+/// What `cargo xtask image` built last, in the target folder that this test runs from.
+fn images() -> Vec<Built> {
+    let program = std::env::current_exe().unwrap_or_default();
+    let list = program
+        .ancestors()
+        .nth(3)
+        .map(|target| target.join("image/images.json"));
+    let list = list.unwrap_or_default();
+    let text = fs::read_to_string(&list)
+        .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask image` makes it", list.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", list.display()))
+}
+
+/// The guest that `cargo xtask guest` built last.
+pub fn guest() -> PathBuf {
+    let cache = binaries::cache().unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
+    let built = fs::read_dir(cache.join("guest")).into_iter().flatten().flatten();
+    let age = |path: &Path| {
+        fs::metadata(path)
+            .and_then(|found| found.modified())
+            .unwrap_or(SystemTime::UNIX_EPOCH)
+    };
+    built
+        .map(|folder| folder.path().join(GUEST))
+        .filter(|path| path.exists())
+        .max_by_key(|path| age(path))
+        .unwrap_or_else(|| panic!("no guest in {}; `cargo xtask guest` makes it", cache.display()))
+}
+
+fn put_guest_into(store: &Path) {
+    let (new, place) = (store.join(format!(".{GUEST}.new")), store.join(GUEST));
+    let copied = fs::copy(guest(), &new).and_then(|_| fs::rename(&new, &place));
+    copied.unwrap_or_else(|error| panic!("{}: {error}", place.display()));
+}

@@ -1,0 +1,94 @@
+//! What is on a node, as the node itself sees it: domains, disks, networks, consoles.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use virga_lab::Node;
+
+/// Everything on a node that Virga makes for Instances, Networks and Volumes. Images stay in the cache and don't count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// Domains, running or not, by name.
+    pub domains: BTreeSet<String>,
+    /// libvirt networks.
+    pub networks: BTreeSet<String>,
+    /// Folders of Instances.
+    pub instances: BTreeSet<String>,
+    /// Files of Volumes.
+    pub volumes: BTreeSet<String>,
+    /// QEMU processes.
+    pub processes: usize,
+    /// Network interfaces of guests.
+    pub taps: BTreeSet<String>,
+}
+
+impl Remains {
+    /// What is on this node now.
+    pub fn of(node: &Node) -> Self {
+        Self {
+            domains: words(node, &["virsh", "list", "--all", "--name"]),
+            networks: words(node, &["virsh", "net-list", "--all", "--name"]),
+            instances: entries(node, "/var/lib/virga/instances"),
+            volumes: entries(node, "/var/lib/virga/volumes"),
+            processes: qemu_processes(node).len(),
+            taps: words(node, &["ip", "-oneline", "-brief", "link"])
+                .into_iter()
+                .filter(|word| word.starts_with("vnet"))
+                .collect(),
+        }
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self == &Self::default()
+    }
+}
+
+/// Runs a program on a node, which must succeed; returns what it printed.
+pub fn run(node: &Node, args: &[&str]) -> String {
+    node.run(args)
+        .unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)))
+}
+
+fn words(node: &Node, args: &[&str]) -> BTreeSet<String> {
+    // virsh fails while libvirtd starts anew; whoever waits looks again, and must not take that for nothing at all.
+    let said = node
+        .run(args)
+        .unwrap_or_else(|error| format!("?{}", error.to_string().replace(' ', "-")));
+    said.split_whitespace().map(str::to_owned).collect()
+}
+
+fn entries(node: &Node, folder: &str) -> BTreeSet<String> {
+    fs::read_dir(node.file(folder))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// The numbers of the node's QEMU processes.
+pub fn qemu_processes(node: &Node) -> Vec<u32> {
+    let processes = node.processes().unwrap_or_default();
+    let mut found: Vec<u32> = processes
+        .into_iter()
+        .filter(|(_, name)| name.starts_with("qemu-system"))
+        .map(|(pid, _)| pid)
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+/// What an Instance said on its serial console; empty before it said anything.
+pub fn console(node: &Node, uid: &str) -> String {
+    let log = node.file(&format!("/var/lib/virga/instances/{uid}/console.log"));
+    let text = fs::read(log).unwrap_or_default();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// The page that a guest's web server gives to its node.
+pub fn page(node: &Node, address: &str) -> Result<String, String> {
+    let url = format!("http://{address}/");
+    node.run(&["curl", "--silent", "--show-error", "--fail", "--max-time", "5", &url])
+        .map_err(|error| virga_lab::chain(&error))
+}

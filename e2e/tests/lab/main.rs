@@ -1,0 +1,89 @@
+//! Virga in the lab: the chart installed, agents on three nodes, guests under emulation.
+//!
+//! The lab is made, or used as it is, by the first test, and stays up. `cargo xtask guest` and `cargo xtask image` must
+//! have run before. With `KUBECONFIG` given, the tests run on that cluster, and those that look into a node are skipped.
+
+// In tests a panic is the report.
+#![allow(clippy::unwrap_used)]
+
+mod bad_images;
+mod chaos;
+mod node_loss;
+mod restarts;
+mod samples;
+mod writes;
+
+use std::path::Path;
+use std::time::Duration;
+
+use kube::ResourceExt;
+use virga_crds::{Bytes, FlavorSpec, Image, Instance, Network};
+use virga_e2e::objects::{image, instance, network, plugged, tiny};
+use virga_e2e::{Case, is_ready, on_node};
+use virga_lab::{Lab, Node};
+
+/// How long a guest may take from its creation to its last word, with others beside it on two cores.
+const GUEST: Duration = Duration::from_mins(2);
+
+/// A disk with nothing on it. A guest that finds nothing to boot stands still and costs nothing.
+const BLANK: &str = "blank.qcow2";
+
+/// The node's name that an Instance is bound to.
+fn node_of(instance: &Instance) -> String {
+    let node = instance.spec.node_name.clone();
+    node.unwrap_or_else(|| panic!("{} is not bound", instance.name_any()))
+}
+
+fn host(lab: &Lab, instance: &Instance) -> Node {
+    lab.node(&node_of(instance)).unwrap()
+}
+
+/// An Instance's libvirt domain.
+fn domain_of(instance: &Instance) -> String {
+    format!("virga-{}", instance.uid().unwrap().split('-').next().unwrap())
+}
+
+/// Makes what Instances that do nothing need: a flavor (its name is returned), a network `net`, an image `blank`.
+async fn given_a_place_for_idle_instances(t: &Case, lab: &Lab, cidr: &str) -> String {
+    make_blank(&lab.store_dir().join(BLANK));
+    let flavor = FlavorSpec {
+        memory: Bytes::mib(64),
+        disk: Bytes::mib(16),
+        ..tiny()
+    };
+    let flavor = t.flavor("idle", flavor).await;
+    t.create(image("blank", BLANK)).await;
+    t.create(network("net", cidr)).await;
+    t.await_within::<Image>(GUEST, "blank", "Ready", is_ready).await;
+    t.await_condition::<Network>("net", "Ready", is_ready).await;
+    flavor
+}
+
+fn idle(name: &str, flavor: &str) -> Instance {
+    let mut instance = plugged(instance(name, flavor), "net");
+    if let Some(image) = &mut instance.spec.image {
+        image.name = "blank".into();
+    }
+    instance
+}
+
+fn make_blank(place: &Path) {
+    if place.exists() {
+        return;
+    }
+    let new = place.with_extension("new");
+    qemu_img(&["create", "-q", "-f", "qcow2", &new.to_string_lossy(), "8M"]);
+    std::fs::rename(new, place).unwrap();
+}
+
+fn qemu_img(args: &[&str]) {
+    let output = std::process::Command::new("qemu-img").args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The QEMU process of an Instance.
+fn qemu_of(node: &Node, instance: &Instance) -> u32 {
+    let domain = domain_of(instance);
+    let pid = on_node::run(node, &["cat", &format!("/run/libvirt/qemu/{domain}.pid")]);
+    pid.trim().parse().unwrap()
+}

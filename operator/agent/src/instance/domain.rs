@@ -1,0 +1,216 @@
+//! From an Instance to the domain that libvirt is asked for. Pure.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+use uuid::Uuid;
+use virga_core::volume::device;
+use virga_crds::{BuiltFlavor, Instance};
+use virga_hypervisor::{
+    Cache, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainType, Firmware, InterfaceSpec, Owner, Topology,
+};
+
+use crate::layout::Layout;
+
+/// TCG's translation cache: without a bound, each guest takes up to 1 GiB of the host beside its own memory.
+const TCG_CACHE_MIB: u32 = 32;
+/// The longest serial number of a virtio disk.
+const SERIAL_BYTES: usize = 20;
+
+/// What a domain is made from.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The Instance's uid.
+    pub uid: Uuid,
+    /// Its size.
+    pub flavor: BuiltFlavor,
+    /// Its root disk.
+    pub root: Root,
+    /// Its volumes, in the order in which the guest sees them.
+    pub volumes: Vec<Uuid>,
+    /// Its interfaces, the primary one first.
+    pub interfaces: Vec<InterfaceSpec>,
+    /// Glance's properties of the image that shape the machine.
+    pub machine: Machine,
+    /// How the guest is run.
+    pub domain_type: DomainType,
+    /// The host's architecture.
+    pub architecture: String,
+    /// How the host caches disks.
+    pub cache: Cache,
+}
+
+/// What the guest boots from.
+#[derive(Clone, Debug)]
+pub enum Root {
+    /// An overlay over a cached image.
+    Overlay(DiskLayer),
+    /// A volume.
+    Volume(Uuid),
+}
+
+/// The image's properties that shape the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// `hw_machine_type`.
+    pub machine_type: Option<String>,
+    /// Whether `hw_firmware_type` is `uefi`.
+    pub uefi: bool,
+}
+
+impl Machine {
+    /// From an Image's properties. What isn't known is left out: a tenant can't name just any machine type.
+    pub fn new(properties: &BTreeMap<String, String>) -> Self {
+        let machine_type = properties.get("hw_machine_type");
+        Self {
+            machine_type: machine_type
+                .filter(|name| ["q35", "pc"].contains(&name.as_str()))
+                .cloned(),
+            uefi: properties.get("hw_firmware_type").is_some_and(|name| name == "uefi"),
+        }
+    }
+}
+
+/// The domain.
+pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
+    let Parts {
+        uid,
+        flavor,
+        root,
+        volumes,
+        interfaces,
+        machine,
+        domain_type,
+        architecture,
+        cache,
+    } = parts;
+    let files = layout.instance(uid);
+    let owner = Owner {
+        namespace: instance.namespace().unwrap_or_default(),
+        name: instance.name_any(),
+        uid,
+        generation: instance.metadata.generation.unwrap_or_default(),
+    };
+    let title = format!("{}/{}", owner.namespace, owner.name);
+    let topology = Topology::sockets(flavor.vcpus.into());
+    let mut spec = DomainSpec::new(owner, name(uid), domain_type, topology, flavor.memory.0);
+    spec.title = Some(title);
+    spec.architecture = architecture;
+    if let Some(machine_type) = machine.machine_type {
+        spec.machine = machine_type;
+    }
+    if machine.uefi {
+        spec.firmware = Firmware::Uefi { secure_boot: false };
+    }
+    let mut disks = vec![match root {
+        Root::Overlay(base) => DiskSpec {
+            backing: vec![base],
+            ..DiskSpec::new(device(0), files.root_disk(), DiskFormat::Qcow2)
+        },
+        Root::Volume(volume) => volume_disk(0, volume, layout),
+    }];
+    disks[0].boot_order = Some(1);
+    disks.extend(
+        volumes
+            .iter()
+            .enumerate()
+            .map(|(n, volume)| volume_disk(n + 1, *volume, layout)),
+    );
+    for disk in &mut disks {
+        disk.cache = cache;
+    }
+    spec.disks = disks;
+    spec.seed = Some(files.seed());
+    spec.interfaces = interfaces;
+    spec.console_log = Some(files.console_log());
+    spec.vnc_socket = Some(files.vnc_socket());
+    spec.tcg_cache_mib = Some(TCG_CACHE_MIB);
+    spec
+}
+
+/// A domain's name: what people see in `virsh list`.
+pub fn name(uid: Uuid) -> String {
+    let mut digits = uid.simple().to_string();
+    digits.truncate(8);
+    format!("virga-{digits}")
+}
+
+fn volume_disk(place: usize, volume: Uuid, layout: &Layout) -> DiskSpec {
+    let mut serial = volume.to_string();
+    serial.truncate(SERIAL_BYTES);
+    DiskSpec {
+        serial: Some(serial),
+        ..DiskSpec::new(device(place), layout.volume(volume), DiskFormat::Qcow2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use virga_crds::{Bytes, InstanceSpec};
+
+    use super::*;
+
+    fn parts() -> Parts {
+        Parts {
+            uid: Uuid::from_u128(0x1234_5678_0000_4000_8000_0000_0000_0001),
+            flavor: BuiltFlavor {
+                name: "m1.small".into(),
+                vcpus: 2,
+                memory: Bytes::gib(1),
+                disk: Bytes::gib(20),
+            },
+            root: Root::Overlay(DiskLayer {
+                path: "/var/lib/virga/images/sha256-00.qcow2".into(),
+                format: DiskFormat::Qcow2,
+            }),
+            volumes: vec![Uuid::from_u128(7)],
+            interfaces: Vec::new(),
+            machine: Machine::default(),
+            domain_type: DomainType::Qemu,
+            architecture: "x86_64".into(),
+            cache: Cache::None,
+        }
+    }
+
+    fn instance() -> Instance {
+        let mut instance = Instance::new("web-1", InstanceSpec::default());
+        instance.metadata.namespace = Some("shop".into());
+        instance.metadata.generation = Some(3);
+        instance
+    }
+
+    #[test]
+    fn a_domain_is_named_and_marked_after_its_instance() {
+        let spec = spec(&instance(), parts(), &Layout::new("/var/lib/virga"));
+        assert_eq!((spec.name.as_str(), spec.uuid), ("virga-12345678", parts().uid));
+        assert_eq!((spec.owner.generation, spec.title.as_deref()), (3, Some("shop/web-1")));
+        let targets: Vec<_> = spec.disks.iter().map(|disk| disk.target.as_str()).collect();
+        assert_eq!(targets, ["vda", "vdb"]);
+        assert_eq!((spec.machine.as_str(), spec.firmware), ("q35", Firmware::Bios));
+    }
+
+    #[test]
+    fn the_image_chooses_firmware_and_a_known_machine_type() {
+        let machine = |pairs: &[(&str, &str)]| {
+            let map = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            Machine::new(&map)
+        };
+        assert!(machine(&[("hw_firmware_type", "uefi")]).uefi);
+        assert_eq!(
+            machine(&[("hw_machine_type", "pc")]).machine_type.as_deref(),
+            Some("pc")
+        );
+        assert_eq!(machine(&[("hw_machine_type", "xenfv' onload='x")]).machine_type, None);
+    }
+
+    #[test]
+    fn a_boot_volume_takes_the_place_of_the_root_disk() {
+        let boot = Parts {
+            root: Root::Volume(Uuid::from_u128(9)),
+            ..parts()
+        };
+        let spec = spec(&instance(), boot, &Layout::new("/var/lib/virga"));
+        assert!(spec.disks[0].path.starts_with("/var/lib/virga/volumes"));
+        assert_eq!((spec.disks[0].boot_order, spec.disks[0].backing.len()), (Some(1), 0));
+    }
+}

@@ -1,0 +1,178 @@
+//! Instances: look, decide, act, tell; until there is nothing to do.
+
+mod apply;
+mod domain;
+mod fetch;
+mod power_record;
+mod publish;
+pub mod room;
+mod seed;
+
+use std::{sync::Arc, time::Duration};
+
+use kube::ResourceExt;
+use uuid::Uuid;
+use virga_core::{
+    condition::is_true,
+    instance::{Effect, Plan, after_failure, plan},
+};
+use virga_crds::{Instance, InstanceStatus, conditions::types};
+use virga_runtime::{
+    class::{Class, Classify},
+    reconcile::{Done, Reconcile},
+};
+
+pub use apply::{Error as EffectError, remove_directory};
+pub use fetch::{domain as look_at_domain, find_image, volume_names};
+pub use publish::Published;
+
+use crate::{host::Host, userdata};
+use publish::Outcome;
+
+/// How many rounds of looking and acting one reconcile makes before others get their turn.
+const ROUNDS: usize = 6;
+/// How soon the next reconcile is when rounds ran out.
+const NEXT_TURN: Duration = Duration::from_millis(100);
+/// How often a Secret that doesn't exist yet is asked for.
+const SECRET_AGAIN: Duration = Duration::from_secs(10);
+
+/// Why an Instance is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its uid is no UUID, which the API server never makes.
+    #[error("the uid {0:?} is no UUID")]
+    Uid(String),
+    /// An effect was not carried out.
+    #[error("{effect}")]
+    Effect {
+        /// Which.
+        effect: &'static str,
+        /// Why.
+        #[source]
+        source: EffectError,
+    },
+    /// The status could not be written.
+    #[error(transparent)]
+    Publish(#[from] virga_runtime::apply::Error),
+}
+
+impl Classify for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::Uid(_) => Class::Bug,
+            Self::Effect { source, .. } => source.class(),
+            // It was deleted in the meantime.
+            Self::Publish(error) if error.is_not_found() => Class::Waiting,
+            Self::Publish(error) => error.class(),
+        }
+    }
+}
+
+/// The loop over the Instances that are bound to this node.
+pub struct InstanceLoop {
+    host: Host,
+    published: Published,
+}
+
+impl InstanceLoop {
+    /// The loop on this host.
+    pub fn new(host: Host, published: Published) -> Self {
+        Self { host, published }
+    }
+
+    /// Carries effects out, up to the first that fails.
+    async fn carry_out(&self, instance: &Instance, uid: Uuid, effects: &[Effect]) -> Result<(), (Effect, EffectError)> {
+        for effect in effects {
+            if let Err(error) = apply::carry_out(&self.host, instance, uid, effect).await {
+                return Err((effect.clone(), error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the user of work that begins, while it begins. Work that goes on, or is tried again, was told of: why it
+    /// failed is not to be replaced by hope on each try.
+    async fn announce(&self, instance: &Instance, status: Option<&InstanceStatus>) -> Option<Box<Instance>> {
+        let (old, status) = (instance.status.as_ref(), status?);
+        let told = old.is_some_and(|old| {
+            old.observed_generation == status.observed_generation
+                && old.state == status.state
+                && is_true(&old.conditions, types::RECONCILING)
+        });
+        if told {
+            return None;
+        }
+        match self.published.publish(&self.host, instance, status, false).await {
+            Ok(Outcome::Written(written)) => Some(written),
+            Ok(Outcome::Same | Outcome::Later(_)) => None,
+            // The end of the work is told of again.
+            Err(error) => {
+                tracing::debug!(error = virga_runtime::class::chain(&error), "telling of work under way");
+                None
+            }
+        }
+    }
+
+    async fn tell(&self, instance: &Instance, status: &InstanceStatus, done: Done) -> Result<Done, Error> {
+        match self.published.publish(&self.host, instance, status, false).await? {
+            Outcome::Written(_) | Outcome::Same => Ok(done),
+            Outcome::Later(wait) => Ok(done.again_in(wait)),
+        }
+    }
+}
+
+impl Reconcile for InstanceLoop {
+    type Kind = Instance;
+    type Error = Error;
+
+    fn name(&self) -> &'static str {
+        "instance"
+    }
+
+    async fn reconcile(&self, object: Arc<Instance>) -> Result<Done, Error> {
+        let text = object.uid().unwrap_or_default();
+        let uid: Uuid = text.parse().map_err(|_| Error::Uid(text))?;
+        let mut instance = self.published.newest(&object);
+        let mut changed = false;
+        for _ in 0..ROUNDS {
+            let seen = fetch::seen(&self.host, &instance, uid).await;
+            let now = self.host.clock.now();
+            let Plan { effects, status, again } = plan(&instance, &seen, now);
+            if effects.is_empty() {
+                let done = if changed { Done::changed() } else { Done::unchanged() };
+                let done = again.map_or(done, |again| done.again_in(again));
+                return match status {
+                    Some(status) => self.tell(&instance, &status, done).await,
+                    None => Ok(done),
+                };
+            }
+            changed = true;
+            let (told, result) = tokio::join!(
+                self.announce(&instance, status.as_ref()),
+                self.carry_out(&instance, uid, &effects)
+            );
+            if let Some(told) = told {
+                instance = *told;
+            }
+            if let Err((effect, error)) = result {
+                if let Some(status) = &status {
+                    let status = after_failure(&instance, status, &effect, &error.failure(), self.host.clock.now());
+                    // The failure itself is what is reported; the next pass tells of it again if this fails.
+                    let _ = self.published.publish(&self.host, &instance, &status, true).await;
+                }
+                // Nothing tells of a Secret that comes: it is asked for now and then.
+                if let EffectError::UserData(userdata::Error::NotFound(_)) = error {
+                    return Ok(Done::waiting().again_in(SECRET_AGAIN));
+                }
+                return Err(Error::Effect {
+                    effect: effect.name(),
+                    source: error,
+                });
+            }
+            if effects.contains(&Effect::RemoveFinalizer) {
+                return Ok(Done::changed());
+            }
+        }
+        Ok(Done::changed().again_in(NEXT_TURN))
+    }
+}

@@ -1,0 +1,130 @@
+//! Where on the host is what?
+
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+/// The agent's data directory.
+///
+/// | path | what |
+/// |---|---|
+/// | `images/` | the image cache |
+/// | `instances/<uid>/` | an Instance's root disk, seed, console log, VNC socket and notes |
+/// | `volumes/<uid>.qcow2` | volumes |
+/// | `retained/` | volumes whose Volume is gone and asked for their data to stay |
+/// | `store/` | what operators put there for Images with `source.path` |
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The layout under this directory, which must be absolute: libvirt is given these paths.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The data directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The image cache.
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// Where Images with `source.path` are.
+    pub fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    /// All Instances' directories.
+    pub fn instances(&self) -> PathBuf {
+        self.root.join("instances")
+    }
+
+    /// All volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// Volumes that outlived their Volume.
+    pub fn retained(&self) -> PathBuf {
+        self.root.join("retained")
+    }
+
+    /// A volume's file.
+    pub fn volume(&self, uid: Uuid) -> PathBuf {
+        self.volumes().join(format!("{uid}.qcow2"))
+    }
+
+    /// Where a volume's file goes when it is kept. Its name tells people what it was.
+    pub fn retained_volume(&self, namespace: &str, name: &str, uid: Uuid) -> PathBuf {
+        self.retained().join(format!("{namespace}.{name}.{uid}.qcow2"))
+    }
+
+    /// An Instance's files.
+    pub fn instance(&self, uid: Uuid) -> InstanceFiles {
+        InstanceFiles {
+            directory: self.instances().join(uid.to_string()),
+        }
+    }
+
+    /// Makes the directories that are missing.
+    pub fn create(&self) -> std::io::Result<()> {
+        for directory in [
+            self.images(),
+            self.instances(),
+            self.volumes(),
+            self.retained(),
+            self.store(),
+        ] {
+            std::fs::create_dir_all(directory)?;
+        }
+        Ok(())
+    }
+}
+
+/// The files of one Instance.
+#[derive(Clone, Debug)]
+pub struct InstanceFiles {
+    directory: PathBuf,
+}
+
+impl InstanceFiles {
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The root disk, a qcow2 overlay over the cached image.
+    pub fn root_disk(&self) -> PathBuf {
+        self.directory.join("root.qcow2")
+    }
+
+    /// A symbolic link to the image that the root disk lies over. Made before the root disk.
+    pub fn base(&self) -> PathBuf {
+        self.directory.join("base")
+    }
+
+    /// The NoCloud seed.
+    pub fn seed(&self) -> PathBuf {
+        self.directory.join("seed.iso")
+    }
+
+    /// The serial console's log; virtlogd bounds and rotates it.
+    pub fn console_log(&self) -> PathBuf {
+        self.directory.join("console.log")
+    }
+
+    /// The socket that serves VNC.
+    pub fn vnc_socket(&self) -> PathBuf {
+        self.directory.join("vnc.sock")
+    }
+
+    /// When the domain was started and asked to stop.
+    pub fn power(&self) -> PathBuf {
+        self.directory.join("power.json")
+    }
+}

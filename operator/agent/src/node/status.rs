@@ -1,0 +1,175 @@
+//! The Hypervisor's status, from facts. Pure.
+
+use jiff::Timestamp;
+use virga_core::condition::Conditions;
+use virga_crds::{
+    Bytes, CachedImage, Capabilities, Cpu, Hypervisor, HypervisorAddress, HypervisorStatus, Resources, Versions,
+    conditions::{Reason, types},
+};
+use virga_hypervisor::{Firmware, HostFacts};
+
+use super::Disk;
+
+/// What is told of a node.
+pub(super) struct Told<'a> {
+    /// libvirt's facts, if they were ever had.
+    pub facts: Option<&'a HostFacts>,
+    /// How guests are run here: the only domain type that the agent will use.
+    pub domain_type: Option<&'static str>,
+    /// Why libvirt can't be reached; absent when it can.
+    pub unreachable: Option<&'a str>,
+    /// The data directory's file system.
+    pub disk: Disk,
+    /// Below this much free space the disk is under pressure.
+    pub min_free: Bytes,
+    /// What Instances were promised.
+    pub promised: Resources,
+    /// How many there are.
+    pub instances: usize,
+    /// The image cache.
+    pub images: Vec<CachedImage>,
+    /// How the host is reached.
+    pub addresses: Vec<HypervisorAddress>,
+    /// The agent's version.
+    pub version: &'a str,
+}
+
+/// The status. What was known of the host stays while libvirt can't be asked.
+pub(super) fn status(hypervisor: &Hypervisor, told: Told<'_>, now: Timestamp) -> HypervisorStatus {
+    let old = hypervisor.status.clone().unwrap_or_default();
+    let mut conditions = Conditions::new(&old.conditions, hypervisor.metadata.generation, now);
+    match told.unreachable {
+        None => {
+            conditions.set(
+                types::LIBVIRT_CONNECTED,
+                true,
+                Reason::LibvirtAvailable,
+                "libvirt answers",
+            );
+            conditions.set(
+                types::READY,
+                true,
+                Reason::HeartbeatSeen,
+                "the agent runs and libvirt answers",
+            );
+        }
+        Some(why) => {
+            conditions.set(types::LIBVIRT_CONNECTED, false, Reason::LibvirtUnavailable, why);
+            conditions.set(types::READY, false, Reason::LibvirtUnavailable, why);
+        }
+    }
+    let Disk { total, free } = told.disk;
+    if free < told.min_free {
+        let message = format!("less than {} of the data directory's disk is free", told.min_free);
+        conditions.set(types::DISK_PRESSURE, true, Reason::LowSpace, message);
+    } else {
+        let message = format!("{} or more of the data directory's disk is free", told.min_free);
+        conditions.set(types::DISK_PRESSURE, false, Reason::EnoughSpace, message);
+    }
+    HypervisorStatus {
+        observed_generation: hypervisor.metadata.generation,
+        addresses: if told.addresses.is_empty() {
+            old.addresses
+        } else {
+            told.addresses
+        },
+        capacity: told.facts.map_or(old.capacity, |facts| {
+            Some(Resources {
+                vcpus: facts.cpus,
+                memory: Bytes(facts.memory_bytes),
+                disk: total,
+            })
+        }),
+        allocated: Some(told.promised),
+        instances: i32::try_from(told.instances).unwrap_or(i32::MAX),
+        cpu: told.facts.map_or(old.cpu, |facts| Some(cpu(facts))),
+        versions: told.facts.map_or(old.versions, |facts| {
+            Some(Versions {
+                agent: told.version.into(),
+                libvirt: facts.libvirt_version.clone(),
+                qemu: facts.hypervisor_version.clone(),
+            })
+        }),
+        capabilities: told
+            .facts
+            .map_or(old.capabilities, |facts| Some(capabilities(facts, told.domain_type))),
+        images: told.images,
+        conditions: conditions.into_vec(),
+    }
+}
+
+fn cpu(facts: &HostFacts) -> Cpu {
+    Cpu {
+        architecture: facts.cpu.architecture.clone(),
+        model: facts.cpu.model.clone(),
+        vendor: facts.cpu.vendor.clone(),
+        features: unique(facts.cpu.features.iter().cloned(), 512),
+    }
+}
+
+fn capabilities(facts: &HostFacts, domain_type: Option<&'static str>) -> Capabilities {
+    let firmware = facts.firmware.iter().map(|firmware| match firmware {
+        Firmware::Bios => "BIOS".to_owned(),
+        Firmware::Uefi { .. } => "UEFI".to_owned(),
+    });
+    Capabilities {
+        domain_types: domain_type.map(str::to_owned).into_iter().collect(),
+        machine_types: unique(facts.machines.iter().cloned(), 256),
+        firmware: unique(firmware, 8),
+    }
+}
+
+/// Each once, in the order in which they came, and no more than the schema takes.
+fn unique(names: impl Iterator<Item = String>, most: usize) -> Vec<String> {
+    let mut unique = Vec::new();
+    for name in names {
+        if unique.len() < most && !name.is_empty() && name.len() <= 63 && !unique.contains(&name) {
+            unique.push(name);
+        }
+    }
+    unique
+}
+
+#[cfg(test)]
+mod tests {
+    use virga_core::condition::is_true;
+    use virga_crds::HypervisorSpec;
+    use virga_hypervisor::{Fake, Hypervisor as _};
+
+    use super::*;
+
+    fn told<'a>(facts: Option<&'a HostFacts>, unreachable: Option<&'a str>) -> Told<'a> {
+        Told {
+            facts,
+            domain_type: Some("qemu"),
+            unreachable,
+            disk: Disk {
+                total: Bytes::gib(100),
+                free: Bytes::gib(1),
+            },
+            min_free: Bytes::gib(2),
+            promised: Resources::default(),
+            instances: 3,
+            images: Vec::new(),
+            addresses: Vec::new(),
+            version: "0.1.0",
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_a_host_stays_while_libvirt_is_away() {
+        let facts = Fake::new().facts().unwrap();
+        let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
+        let mut hypervisor = Hypervisor::new("node-1", HypervisorSpec::default());
+        let first = status(&hypervisor, told(Some(&facts), None), now);
+        assert!(is_true(&first.conditions, types::READY) && is_true(&first.conditions, types::DISK_PRESSURE));
+        assert_eq!(
+            first.capabilities.as_ref().map(|c| c.domain_types.clone()),
+            Some(vec!["qemu".into()])
+        );
+        hypervisor.status = Some(first.clone());
+        let then = status(&hypervisor, told(None, Some("no socket")), now);
+        assert_eq!((&then.capacity, &then.versions), (&first.capacity, &first.versions));
+        assert!(!is_true(&then.conditions, types::READY) && !is_true(&then.conditions, types::LIBVIRT_CONNECTED));
+    }
+}

@@ -1,0 +1,248 @@
+//! Which networks does this node carry, and with which ports?
+
+mod desired;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::ResourceExt;
+use uuid::Uuid;
+use virga_core::problem::Problems;
+use virga_crds::{Instance, Network, Port};
+use virga_network::{Attachment, NetworkBackend, Plug};
+use virga_runtime::{
+    class::{Class, Classify},
+    reconcile::{Done, Reconcile},
+};
+
+use crate::stores::Stores;
+
+/// How soon to look again at a network whose last guests are still plugged in.
+const IN_USE_AGAIN: Duration = Duration::from_secs(10);
+
+/// Why a network is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such Network.
+    #[error("there is no Network {0}")]
+    NotFound(String),
+    /// The Network's spec breaks a rule.
+    #[error("the Network {name} can't be used: {problems}")]
+    Invalid {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problems: Problems,
+    },
+    /// An object's uid is no UUID, or a Port can't be read.
+    #[error("the {what} can't be read")]
+    Unreadable {
+        /// Which object, and what of it.
+        what: String,
+    },
+    /// The back end failed.
+    #[error(transparent)]
+    Backend(#[from] virga_network::Error),
+}
+
+impl Classify for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::NotFound(_) => Class::Waiting,
+            Self::Unreadable { .. } => Class::Bug,
+            Self::Backend(error) if error.is_transient() => Class::Transient,
+            Self::Invalid { .. } | Self::Backend(_) => Class::Invalid,
+        }
+    }
+}
+
+/// The node's networks. Clones share them.
+#[derive(Clone)]
+pub struct Networks {
+    backend: Arc<dyn NetworkBackend>,
+    stores: Stores,
+    /// One at a time for each network, so that an older set of ports never comes after a newer one.
+    turns: Arc<Mutex<HashMap<Uuid, Arc<tokio::sync::Mutex<()>>>>>,
+    /// Instances whose ports were taken out because they are being deleted.
+    released: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Networks {
+    /// Networks of this back end.
+    pub fn new(backend: Arc<dyn NetworkBackend>, stores: Stores) -> Self {
+        Self {
+            backend,
+            stores,
+            turns: Arc::default(),
+            released: Arc::default(),
+        }
+    }
+
+    /// Brings a network up on this node with all ports that are plugged here.
+    pub async fn ensure(&self, namespace: &str, name: &str) -> Result<Attachment, Error> {
+        let network = self
+            .stores
+            .networks
+            .find(|network| network.name_any() == name && network.namespace().as_deref() == Some(namespace))
+            .ok_or_else(|| Error::NotFound(format!("{namespace}/{name}")))?;
+        self.bring_up(&network).await
+    }
+
+    /// Takes an Instance's ports out of its networks, and networks that have no other port here away.
+    pub async fn release(&self, instance: &Instance) -> Result<(), Error> {
+        if let Some(uid) = instance.uid() {
+            self.lock_released().insert(uid);
+        }
+        let namespace = instance.namespace();
+        for interface in &instance.spec.interfaces {
+            let network = self
+                .stores
+                .networks
+                .find(|network| network.name_any() == interface.network && network.namespace() == namespace);
+            if let Some(network) = network {
+                self.settle(&network).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An Instance is gone: its uid never comes again.
+    pub fn forget(&self, uid: &str) {
+        self.lock_released().remove(uid);
+    }
+
+    /// What a Port's interface is plugged into.
+    pub fn plug(&self, network: &Network, port: &Port) -> Result<Plug, Error> {
+        Ok(self.backend.plug(uuid(network)?, uuid(port)?))
+    }
+
+    /// Brings a network to what its ports here ask for: up, or away when there are none.
+    async fn settle(&self, network: &Network) -> Result<bool, Error> {
+        if !self.ports(network).is_empty() {
+            return Ok(self.bring_up(network).await?.changed);
+        }
+        let uid = uuid(network)?;
+        let turn = self.turn(uid);
+        let _turn = turn.lock().await;
+        // One may have come while this waited.
+        if self.ports(network).is_empty() {
+            self.backend.remove(uid).await?;
+        }
+        Ok(false)
+    }
+
+    async fn bring_up(&self, network: &Network) -> Result<Attachment, Error> {
+        let turn = self.turn(uuid(network)?);
+        let _turn = turn.lock().await;
+        let desired = desired::node_network(network, &self.ports(network))?;
+        let attachment = self.backend.ensure(&desired).await?;
+        if attachment.changed {
+            tracing::info!(
+                network = desired.display_name(),
+                ports = desired.ports.len(),
+                "network updated"
+            );
+        }
+        Ok(attachment)
+    }
+
+    /// The ports of a network that are plugged here: those whose Instance is here and stays.
+    fn ports(&self, network: &Network) -> Vec<Arc<Port>> {
+        let released = self.lock_released().clone();
+        let all = self.stores.ports.state();
+        let mut ports: Vec<Arc<Port>> = all
+            .into_iter()
+            .filter(|port| port.spec.network == network.name_any() && port.namespace() == network.namespace())
+            .filter(|port| port.metadata.deletion_timestamp.is_none())
+            .filter(|port| {
+                let owners = port.owner_references();
+                owners
+                    .iter()
+                    .any(|owner| !released.contains(&owner.uid) && self.has_instance(&owner.uid))
+            })
+            .collect();
+        ports.sort_by_key(|port| port.name_any());
+        ports
+    }
+
+    fn has_instance(&self, uid: &str) -> bool {
+        let is_it = |instance: &Instance| instance.metadata.uid.as_deref() == Some(uid);
+        self.stores.instances.find(is_it).is_some()
+    }
+
+    /// Removes networks whose Network is gone, or has no port here.
+    pub async fn collect(&self) -> Result<usize, Error> {
+        let mut removed = 0;
+        for held in self.backend.list().await? {
+            let network = self
+                .stores
+                .networks
+                .find(|network| network.metadata.uid.as_deref() == Some(held.uid.to_string().as_str()));
+            let used = network.is_some_and(|network| !self.ports(&network).is_empty());
+            if used || held.connections > 0 {
+                continue;
+            }
+            let turn = self.turn(held.uid);
+            let _turn = turn.lock().await;
+            self.backend.remove(held.uid).await?;
+            removed += 1;
+            tracing::info!(
+                namespace = held.namespace,
+                name = held.name,
+                "removed a network without ports"
+            );
+        }
+        Ok(removed)
+    }
+
+    fn turn(&self, network: Uuid) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody holds need not be kept.
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(network).or_default().clone()
+    }
+
+    fn lock_released(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.released.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn uuid<K: ResourceExt + kube::Resource<DynamicType = ()>>(object: &K) -> Result<Uuid, Error> {
+    let uid = object.uid().unwrap_or_default();
+    uid.parse().map_err(|_| Error::Unreadable {
+        what: format!("uid of {} {}", K::kind(&()), object.name_any()),
+    })
+}
+
+/// The loop over Networks: a changed spec, a new Port, one that is gone.
+pub struct NetworkLoop {
+    networks: Networks,
+}
+
+impl NetworkLoop {
+    /// The loop over these networks.
+    pub fn new(networks: Networks) -> Self {
+        Self { networks }
+    }
+}
+
+impl Reconcile for NetworkLoop {
+    type Kind = Network;
+    type Error = Error;
+
+    fn name(&self) -> &'static str {
+        "network"
+    }
+
+    async fn reconcile(&self, network: Arc<Network>) -> Result<Done, Error> {
+        match self.networks.settle(&network).await {
+            Ok(true) => Ok(Done::changed()),
+            Ok(false) => Ok(Done::unchanged()),
+            Err(Error::Backend(virga_network::Error::InUse { .. })) => Ok(Done::waiting().again_in(IN_USE_AGAIN)),
+            Err(error) => Err(error),
+        }
+    }
+}

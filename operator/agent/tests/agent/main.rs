@@ -1,0 +1,10 @@
+//! The whole agent against a fake API server, a hypervisor in memory and a real data directory.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop")]
+
+mod crashes;
+mod instances;
+mod nodes;
+mod user_data;
+mod volumes;
+mod world;

@@ -1,0 +1,190 @@
+//! Each kind's loop gets over a write that was refused and over one whose answer was lost.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kube::{Resource, ResourceExt as _};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use virga_crds::{
+    Bytes, Flavor, FlavorSpec, Hypervisor, Image, ImageSource, ImageSpec, ImageVisibility, Instance, Network, Port,
+    Project, ProjectSpec, ServerGroup, ServerGroupPolicy, ServerGroupSpec, Volume, VolumeAttachment, VolumeSpec,
+};
+use virga_testkit::{Fault, Verb};
+
+use crate::world::{NAMESPACE, World, interface};
+
+/// The kinds that the controller writes to.
+const WRITTEN: [&str; 9] = [
+    "flavors",
+    "hypervisors",
+    "images",
+    "instances",
+    "networks",
+    "ports",
+    "projects",
+    "servergroups",
+    "volumes",
+];
+
+/// A write is refused, and the next one is done though the answer says otherwise.
+fn trouble(world: &World, resource: &str) {
+    let api = &world.api;
+    api.inject(Fault::status(409).verb(Verb::Patch).resource(resource).times(1));
+    api.inject(
+        Fault::commit_then_status(500)
+            .verb(Verb::Patch)
+            .resource(resource)
+            .times(1),
+    );
+}
+
+/// One of each kind, on a node that falls silent.
+async fn populate(world: &World) {
+    let mut image = Image::new(
+        "debian",
+        ImageSpec {
+            source: ImageSource {
+                http: None,
+                path: Some("debian.qcow2".into()),
+            },
+            disk_format: None,
+            visibility: ImageVisibility::Private,
+            min_disk: Bytes::ZERO,
+            min_memory: Bytes::ZERO,
+            properties: BTreeMap::new(),
+        },
+    );
+    image.metadata.namespace = Some(NAMESPACE.into());
+    let mut group = ServerGroup::new(
+        "web",
+        ServerGroupSpec {
+            policy: ServerGroupPolicy::AntiAffinity,
+            rules: None,
+        },
+    );
+    group.metadata.namespace = Some(NAMESPACE.into());
+    let mut volume = Volume::new(
+        "data",
+        VolumeSpec {
+            size: Bytes::gib(1),
+            ..VolumeSpec::default()
+        },
+    );
+    volume.metadata.namespace = Some(NAMESPACE.into());
+    let flavor = FlavorSpec {
+        description: String::new(),
+        vcpus: 1,
+        memory: Bytes::gib(1),
+        disk: Bytes::gib(1),
+    };
+    world.host("a");
+    world.api.create(&Flavor::new("m1.small", flavor));
+    world.api.create(&image);
+    world.api.create(&group);
+    world.api.create(&volume);
+    world.api.create(&Project::new("team", ProjectSpec::default()));
+    world.network("front", "10.0.0.0/24");
+    world.instance("web-1", Some("a"), |spec| {
+        spec.interfaces = vec![interface("front", None)];
+        spec.server_group = Some("web".into());
+        spec.volumes = vec![VolumeAttachment { name: "data".into() }];
+    });
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    world.settle().await;
+}
+
+/// All objects, without what differs from one run to the next.
+fn picture(world: &World) -> BTreeMap<String, Value> {
+    let mut all = BTreeMap::new();
+    add::<Flavor>(world, &mut all);
+    add::<Hypervisor>(world, &mut all);
+    add::<Image>(world, &mut all);
+    add::<Instance>(world, &mut all);
+    add::<Network>(world, &mut all);
+    add::<Port>(world, &mut all);
+    add::<Project>(world, &mut all);
+    add::<ServerGroup>(world, &mut all);
+    add::<Volume>(world, &mut all);
+    all
+}
+
+fn add<K>(world: &World, all: &mut BTreeMap<String, Value>)
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+{
+    for object in world.api.list::<K>() {
+        let mut value = json!({"object": object});
+        strip(&mut value);
+        all.insert(format!("{} {}", K::kind(&()), object.name_any()), value);
+    }
+}
+
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for name in [
+                "uid",
+                "mac",
+                "resourceVersion",
+                "managedFields",
+                "creationTimestamp",
+                "lastTransitionTime",
+            ] {
+                map.remove(name);
+            }
+            map.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
+
+/// All of it goes.
+async fn clear(world: &World) {
+    let here = Some(NAMESPACE);
+    world.api.delete::<Instance>(here, "web-1");
+    world.api.delete::<Flavor>(None, "m1.small");
+    world.api.delete::<Image>(here, "debian");
+    world.api.delete::<Network>(here, "front");
+    world.api.delete::<Project>(None, "team");
+    world.api.delete::<ServerGroup>(here, "web");
+    world.api.delete::<Volume>(here, "data");
+    world.api.delete::<Hypervisor>(None, "a");
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    world.api.collect_garbage();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    world.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_kind_gets_over_a_conflict_and_over_a_write_whose_answer_was_lost() {
+    let undisturbed = World::start().await;
+    populate(&undisturbed).await;
+    let expected = picture(&undisturbed);
+    for resource in WRITTEN {
+        let world = World::start().await;
+        trouble(&world, resource);
+        populate(&world).await;
+        let struck: Vec<u16> = world
+            .api
+            .log()
+            .iter()
+            .filter(|request| request.resource == resource && request.code >= 400)
+            .map(|request| request.code)
+            .collect();
+        assert_eq!(struck, [409, 500], "{resource}");
+        for (name, object) in picture(&world) {
+            assert_eq!(Some(&object), expected.get(&name), "{resource}: {name}");
+        }
+
+        let mark = world.api.mark();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let asked = world.api.requests_since(mark);
+        assert!(asked.is_empty(), "{resource}: {asked:#?}");
+
+        trouble(&world, resource);
+        clear(&world).await;
+        let left: Vec<String> = picture(&world).into_keys().collect();
+        assert!(left.is_empty(), "{resource}: {left:?}");
+    }
+}

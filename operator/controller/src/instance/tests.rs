@@ -1,0 +1,222 @@
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use virga_crds::{Instance, Port, managers};
+use virga_testkit::{Fault, Verb};
+
+use crate::world::{NAMESPACE, World, interface, ip};
+
+fn network_ready(world: &World, name: &str) -> Option<String> {
+    let status = world.api.read::<Instance>(Some(NAMESPACE), name)?.status?;
+    let condition = status
+        .conditions
+        .into_iter()
+        .find(|condition| condition.type_ == "NetworkReady")?;
+    Some(format!("{}: {}", condition.reason, condition.message))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_placed_instance_gets_a_port_for_each_interface_in_one_write_each() {
+    let world = World::start().await;
+    world.network("front", "10.0.0.0/24");
+    world.network("back", "10.1.0.0/24");
+    world.settle().await;
+    let mark = world.api.mark();
+    let interfaces = vec![interface("front", Some("10.0.0.21")), interface("back", None)];
+    let instance = world.instance("web-1", Some("a"), |spec| spec.interfaces = interfaces);
+    world.settle().await;
+    let port = world.api.read::<Port>(Some(NAMESPACE), "web-1-front").unwrap();
+    assert_eq!((ip(&port), port.spec.node_name.as_deref()), ("10.0.0.21", Some("a")));
+    assert_eq!(
+        port.metadata.owner_references.unwrap()[0].uid,
+        instance.metadata.uid.unwrap()
+    );
+    assert!(port.spec.mac.starts_with("fa:16:3e:"));
+    let back = world.api.read::<Port>(Some(NAMESPACE), "web-1-back").unwrap();
+    assert_eq!(ip(&back), "10.1.0.2");
+    let wrote = world.api.requests_since(mark);
+    let count = |resource: &str| {
+        wrote
+            .iter()
+            .filter(|r| r.resource == resource && r.verb != Verb::Get)
+            .count()
+    };
+    assert_eq!((count("ports"), count("instances")), (2, 0));
+    assert_eq!(
+        world
+            .api
+            .managers_of_field("ports", Some(NAMESPACE), "web-1-front", "spec.mac"),
+        [managers::CONTROLLER.to_owned()].into()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_when_nothing_changes() {
+    let world = World::start().await;
+    world.host("a");
+    world.network("front", "10.0.0.0/24");
+    world.instance("web-1", Some("a"), |spec| {
+        spec.interfaces = vec![interface("front", None)]
+    });
+    world.settle().await;
+    let mark = world.api.mark();
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    let asked = world.api.requests_since(mark);
+    assert!(asked.is_empty(), "{asked:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_at_once_get_an_address_each_also_when_the_leader_changes() {
+    let mut world = World::start().await;
+    world.network("front", "10.0.0.0/24");
+    world.settle().await;
+    for n in 0..100 {
+        world.instance(&format!("i{n}"), Some("a"), |spec| {
+            spec.interfaces = vec![interface("front", None)]
+        });
+    }
+    world.restart().await;
+    for n in 100..200 {
+        world.instance(&format!("i{n}"), Some("b"), |spec| {
+            spec.interfaces = vec![interface("front", None)]
+        });
+    }
+    world.settle().await;
+    let ports = world.api.list::<Port>();
+    let addresses: BTreeSet<_> = ports.iter().map(ip).collect();
+    let macs: BTreeSet<_> = ports.iter().map(|port| &port.spec.mac).collect();
+    assert_eq!((ports.len(), addresses.len(), macs.len()), (200, 200, 200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_network_says_so_and_gives_the_address_that_comes_free() {
+    let world = World::start().await;
+    world.network("tiny", "10.0.0.0/30");
+    for name in ["first", "second"] {
+        world.instance(name, Some("a"), |spec| spec.interfaces = vec![interface("tiny", None)]);
+        world.settle().await;
+    }
+    let said = network_ready(&world, "second").unwrap();
+    assert!(
+        said.starts_with("AddressExhausted: spec.interfaces[tiny].network: no address is free: 1 of 1"),
+        "{said}"
+    );
+
+    world.api.delete::<Instance>(Some(NAMESPACE), "first");
+    world.agent_lets_go("first");
+    let port = world
+        .api
+        .await_condition::<Port>(Some(NAMESPACE), "second-tiny", |port| port.is_some())
+        .await
+        .unwrap();
+    assert_eq!(ip(&port), "10.0.0.2");
+    world.settle().await;
+    assert_eq!(
+        network_ready(&world, "second"),
+        None,
+        "from now on it is the agent's to say"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_had_names_the_field_and_the_cure() {
+    let world = World::start().await;
+    world.network("front", "10.0.0.0/24");
+    world.instance("holder", Some("a"), |spec| {
+        spec.interfaces = vec![interface("front", Some("10.0.0.5"))]
+    });
+    world.settle().await;
+    for (name, network, address, expected) in [
+        (
+            "taken",
+            "front",
+            Some("10.0.0.5"),
+            "AddressInUse: spec.interfaces[front].address: 10.0.0.5 belongs to shop/holder-front",
+        ),
+        (
+            "outside",
+            "front",
+            Some("10.9.0.5"),
+            "AddressInvalid: spec.interfaces[front].address: 10.9.0.5 is in no subnet",
+        ),
+        (
+            "gateway",
+            "front",
+            Some("10.0.0.1"),
+            "AddressInvalid: spec.interfaces[front].address: 10.0.0.1 is the network",
+        ),
+        (
+            "missing",
+            "nope",
+            None,
+            "NetworkNotFound: spec.interfaces[nope].network: Network shop/nope doesn't exist",
+        ),
+    ] {
+        world.instance(name, Some("a"), |spec| {
+            spec.interfaces = vec![interface(network, address)]
+        });
+        world.settle().await;
+        let said = network_ready(&world, name).unwrap();
+        assert!(said.starts_with(expected), "{said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_follows_its_instance_to_another_node_with_its_address() {
+    let world = World::start().await;
+    world.network("front", "10.0.0.0/24");
+    world.instance("web-1", Some("a"), |spec| {
+        spec.interfaces = vec![interface("front", None)]
+    });
+    world.settle().await;
+    let port = || world.api.read::<Port>(Some(NAMESPACE), "web-1-front").unwrap().spec;
+    let before = port();
+    world
+        .api
+        .merge::<Instance>(Some(NAMESPACE), "web-1", json!({"spec": {"nodeName": "b"}}));
+    world.settle().await;
+    assert_eq!(port().node_name.as_deref(), Some("b"));
+    assert_eq!((port().mac, port().addresses), (before.mac, before.addresses));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_happened_though_the_answer_was_lost_doubles_nothing() {
+    let mut world = World::start().await;
+    world.network("front", "10.0.0.0/24");
+    world.settle().await;
+    world.api.inject(
+        Fault::commit_then_status(500)
+            .verb(Verb::Patch)
+            .resource("ports")
+            .times(1),
+    );
+    world
+        .api
+        .inject(Fault::status(409).verb(Verb::Patch).resource("ports").times(2));
+    world.api.hold_watches();
+    world.instance("web-1", Some("a"), |spec| {
+        spec.interfaces = vec![interface("front", None)]
+    });
+    world.api.release_watches();
+    world.restart().await;
+    world.api.heal();
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    world.settle().await;
+    let ports = world.api.list::<Port>();
+    assert_eq!(ports.iter().map(ip).collect::<Vec<_>>(), ["10.0.0.2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_never_had_a_node_is_let_go() {
+    let world = World::start().await;
+    world.instance("web-1", None, |_| {});
+    world.api.merge::<Instance>(
+        Some(NAMESPACE),
+        "web-1",
+        json!({"metadata": {"finalizers": ["virga.dev/agent"]}}),
+    );
+    world.settle().await;
+    world.api.delete::<Instance>(Some(NAMESPACE), "web-1");
+    world.settle().await;
+    assert!(world.api.read::<Instance>(Some(NAMESPACE), "web-1").is_none());
+}

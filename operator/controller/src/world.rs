@@ -1,0 +1,212 @@
+//! For the tests of the kinds: their loops on an API in this process, with the clock paused.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use kube::{ResourceExt as _, api::ObjectMeta};
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use virga_crds::{
+    Flavor, Hypervisor, Image, ImageRef, Instance, InstanceSpec, Interface, Network, NetworkSpec, Port, Project,
+    ServerGroup, Subnet, Volume, finalizers, managers,
+};
+use virga_runtime::{
+    apply::Writer,
+    clock::Clock,
+    events, lease,
+    metrics::{self, ReconcileMetrics},
+};
+use virga_scheduler::Ratios;
+use virga_testkit::FakeApi;
+
+use crate::{
+    Context, controllers, fixtures,
+    scheduling::{HostDefaults, Scheduler, feed},
+    stores::Watches,
+};
+
+/// The namespace that the tests use.
+pub(crate) const NAMESPACE: &str = "shop";
+
+/// An API, and the loops of all kinds on it.
+pub(crate) struct World {
+    pub(crate) api: FakeApi,
+    stop: CancellationToken,
+    loops: Vec<JoinHandle<()>>,
+}
+
+impl World {
+    /// Everything is up and has settled.
+    pub(crate) async fn start() -> Self {
+        let api = FakeApi::new()
+            .with_crd::<Flavor>()
+            .with_crd::<Hypervisor>()
+            .with_crd::<Image>()
+            .with_crd::<Instance>()
+            .with_crd::<Network>()
+            .with_crd::<Port>()
+            .with_crd::<Project>()
+            .with_crd::<ServerGroup>()
+            .with_crd::<Volume>();
+        let mut world = Self {
+            api,
+            stop: CancellationToken::new(),
+            loops: Vec::new(),
+        };
+        world.run().await;
+        world
+    }
+
+    /// The controller dies and another takes over, with an empty memory.
+    pub(crate) async fn restart(&mut self) {
+        self.loops.drain(..).for_each(|task| task.abort());
+        self.stop.cancel();
+        self.stop = CancellationToken::new();
+        self.run().await;
+    }
+
+    async fn run(&mut self) {
+        let client = self.api.client_as("virga-controller");
+        let clock: Arc<dyn Clock> = Arc::new(self.api.clock().reader());
+        let mut registry = metrics::registry();
+        let (events, sender) = events::events(client.clone(), "virga-controller", "test", &mut registry);
+        let watches = Watches::new(&client, "virga-system");
+        let stores = watches.stores();
+        let defaults = HostDefaults {
+            ratios: Ratios::default(),
+        };
+        let scheduler = Arc::new(Scheduler::new(stores.clone(), clock.clone(), defaults, &mut registry));
+        let (_, leadership) = lease::stand(
+            client.clone(),
+            clock.clone(),
+            lease::Options::new("virga-system", "leader", "test"),
+        );
+        let context = Arc::new(Context {
+            client: client.clone(),
+            clock,
+            events,
+            leadership,
+            metrics: ReconcileMetrics::register(&mut registry),
+            namespace: "virga-system".into(),
+            scheduler: scheduler.clone(),
+            stores: stores.clone(),
+            writer: Writer::new(client, managers::CONTROLLER),
+        });
+        let stop = &self.stop;
+        let feed = tokio::spawn(feed::run(scheduler, &watches, stop.clone()));
+        let loops = controllers(&context, &watches, stop);
+        self.loops = vec![
+            feed,
+            tokio::spawn(sender.run(stop.clone())),
+            tokio::spawn(watches.run(stop.clone())),
+            // As the process does: a loop begins when all that it reads is there.
+            tokio::spawn(async move {
+                assert!(stores.synced().await, "the watches ended");
+                drop(join_all(loops.into_iter().map(tokio::spawn)).await);
+            }),
+        ];
+        self.settle().await;
+    }
+
+    /// Waits until nobody has asked anything for a while.
+    pub(crate) async fn settle(&self) {
+        self.api.settle(Duration::from_secs(3)).await;
+    }
+
+    /// A host whose agent reports that it is ready.
+    pub(crate) fn host(&self, name: &str) {
+        let host = fixtures::hypervisor(name);
+        self.api.create(&Hypervisor::new(name, host.spec.clone()));
+        self.api.merge_status::<Hypervisor>(None, name, json!(host.status));
+    }
+
+    /// A network of one subnet.
+    pub(crate) fn network(&self, name: &str, cidr: &str) {
+        let subnet = Subnet {
+            name: "v4".into(),
+            cidr: cidr.into(),
+            ..Subnet::default()
+        };
+        let mut network = Network::new(
+            name,
+            NetworkSpec {
+                subnets: vec![subnet],
+                ..NetworkSpec::default()
+            },
+        );
+        network.metadata.namespace = Some(NAMESPACE.into());
+        self.api.create(&network);
+    }
+
+    /// An Instance, bound to a node or not.
+    pub(crate) fn instance(&self, name: &str, node: Option<&str>, change: impl FnOnce(&mut InstanceSpec)) -> Instance {
+        let mut spec = InstanceSpec {
+            flavor: "m1.small".into(),
+            image: Some(ImageRef {
+                name: "debian".into(),
+                namespace: None,
+            }),
+            node_name: node.map(Into::into),
+            ..InstanceSpec::default()
+        };
+        change(&mut spec);
+        let mut instance = Instance::new(name, spec);
+        instance.metadata = ObjectMeta {
+            namespace: Some(NAMESPACE.into()),
+            finalizers: node.map(|_| vec![finalizers::AGENT.into()]),
+            ..instance.metadata
+        };
+        self.api.create(&instance)
+    }
+
+    /// The agent takes its finalizer off, and what the Instance owned goes with it.
+    pub(crate) fn agent_lets_go(&self, name: &str) {
+        self.api
+            .merge::<Instance>(Some(NAMESPACE), name, json!({"metadata": {"finalizers": null}}));
+        self.api.collect_garbage();
+    }
+
+    /// The reason of an object's `Ready`, and whether it is true.
+    pub(crate) fn ready<K>(&self, namespace: Option<&str>, name: &str) -> (String, String)
+    where
+        K: kube::Resource<DynamicType = ()> + serde::Serialize + serde::de::DeserializeOwned,
+    {
+        let object = self
+            .api
+            .read::<K>(namespace, name)
+            .unwrap_or_else(|| panic!("{name} is gone"));
+        let object = serde_json::to_value(&object).unwrap();
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = conditions
+            .iter()
+            .find(|condition| condition["type"] == "Ready")
+            .cloned()
+            .unwrap_or_default();
+        let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
+        (format!("{}/{}", text("status"), text("reason")), text("message"))
+    }
+}
+
+/// An interface in a network, with an address or without.
+pub(crate) fn interface(network: &str, address: Option<&str>) -> Interface {
+    Interface {
+        network: network.into(),
+        address: address.map(Into::into),
+        mac: None,
+    }
+}
+
+/// A Port's first address.
+pub(crate) fn ip(port: &Port) -> &str {
+    port.spec
+        .addresses
+        .first()
+        .map(|address| address.ip.as_str())
+        .unwrap_or_default()
+}
+
+/// The names of these.
+pub(crate) fn names<K: kube::Resource>(objects: &[K]) -> Vec<String> {
+    objects.iter().map(|object| object.name_any()).collect()
+}

@@ -1,0 +1,398 @@
+//! Replicas of the controller over the in-process API, with nodes that beat and webhooks that are asked.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+pub mod reviews;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use kube::{Api, Client, ResourceExt, api::PostParams};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use virga_controller::{
+    Context,
+    leader::LEASE,
+    scheduling::{HostDefaults, Scheduler, feed, queue::Queue, takeover},
+    stores::{Stores, Watches},
+    webhook::{Identities, Webhooks},
+};
+use virga_core::condition::Conditions;
+use virga_crds::{
+    Bytes, Cpu, Flavor, FlavorSpec, Hypervisor, HypervisorSpec, HypervisorStatus, Image, ImageRef, ImageSource,
+    ImageSpec, ImageVisibility, Instance, InstanceSpec, Network, Port, Project, Resources, ServerGroup, Volume,
+    conditions::{Reason, types},
+};
+use virga_runtime::{
+    apply::Writer,
+    clock::Clock,
+    events, heartbeat,
+    lease::{self, Leadership},
+    metrics::{self, ReconcileMetrics},
+    telemetry,
+};
+use virga_scheduler::{Ratio, Ratios};
+use virga_testkit::FakeApi;
+
+pub const CONTROLLER: &str = "system:serviceaccount:virga-system:virga-controller";
+pub const AGENT: &str = "system:serviceaccount:virga-system:virga-agent";
+
+/// A server with all of our kinds.
+pub fn api() -> FakeApi {
+    // The first test of the process wins; the log is shown for tests that fail.
+    let _ = telemetry::init(
+        telemetry::Format::Text,
+        &std::env::var("VIRGA_LOG_LEVEL").unwrap_or("warn".into()),
+    );
+    FakeApi::new()
+        .with_crd::<Flavor>()
+        .with_crd::<Hypervisor>()
+        .with_crd::<Image>()
+        .with_crd::<Instance>()
+        .with_crd::<Network>()
+        .with_crd::<Port>()
+        .with_crd::<Project>()
+        .with_crd::<ServerGroup>()
+        .with_crd::<Volume>()
+}
+
+/// One process of the controller: its stores, its scheduler, its webhooks.
+pub struct Replica {
+    pub context: Arc<Context>,
+    pub scheduler: Arc<Scheduler>,
+    pub stores: Stores,
+    pub router: Router,
+    pub leadership: Leadership,
+    stop: CancellationToken,
+    stopped: CancellationToken,
+}
+
+impl Replica {
+    /// A process whose stores are filled, and which stands for leadership.
+    pub async fn start(api: &FakeApi, name: &str) -> Self {
+        Self::start_with(api, api.client_as(CONTROLLER), name).await
+    }
+
+    pub async fn start_with(api: &FakeApi, client: Client, name: &str) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(api.clock().reader());
+        let mut registry = metrics::registry();
+        let (events, sender) = events::events(client.clone(), "virga-controller", name, &mut registry);
+        let reconcile_metrics = ReconcileMetrics::register(&mut registry);
+        let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
+        let watches = Watches::new(&client, "virga-system");
+        let stores = watches.stores();
+        // No processor is promised twice, so that the sums are easy.
+        let ratios = Ratios {
+            vcpus: Ratio::ONE,
+            ..Ratios::default()
+        };
+        let scheduler = Arc::new(Scheduler::new(
+            stores.clone(),
+            clock.clone(),
+            HostDefaults { ratios },
+            &mut registry,
+        ));
+        let options = lease::Options::new("virga-system", LEASE, name);
+        let (candidate, leadership) = lease::stand(client.clone(), clock.clone(), options);
+        let context = Arc::new(Context {
+            client: client.clone(),
+            clock,
+            events,
+            leadership: leadership.clone(),
+            metrics: reconcile_metrics,
+            namespace: "virga-system".into(),
+            scheduler: scheduler.clone(),
+            stores: stores.clone(),
+            writer: Writer::new(client.clone(), virga_crds::managers::CONTROLLER),
+        });
+        let identities = Identities {
+            controller: CONTROLLER.into(),
+            agent: AGENT.into(),
+        };
+        let router = Webhooks::new(&context, identities, &mut registry).router();
+        tokio::spawn(sender.run(stopped.clone()));
+        tokio::spawn(feed::run(scheduler.clone(), &watches, stopped.clone()));
+        tokio::spawn(watches.run(stopped.clone()));
+        tokio::spawn(candidate.run(stopped.clone()));
+        assert!(stores.synced().await);
+        Self {
+            context,
+            scheduler,
+            stores,
+            router,
+            leadership,
+            stop,
+            stopped,
+        }
+    }
+
+    /// Waits until it leads and decides, and starts its queue.
+    pub async fn lead(&self) {
+        self.leadership.acquired().await;
+        takeover::open(&self.context.client, &self.scheduler).await;
+        let Context {
+            client,
+            clock,
+            events,
+            leadership,
+            ..
+        } = self.context.as_ref().clone();
+        let queue = Queue::new(client, clock, events, leadership, self.scheduler.clone());
+        tokio::spawn(queue.run(self.stop.clone()));
+    }
+
+    /// Ends it, with the lease given back.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.scheduler.close();
+        self.stopped.cancel();
+        self.leadership.lost().await;
+    }
+
+    /// Asks a webhook.
+    pub async fn ask(&self, path: &str, review: &Value) -> Value {
+        let (code, body) = post(&self.router, path, review.to_string()).await;
+        assert_eq!(code, StatusCode::OK, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+}
+
+/// A process that leads and decides.
+pub async fn leader(api: &FakeApi) -> Replica {
+    let replica = Replica::start(api, "a").await;
+    replica.lead().await;
+    replica
+}
+
+/// Sends a body to the router.
+pub async fn post(router: &Router, path: &str, body: String) -> (StatusCode, String) {
+    let request = Request::post(path)
+        .header("content-type", "application/json")
+        .body(Body::from(body))
+        .unwrap();
+    send(router, request).await
+}
+
+/// Sends a request to the router.
+pub async fn send(router: &Router, request: Request<Body>) -> (StatusCode, String) {
+    let response = router.clone().oneshot(request).await.unwrap();
+    let code = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (code, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+/// Has the API server ask the webhooks of the chart about Instances: guard, schedule, validate. `scheduling` is the
+/// replica that the leader's Service selects.
+pub fn install_webhooks(api: &FakeApi, scheduling: &Arc<Mutex<Router>>) {
+    static REVIEWS: AtomicU64 = AtomicU64::new(0);
+    for path in ["/guard", "/schedule", "/validate"] {
+        let router = scheduling.clone();
+        api.on_admission("instances", move |mut review| {
+            let router = router.lock().unwrap().clone();
+            let request = &mut review["request"];
+            request["uid"] = format!("review-{}", REVIEWS.fetch_add(1, Ordering::Relaxed)).into();
+            // As the API server: an object that is being created has no UID before it has been mutated.
+            if request["operation"] == "CREATE" && path != "/validate" {
+                for field in ["uid", "creationTimestamp", "resourceVersion", "generation"] {
+                    request["object"]["metadata"].as_object_mut().unwrap().remove(field);
+                }
+            }
+            async move {
+                let (code, body) = post(&router, path, review.to_string()).await;
+                assert_eq!(code, StatusCode::OK, "{body}");
+                serde_json::from_str(&body).unwrap()
+            }
+        });
+    }
+}
+
+/// A node: its Hypervisor, and an agent that renews its Lease until the token is cancelled.
+pub async fn node(api: &FakeApi, name: &str) -> CancellationToken {
+    let stop = beat(api, name).await;
+    api.create(&hypervisor(name));
+    stop
+}
+
+/// An agent that renews its Lease until the token is cancelled.
+pub async fn beat(api: &FakeApi, name: &str) -> CancellationToken {
+    let stop = CancellationToken::new();
+    let lease = format!("virga-{name}");
+    let options = heartbeat::Options::new("virga-system", &lease, name, "virga-agent");
+    tokio::spawn(heartbeat::run(
+        api.client_as(AGENT),
+        Arc::new(api.clock().reader()),
+        options,
+        stop.clone(),
+    ));
+    let there = |lease: Option<&k8s_openapi::api::coordination::v1::Lease>| lease.is_some();
+    api.await_condition(Some("virga-system"), &lease, there).await;
+    stop
+}
+
+/// A Hypervisor that is ready: 8 threads, 16 GiB of memory for guests, 100 GiB of disk.
+pub fn hypervisor(name: &str) -> Hypervisor {
+    let mut hypervisor = Hypervisor::new(name, HypervisorSpec::default());
+    let mut conditions = Conditions::new(&[], Some(1), jiff::Timestamp::UNIX_EPOCH);
+    conditions.set(types::READY, true, Reason::HeartbeatSeen, "");
+    hypervisor.status = Some(HypervisorStatus {
+        capacity: Some(Resources {
+            vcpus: 8,
+            memory: Bytes::mib(16 * 1024 + 512),
+            disk: Bytes::gib(100),
+        }),
+        cpu: Some(Cpu {
+            architecture: "x86_64".into(),
+            ..Cpu::default()
+        }),
+        conditions: conditions.into_vec(),
+        ..HypervisorStatus::default()
+    });
+    hypervisor
+}
+
+/// One core, 1 GiB of memory, 5 GiB of disk.
+pub fn flavor(name: &str) -> Flavor {
+    let spec = FlavorSpec {
+        description: String::new(),
+        vcpus: 1,
+        memory: Bytes::gib(1),
+        disk: Bytes::gib(5),
+    };
+    Flavor::new(name, spec)
+}
+
+/// An Image of the namespace `shop`.
+pub fn image(name: &str) -> Image {
+    let spec = ImageSpec {
+        source: ImageSource {
+            http: None,
+            path: Some("debian.qcow2".into()),
+        },
+        disk_format: None,
+        visibility: ImageVisibility::Private,
+        min_disk: Bytes::ZERO,
+        min_memory: Bytes::ZERO,
+        properties: BTreeMap::new(),
+    };
+    let mut image = Image::new(name, spec);
+    image.metadata.namespace = Some("shop".into());
+    image
+}
+
+/// An Instance of the namespace `shop`, with flavor `m1.small` and image `debian`.
+pub fn instance(name: &str) -> Instance {
+    let spec = InstanceSpec {
+        flavor: "m1.small".into(),
+        image: Some(ImageRef {
+            name: "debian".into(),
+            namespace: None,
+        }),
+        ..InstanceSpec::default()
+    };
+    let mut instance = Instance::new(name, spec);
+    instance.metadata.namespace = Some("shop".into());
+    instance
+}
+
+/// Puts an object into the namespace `shop`.
+pub fn in_shop<K: ResourceExt>(mut object: K) -> K {
+    object.meta_mut().namespace = Some("shop".into());
+    object
+}
+
+/// The flavor and the image that [`instance`] names.
+pub fn stock(api: &FakeApi) {
+    api.create(&flavor("m1.small"));
+    api.create(&image("debian"));
+}
+
+/// Creates an Instance as a user, through the webhooks.
+pub async fn create(api: &FakeApi, instance: &Instance) -> kube::Result<Instance> {
+    Api::namespaced(api.client_as("jane"), "shop")
+        .create(&PostParams::default(), instance)
+        .await
+}
+
+/// Waits until an Instance is bound, and returns to which node.
+pub async fn bound(api: &FakeApi, name: &str) -> String {
+    let is_bound = |instance: Option<&Instance>| instance.is_some_and(|i| i.spec.node_name.is_some());
+    let found = api.await_condition::<Instance>(Some("shop"), name, is_bound).await;
+    found.unwrap().spec.node_name.unwrap()
+}
+
+/// The reason and message of an Instance's `Scheduled` condition.
+pub fn scheduled(instance: &Instance) -> Option<(String, String)> {
+    let status = instance.status.as_ref()?;
+    let condition = status.conditions.iter().find(|c| c.type_ == types::SCHEDULED)?;
+    Some((condition.reason.clone(), condition.message.clone()))
+}
+
+/// Waits until an Instance says why it waits, and returns the message.
+pub async fn waits_for(api: &FakeApi, name: &str, reason: Reason) -> String {
+    let told = |instance: Option<&Instance>| {
+        instance
+            .and_then(scheduled)
+            .is_some_and(|(told, _)| told == reason.as_str())
+    };
+    let found = api.await_condition::<Instance>(Some("shop"), name, told).await;
+    scheduled(&found.unwrap()).unwrap().1
+}
+
+/// How many Instances are bound to each node.
+pub fn spread(api: &FakeApi) -> BTreeMap<String, usize> {
+    let mut spread = BTreeMap::new();
+    for instance in api.list::<Instance>() {
+        if let Some(node) = instance.spec.node_name {
+            *spread.entry(node).or_default() += 1;
+        }
+    }
+    spread
+}
+
+/// An admission review of an object.
+#[allow(clippy::needless_pass_by_value, reason = "callers make them for this")]
+pub fn review(operation: &str, user: &str, new: Option<Value>, old: Option<Value>) -> Value {
+    let object = new.as_ref().or(old.as_ref()).unwrap();
+    let kind = object["kind"].as_str().unwrap().to_owned();
+    json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "r-1",
+            "kind": {"group": "virga.dev", "version": "v1alpha1", "kind": kind},
+            "resource": {"group": "virga.dev", "version": "v1alpha1", "resource": format!("{}s", kind.to_lowercase())},
+            "name": object["metadata"]["name"],
+            "namespace": object["metadata"]["namespace"],
+            "operation": operation,
+            "userInfo": {"username": user},
+            "object": new,
+            "oldObject": old,
+        },
+    })
+}
+
+/// An object as JSON, with its type.
+pub fn json<K: kube::Resource<DynamicType = ()> + serde::Serialize>(object: &K) -> Value {
+    let mut value = serde_json::to_value(object).unwrap();
+    value["apiVersion"] = K::api_version(&()).into();
+    value["kind"] = K::kind(&()).into();
+    value
+}
+
+/// Lets what is under way come to rest.
+pub async fn settle(api: &FakeApi) {
+    let _ = api;
+    // Leases are renewed every 2 s and 10 s, so "no request" never comes; all else ends within this.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}

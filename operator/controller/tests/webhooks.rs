@@ -1,0 +1,348 @@
+//! Who binds, where a new Instance goes, and who may read user data: `/guard`, `/schedule` and `/userdata`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod harness;
+
+use axum::body::Body;
+use harness::{
+    AGENT, CONTROLLER, Replica, api, image, instance, json, node, post, review,
+    reviews::{attach, causes, patch, volume, warnings},
+    send, settle, stock,
+};
+use http::{Request, StatusCode};
+use k8s_openapi::{
+    ByteString,
+    api::{
+        authentication::v1::{TokenReview, TokenReviewStatus, UserInfo},
+        core::v1::Secret,
+    },
+};
+use kube::{Client, api::ObjectMeta, client::Body as ClientBody};
+use serde_json::{Value, json};
+use virga_crds::{SecretKeyRef, UserData};
+use virga_testkit::FakeApi;
+
+#[tokio::test(start_paused = true)]
+async fn only_the_controller_binds() {
+    let api = api();
+    let replica = Replica::start(&api, "a").await;
+    let free = json(&instance("web"));
+    let bound = |node: &str| {
+        let mut object = free.clone();
+        object["spec"]["nodeName"] = node.into();
+        Some(object)
+    };
+    let ask = async |operation: &str, user: &str, new: Option<Value>, old: Option<Value>| {
+        replica.ask("/guard", &review(operation, user, new, old)).await
+    };
+    let (code, found) = causes(&ask("CREATE", "jane", bound("node-1"), None).await);
+    assert_eq!(
+        (code, found.as_slice()),
+        (
+            403,
+            &["spec.nodeName: is set by the scheduler only: leave it out; to choose \
+        where it runs, use spec.placement"
+                .to_owned()][..]
+        )
+    );
+    assert_eq!(
+        causes(&ask("UPDATE", "jane", bound("node-2"), bound("node-1")).await).0,
+        403
+    );
+    assert_eq!(
+        causes(&ask("UPDATE", AGENT, bound("node-2"), Some(free.clone())).await).0,
+        403
+    );
+
+    assert_eq!(patch(&ask("CREATE", "jane", Some(free.clone()), None).await), json!([]));
+    assert_eq!(
+        patch(&ask("UPDATE", "jane", bound("node-1"), bound("node-1")).await),
+        json!([])
+    );
+    assert_eq!(
+        patch(&ask("UPDATE", CONTROLLER, bound("node-2"), bound("node-1")).await),
+        json!([])
+    );
+    let kept = ask("UPDATE", "jane", Some(free.clone()), bound("node-1")).await;
+    assert_eq!(
+        patch(&kept),
+        json!([{"op": "add", "path": "/spec/nodeName", "value": "node-1"}])
+    );
+    let mut disk = json(&volume("data"));
+    disk["spec"]["nodeName"] = "node-1".into();
+    assert_eq!(causes(&ask("CREATE", "jane", Some(disk), None).await).0, 403);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_places_and_a_dry_run_only_tells() {
+    let api = api();
+    stock(&api);
+    for name in ["node-1", "node-2", "node-3"] {
+        node(&api, name).await;
+    }
+    let replica = Replica::start(&api, "a").await;
+    let ask = async |object: Value, dry_run: bool| {
+        let mut review = review("CREATE", "jane", Some(object), None);
+        review["request"]["dryRun"] = dry_run.into();
+        // The API server gives each call a UID of its own; the Instances here all have names of their own.
+        review["request"]["uid"] = review["request"]["name"].clone();
+        replica.ask("/schedule", &review).await
+    };
+    assert_eq!(
+        patch(&ask(json(&instance("web")), false).await),
+        json!([]),
+        "not yet the leader: admitted unbound"
+    );
+    replica.lead().await;
+
+    let dry = ask(json(&instance("web")), true).await;
+    let node = patch(&dry)[0]["value"].as_str().unwrap().to_owned();
+    assert_eq!(
+        warnings(&dry),
+        [format!("virga: would be placed on {node} (3 of 3 hosts fit)")]
+    );
+    assert_eq!(replica.scheduler.reservations(), 0);
+
+    let mut kept = json(&instance("web"));
+    kept["metadata"]["finalizers"] = json!(["example.com/mine"]);
+    let placed = ask(kept, false).await;
+    assert_eq!(patch(&placed)[0]["path"], "/spec/nodeName");
+    assert_eq!(
+        patch(&placed)[1],
+        json!({"op": "add", "path": "/metadata/finalizers/-", "value": "virga.dev/agent"})
+    );
+    assert!(warnings(&placed).is_empty());
+    assert_eq!(replica.scheduler.reservations(), 1);
+
+    let mut elsewhere = instance("web-2");
+    elsewhere.spec.placement = serde_json::from_value(json!({"availabilityZone": "mars"})).unwrap();
+    let refused = ask(json(&elsewhere), false).await;
+    assert_eq!(
+        warnings(&refused),
+        ["virga: no host yet: 0/3 hosts: 3 AvailabilityZoneFilter; it waits"]
+    );
+    let mut arm = image("arm");
+    arm.spec.properties = [("hw_architecture".into(), "aarch64".into())].into();
+    api.create(&arm);
+    settle(&api).await;
+    let mut on_arm = instance("web-3");
+    on_arm.spec.image.as_mut().unwrap().name = "arm".into();
+    let refused = ask(json(&on_arm), false).await;
+    assert_eq!(
+        warnings(&refused),
+        ["virga: no host yet: 0/3 hosts: 3 ImagePropertiesFilter; it waits"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bound_volume_takes_its_instance_to_its_node() {
+    let api = api();
+    stock(&api);
+    for name in ["node-1", "node-2", "node-3"] {
+        node(&api, name).await;
+    }
+    let mut bound = volume("data");
+    bound.spec.node_name = Some("node-2".into());
+    api.create(&bound);
+    api.create(&volume("scratch"));
+    let replica = Replica::start(&api, "a").await;
+    replica.lead().await;
+    let mut object = instance("web");
+    object.spec.volumes = attach(&["data", "scratch"]);
+    let answer = replica
+        .ask("/schedule", &review("CREATE", "jane", Some(json(&object)), None))
+        .await;
+    assert_eq!(patch(&answer)[0]["value"], "node-2");
+    // 5 GiB of root disk, 1 of the volume that comes with it, 1 of the volume that is there.
+    assert_eq!(replica.scheduler.usage("node-2").disk_bytes, 7 << 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_review_or_too_large_is_refused_without_a_panic() {
+    let api = api();
+    let replica = Replica::start(&api, "a").await;
+    for body in ["", "{}", "[]", "{\"request\": 1}", "\u{0}"] {
+        for path in ["/validate", "/guard", "/schedule"] {
+            assert_eq!(
+                post(&replica.router, path, body.into()).await.0,
+                StatusCode::BAD_REQUEST,
+                "{path} {body}"
+            );
+        }
+    }
+    let huge = "x".repeat((1 << 20) + 1);
+    assert_eq!(
+        post(&replica.router, "/validate", huge).await.0,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    let request = Request::get("/validate").body(Body::empty()).unwrap();
+    assert_eq!(send(&replica.router, request).await.0, StatusCode::METHOD_NOT_ALLOWED);
+
+    // What the schema lets through and we can't read is refused by /validate and passed over by the others.
+    let mut odd = json(&instance("web"));
+    odd["spec"]["powerState"] = "Levitating".into();
+    let review = review("CREATE", "jane", Some(odd), None);
+    assert_eq!(causes(&replica.ask("/validate", &review).await).0, 422);
+    assert_eq!(patch(&replica.ask("/schedule", &review).await), json!([]));
+}
+
+/// A client of the fake whose tokens are reviewed: `agent-<node>` is an agent's, `robot` another's.
+fn with_tokens(api: &FakeApi) -> Client {
+    let inner = api.client_as(CONTROLLER);
+    let service = tower::service_fn(move |request: http::Request<ClientBody>| {
+        let inner = inner.clone();
+        async move {
+            if !request.uri().path().ends_with("/tokenreviews") {
+                return inner.send(request).await;
+            }
+            let bytes = request.into_body().collect_bytes().await.unwrap();
+            let mut review: TokenReview = serde_json::from_slice(&bytes).unwrap();
+            let token = review.spec.token.clone().unwrap();
+            let user = match token.strip_prefix("agent-") {
+                Some(node) => UserInfo {
+                    username: Some(AGENT.into()),
+                    extra: Some([("authentication.kubernetes.io/node-name".into(), vec![node.to_owned()])].into()),
+                    ..UserInfo::default()
+                },
+                None => UserInfo {
+                    username: Some("robot".into()),
+                    ..UserInfo::default()
+                },
+            };
+            let authenticated = Some(token != "stolen");
+            review.status = Some(TokenReviewStatus {
+                authenticated,
+                user: Some(user),
+                ..TokenReviewStatus::default()
+            });
+            let body = serde_json::to_vec(&review).unwrap();
+            Ok(http::Response::builder()
+                .status(201)
+                .body(ClientBody::from(body))
+                .unwrap())
+        }
+    });
+    Client::new(service, "default")
+}
+
+#[tokio::test(start_paused = true)]
+async fn user_data_goes_to_the_agent_of_the_node_and_to_nobody_else() {
+    let api = api();
+    let mut object = instance("web");
+    object.spec.node_name = Some("node-1".into());
+    let reference = |key: &str| {
+        let secret_ref = Some(SecretKeyRef {
+            name: "init".into(),
+            key: key.into(),
+        });
+        Some(UserData {
+            inline: None,
+            secret_ref,
+        })
+    };
+    object.spec.user_data = reference("userData");
+    api.create(&object);
+    for (name, key) in [("no-key", "other"), ("large", "large")] {
+        let mut object = instance(name);
+        object.spec.node_name = Some("node-1".into());
+        object.spec.user_data = reference(key);
+        api.create(&object);
+    }
+    let mut plain = instance("plain");
+    plain.spec.node_name = Some("node-1".into());
+    api.create(&plain);
+    let data = [
+        ("userData".to_owned(), ByteString(b"#cloud-config".to_vec())),
+        ("large".to_owned(), ByteString(vec![b'x'; 70_000])),
+    ];
+    let metadata = ObjectMeta {
+        name: Some("init".into()),
+        namespace: Some("shop".into()),
+        ..ObjectMeta::default()
+    };
+    api.create(&Secret {
+        metadata,
+        data: Some(data.into()),
+        ..Secret::default()
+    });
+    let replica = Replica::start_with(&api, with_tokens(&api), "a").await;
+
+    let get = async |name: &str, token: Option<&str>| {
+        let mut request = Request::get(format!("/userdata/shop/{name}"));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        send(&replica.router, request.body(Body::empty()).unwrap()).await
+    };
+    assert_eq!(
+        get("web", Some("agent-node-1")).await,
+        (StatusCode::OK, "#cloud-config".into())
+    );
+    let table = [
+        ("web", None, StatusCode::UNAUTHORIZED, "a bearer token is needed"),
+        (
+            "web",
+            Some("stolen"),
+            StatusCode::UNAUTHORIZED,
+            "the token is not valid",
+        ),
+        (
+            "web",
+            Some("robot"),
+            StatusCode::FORBIDDEN,
+            "robot is not an agent that runs on a node",
+        ),
+        (
+            "web",
+            Some("agent-node-2"),
+            StatusCode::FORBIDDEN,
+            "Instance shop/web is not bound to node node-2",
+        ),
+        (
+            "gone",
+            Some("agent-node-1"),
+            StatusCode::FORBIDDEN,
+            "Instance shop/gone is not bound to node node-1",
+        ),
+        (
+            "plain",
+            Some("agent-node-1"),
+            StatusCode::NOT_FOUND,
+            "Instance shop/plain names no Secret for its user data",
+        ),
+        (
+            "no-key",
+            Some("agent-node-1"),
+            StatusCode::NOT_FOUND,
+            "spec.userData.secretRef: the Secret \"init\" has no key \"other\": add it, or name another",
+        ),
+        (
+            "large",
+            Some("agent-node-1"),
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "spec.userData.secretRef: the Secret \"init\" has more than 64 KiB under \"large\": make it smaller",
+        ),
+    ];
+    for (name, token, code, message) in table {
+        assert_eq!(get(name, token).await, (code, message.to_owned()));
+    }
+    api.delete::<Secret>(Some("shop"), "init");
+    let (code, message) = get("web", Some("agent-node-1")).await;
+    assert_eq!(code, StatusCode::NOT_FOUND);
+    assert_eq!(
+        message,
+        "spec.userData.secretRef: there is no Secret \"init\": create it"
+    );
+
+    // An agent may see a binding before we do.
+    api.hold_watches();
+    let mut early = object.clone();
+    early.metadata.name = Some("early".into());
+    api.create(&early);
+    assert_eq!(
+        get("early", Some("agent-node-1")).await.0,
+        StatusCode::NOT_FOUND,
+        "bound, and its Secret is gone"
+    );
+}

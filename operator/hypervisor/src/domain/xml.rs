@@ -1,0 +1,340 @@
+//! libvirt's XML for a [`DomainSpec`] (<https://libvirt.org/formatdomain.html>).
+
+use std::path::Path;
+
+use super::spec::{
+    Cache, CpuMode, Discard, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainType, Firmware, InterfaceSource,
+    InterfaceSpec, LifecycleAction, SEED_TARGET, Video,
+};
+use crate::owner::DOMAIN_NAMESPACE;
+use crate::xml::Element;
+
+/// The domain XML. Everything that the specification says is escaped. Valid for libvirt when
+/// [`DomainSpec::validate`] found nothing.
+pub fn to_xml(spec: &DomainSpec) -> String {
+    let vcpus = spec.topology.vcpus().to_string();
+    Element::new("domain")
+        .attr("type", spec.domain_type.as_str())
+        .child(Element::new("name").text(&spec.name))
+        .child(Element::new("uuid").text(spec.uuid.to_string()))
+        .child_if(spec.title.as_ref().map(|title| Element::new("title").text(title)))
+        .child(Element::new("metadata").child(spec.owner.element("instance", DOMAIN_NAMESPACE)))
+        .child(
+            Element::new("memory")
+                .attr("unit", "KiB")
+                .text((spec.memory_bytes / 1024).to_string()),
+        )
+        .child(Element::new("vcpu").attr("placement", "static").text(vcpus))
+        .child_if(x86(spec).then(|| sysinfo(spec)))
+        .child(os(spec))
+        .child(features(spec))
+        .child(cpu(spec))
+        .child(clock(spec))
+        .child(Element::new("on_poweroff").text(action(spec.on_poweroff)))
+        .child(Element::new("on_reboot").text(action(spec.on_reboot)))
+        .child(Element::new("on_crash").text(action(spec.on_crash)))
+        .child_if(x86(spec).then(power_management))
+        .child(devices(spec))
+        .write()
+}
+
+fn x86(spec: &DomainSpec) -> bool {
+    matches!(spec.architecture.as_str(), "x86_64" | "i686")
+}
+
+/// PCIe machines can only be plugged into where a root port waits; i440fx (`pc`) has plain slots.
+fn has_root_ports(spec: &DomainSpec) -> bool {
+    spec.machine.contains("q35") || spec.machine.starts_with("virt")
+}
+
+/// What `dmidecode` shows. The UUID must be the domain's own, or libvirt refuses it.
+fn sysinfo(spec: &DomainSpec) -> Element {
+    let entry = |name: &str, value: &str| Element::new("entry").attr("name", name).text(value);
+    let uuid = spec.uuid.to_string();
+    Element::new("sysinfo")
+        .attr("type", "smbios")
+        .child(Element::new("system").children([
+            entry("manufacturer", "Virga"),
+            entry("product", "Virga Instance"),
+            entry("serial", &uuid),
+            entry("uuid", &uuid),
+            entry("family", "Virtual Machine"),
+        ]))
+}
+
+fn os(spec: &DomainSpec) -> Element {
+    let feature = |name: &str, on: bool| {
+        Element::new("feature")
+            .attr("enabled", if on { "yes" } else { "no" })
+            .attr("name", name)
+    };
+    let (firmware, details) = match spec.firmware {
+        Firmware::Bios => (None, None),
+        Firmware::Uefi { secure_boot } => (
+            Some("efi"),
+            Some(
+                Element::new("firmware")
+                    .child(feature("enrolled-keys", secure_boot))
+                    .child(feature("secure-boot", secure_boot)),
+            ),
+        ),
+    };
+    Element::new("os")
+        .attr_if("firmware", firmware)
+        .child(
+            Element::new("type")
+                .attr("arch", &spec.architecture)
+                .attr("machine", &spec.machine)
+                .text("hvm"),
+        )
+        .child_if(details)
+        .child_if(x86(spec).then(|| Element::new("smbios").attr("mode", "sysinfo")))
+}
+
+fn features(spec: &DomainSpec) -> Element {
+    let tcg_cache = spec.tcg_cache_mib.filter(|_| spec.domain_type == DomainType::Qemu);
+    let secure = matches!(spec.firmware, Firmware::Uefi { secure_boot: true });
+    Element::new("features")
+        .child(Element::new("acpi"))
+        .child_if(x86(spec).then(|| Element::new("apic")))
+        .child_if(x86(spec).then(|| Element::new("vmport").attr("state", "off")))
+        .child_if(secure.then(|| Element::new("smm").attr("state", "on")))
+        .child_if(
+            tcg_cache.map(|mib| {
+                Element::new("tcg").child(Element::new("tb-cache").attr("unit", "MiB").text(mib.to_string()))
+            }),
+        )
+}
+
+fn cpu(spec: &DomainSpec) -> Element {
+    let topology = Element::new("topology")
+        .attr("sockets", spec.topology.sockets.to_string())
+        .attr("cores", spec.topology.cores.to_string())
+        .attr("threads", spec.topology.threads.to_string());
+    let cpu = match &spec.cpu {
+        CpuMode::HostModel => Element::new("cpu").attr("mode", "host-model").attr("check", "partial"),
+        CpuMode::HostPassthrough => Element::new("cpu")
+            .attr("mode", "host-passthrough")
+            .attr("check", "none"),
+        CpuMode::Maximum => Element::new("cpu").attr("mode", "maximum").attr("check", "none"),
+        CpuMode::Named(model) => Element::new("cpu")
+            .attr("mode", "custom")
+            .attr("match", "exact")
+            .attr("check", "none")
+            .child(Element::new("model").attr("fallback", "forbid").text(model)),
+    };
+    cpu.child(topology)
+}
+
+fn clock(spec: &DomainSpec) -> Element {
+    let clock = Element::new("clock").attr("offset", "utc");
+    if spec.domain_type != DomainType::Kvm || !x86(spec) {
+        return clock;
+    }
+    // Nova's timers: catch up lost RTC ticks, delay PIT ticks, no HPET.
+    let timer = |name: &str| Element::new("timer").attr("name", name);
+    clock
+        .child(timer("rtc").attr("tickpolicy", "catchup"))
+        .child(timer("pit").attr("tickpolicy", "delay"))
+        .child(timer("hpet").attr("present", "no"))
+}
+
+/// A guest that sends itself to sleep could not be told from a hung one.
+fn power_management() -> Element {
+    Element::new("pm")
+        .child(Element::new("suspend-to-mem").attr("enabled", "no"))
+        .child(Element::new("suspend-to-disk").attr("enabled", "no"))
+}
+
+fn action(action: LifecycleAction) -> &'static str {
+    match action {
+        LifecycleAction::Destroy => "destroy",
+        LifecycleAction::Restart => "restart",
+        LifecycleAction::Preserve => "preserve",
+    }
+}
+
+fn devices(spec: &DomainSpec) -> Element {
+    Element::new("devices")
+        .children(spec.disks.iter().map(disk))
+        .child_if(spec.seed.as_deref().map(seed))
+        .children(controllers(spec))
+        .children(spec.interfaces.iter().map(interface))
+        .children(console(spec))
+        .child_if(spec.guest_agent.then(|| {
+            Element::new("channel").attr("type", "unix").child(
+                Element::new("target")
+                    .attr("type", "virtio")
+                    .attr("name", "org.qemu.guest_agent.0"),
+            )
+        }))
+        .children(graphics(spec))
+        .child(balloon(spec))
+        .child_if(spec.rng.then(|| {
+            Element::new("rng")
+                .attr("model", "virtio")
+                .child(Element::new("backend").attr("model", "random").text("/dev/urandom"))
+        }))
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn file_source(path: &Path) -> Element {
+    Element::new("source").attr("file", path_text(path))
+}
+
+fn disk(disk: &DiskSpec) -> Element {
+    let cache = match disk.cache {
+        Cache::None => "none",
+        Cache::Writeback => "writeback",
+        Cache::Writethrough => "writethrough",
+        Cache::DirectSync => "directsync",
+        Cache::Unsafe => "unsafe",
+    };
+    let discard = match disk.discard {
+        Discard::Unmap => "unmap",
+        Discard::Ignore => "ignore",
+    };
+    Element::new("disk")
+        .attr("type", "file")
+        .attr("device", "disk")
+        .child(
+            Element::new("driver")
+                .attr("name", "qemu")
+                .attr("type", disk.format.as_str())
+                .attr("cache", cache)
+                .attr("discard", discard),
+        )
+        .child(file_source(&disk.path))
+        .child_if((disk.format == DiskFormat::Qcow2).then(|| backing_store(&disk.backing)))
+        .child(Element::new("target").attr("dev", &disk.target).attr("bus", "virtio"))
+        .child_if(disk.read_only.then(|| Element::new("readonly")))
+        .child_if(disk.serial.as_ref().map(|serial| Element::new("serial").text(serial)))
+        .child_if(
+            disk.boot_order
+                .map(|order| Element::new("boot").attr("order", order.to_string())),
+        )
+}
+
+/// The chain below a disk. It always ends with an empty `<backingStore/>`, which tells libvirt not to look into the
+/// image for more.
+fn backing_store(layers: &[DiskLayer]) -> Element {
+    let Some((layer, below)) = layers.split_first() else {
+        return Element::new("backingStore");
+    };
+    Element::new("backingStore")
+        .attr("type", "file")
+        .child(Element::new("format").attr("type", layer.format.as_str()))
+        .child(file_source(&layer.path))
+        .child(backing_store(below))
+}
+
+/// As a virtio disk: a SATA CD-ROM shows up too late for cloud-init's NoCloud.
+fn seed(path: &Path) -> Element {
+    Element::new("disk")
+        .attr("type", "file")
+        .attr("device", "disk")
+        .child(
+            Element::new("driver")
+                .attr("name", "qemu")
+                .attr("type", DiskFormat::Raw.as_str()),
+        )
+        .child(file_source(path))
+        .child(Element::new("target").attr("dev", SEED_TARGET).attr("bus", "virtio"))
+        .child(Element::new("readonly"))
+        .child(Element::new("serial").text("virga-seed"))
+}
+
+fn controllers(spec: &DomainSpec) -> Vec<Element> {
+    let mut controllers = vec![Element::new("controller").attr("type", "usb").attr("model", "none")];
+    if has_root_ports(spec) {
+        let devices = spec.disks.len()
+            + usize::from(spec.seed.is_some())
+            + spec.interfaces.len()
+            + usize::from(spec.guest_agent)
+            + usize::from(spec.rng)
+            + usize::from(spec.vnc_socket.is_some())
+            // The balloon; the graphics card sits on the root bus.
+            + 1;
+        let free = usize::try_from(spec.hotplug_ports).unwrap_or(usize::MAX);
+        controllers.push(
+            Element::new("controller")
+                .attr("type", "pci")
+                .attr("model", "pcie-root"),
+        );
+        let port = Element::new("controller")
+            .attr("type", "pci")
+            .attr("model", "pcie-root-port");
+        controllers.extend(std::iter::repeat_n(port, devices.saturating_add(free)));
+    }
+    controllers
+}
+
+fn interface(interface: &InterfaceSpec) -> Element {
+    let (kind, source) = match &interface.source {
+        InterfaceSource::Network(name) => ("network", Element::new("source").attr("network", name)),
+    };
+    Element::new("interface")
+        .attr("type", kind)
+        .child(Element::new("mac").attr("address", interface.mac.to_string()))
+        .child(source)
+        .child(Element::new("model").attr("type", "virtio"))
+        .child_if(
+            interface
+                .mtu
+                .map(|mtu| Element::new("mtu").attr("size", mtu.to_string())),
+        )
+        .child_if(
+            interface
+                .alias
+                .as_ref()
+                .map(|alias| Element::new("alias").attr("name", alias)),
+        )
+}
+
+fn console(spec: &DomainSpec) -> [Element; 2] {
+    let log = spec.console_log.as_deref().map(|path| {
+        // Append: a restart must not lose the story of the crash before it. virtlogd bounds the size by rotation.
+        Element::new("log").attr("file", path_text(path)).attr("append", "on")
+    });
+    [
+        Element::new("serial")
+            .attr("type", "pty")
+            .child_if(log)
+            .child(Element::new("target").attr("port", "0")),
+        Element::new("console")
+            .attr("type", "pty")
+            .child(Element::new("target").attr("type", "serial").attr("port", "0")),
+    ]
+}
+
+fn graphics(spec: &DomainSpec) -> Vec<Element> {
+    let mut elements = Vec::new();
+    if let Some(socket) = &spec.vnc_socket {
+        elements.push(
+            Element::new("graphics").attr("type", "vnc").child(
+                Element::new("listen")
+                    .attr("type", "socket")
+                    .attr("socket", path_text(socket)),
+            ),
+        );
+        // VNC's pointer is absolute; without a tablet the guest's cursor drifts away from it.
+        elements.push(Element::new("input").attr("type", "tablet").attr("bus", "virtio"));
+    }
+    let model = match spec.video {
+        Video::None => "none",
+        Video::Vga => "vga",
+        Video::Virtio => "virtio",
+    };
+    elements.push(Element::new("video").child(Element::new("model").attr("type", model)));
+    elements
+}
+
+fn balloon(spec: &DomainSpec) -> Element {
+    let period = spec.balloon_stats_period_s;
+    Element::new("memballoon")
+        .attr("model", "virtio")
+        .child_if((period > 0).then(|| Element::new("stats").attr("period", period.to_string())))
+}

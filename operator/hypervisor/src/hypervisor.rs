@@ -1,0 +1,97 @@
+//! The contract between the agent and whatever runs the guests.
+
+use uuid::Uuid;
+
+use crate::console::Console;
+use crate::domain::{DomainInfo, DomainSpec};
+use crate::error::Result;
+use crate::events::EventStream;
+use crate::host::HostFacts;
+use crate::network::{NetworkInfo, NetworkSpec, NetworkUpdate};
+use crate::owner::Owner;
+
+/// A hypervisor on this host.
+///
+/// All calls block, and can block for as long as the hypervisor does: run them through [`Calls`](crate::Calls).
+///
+/// Rules that every back end keeps, and that the contract suite checks:
+/// - Nothing is listed or changed that is not ours (see [`crate::DOMAIN_NAMESPACE`]); a call on it is
+///   [`Error::Foreign`](crate::Error::Foreign).
+/// - Calls are idempotent: asking for a state that is already there is success. Removing what is not there is
+///   [`Error::NotFound`](crate::Error::NotFound).
+/// - No call relies on what an earlier call left in this process's memory.
+pub trait Hypervisor: Send + Sync + 'static {
+    /// What the host can do.
+    fn facts(&self) -> Result<HostFacts>;
+
+    /// All domains of ours, in any state.
+    fn domains(&self) -> Result<Vec<DomainInfo>>;
+
+    /// One domain.
+    fn domain(&self, uuid: Uuid) -> Result<DomainInfo>;
+
+    /// Makes the domain's definition, or replaces it. What runs goes on as it is until the next start.
+    fn define(&self, spec: &DomainSpec) -> Result<()>;
+
+    /// Notes in a domain's metadata whose it is and of what generation, running or not, without touching the rest.
+    fn set_owner(&self, uuid: Uuid, owner: &Owner) -> Result<()>;
+
+    /// Starts the domain. A paused one stays paused.
+    fn start(&self, uuid: Uuid) -> Result<()>;
+
+    /// Presses the power button (ACPI). Returns at once; whether and when the guest obeys is the guest's business.
+    fn shutdown(&self, uuid: Uuid) -> Result<()>;
+
+    /// Ends the domain's process.
+    fn destroy(&self, uuid: Uuid) -> Result<()>;
+
+    /// Halts the guest's CPUs. The guest keeps its memory on the host.
+    fn suspend(&self, uuid: Uuid) -> Result<()>;
+
+    /// Lets a suspended guest go on.
+    fn resume(&self, uuid: Uuid) -> Result<()>;
+
+    /// Presses the reset button.
+    fn reset(&self, uuid: Uuid) -> Result<()>;
+
+    /// Removes the definition with what libvirt keeps beside it (saved memory, UEFI variables, snapshot and checkpoint
+    /// records). Disks stay. A running domain is refused with
+    /// [`Error::InvalidState`](crate::Error::InvalidState): undefining it would only hide it.
+    fn undefine(&self, uuid: Uuid) -> Result<()>;
+
+    /// Makes a running domain's disk larger and tells the guest. `target` as in
+    /// [`DiskSpec::target`](crate::DiskSpec::target), the new size in bytes.
+    fn resize_disk(&self, uuid: Uuid, target: &str, bytes: u64) -> Result<()>;
+
+    /// Opens the serial console of a running domain. One session at a time: with `force` an open one is cut off, else
+    /// it is [`Error::Busy`](crate::Error::Busy).
+    fn open_console(&self, uuid: Uuid, force: bool) -> Result<Console>;
+
+    /// All networks of ours.
+    fn networks(&self) -> Result<Vec<NetworkInfo>>;
+
+    /// One network.
+    fn network(&self, uuid: Uuid) -> Result<NetworkInfo>;
+
+    /// Makes the network's definition, or replaces it. What runs goes on as it is until the next start.
+    fn define_network(&self, spec: &NetworkSpec) -> Result<()>;
+
+    /// Starts the network. An address range or bridge that something else on the host has is
+    /// [`Error::AlreadyExists`](crate::Error::AlreadyExists).
+    fn start_network(&self, uuid: Uuid) -> Result<()>;
+
+    /// Stops the network. Guests on it lose their connection until they are started again.
+    fn stop_network(&self, uuid: Uuid) -> Result<()>;
+
+    /// Brings a defined network to what `spec` says: DHCP and DNS entries one by one, live and in the definition, and
+    /// only those that differ; for anything else the definition is written anew and takes effect with the next start.
+    /// Writes nothing when nothing differs.
+    fn update_network(&self, spec: &NetworkSpec) -> Result<NetworkUpdate>;
+
+    /// Stops the network and removes its definition.
+    fn remove_network(&self, uuid: Uuid) -> Result<()>;
+
+    /// Life-cycle events from now on, of ours and of others. A reader that falls behind by more than `capacity` events
+    /// gets [`Event::Resync`](crate::Event::Resync) instead of them.
+    fn events(&self, capacity: usize) -> EventStream;
+}

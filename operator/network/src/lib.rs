@@ -1,0 +1,15 @@
+//! Networks on one node: a trait for whatever provides them, and libvirt's own networks as the first that does.
+//!
+//! [`NodeNetwork`] is what a node should have of one network: its subnets and *all* ports that live here. A
+//! [`NetworkBackend`] makes it so, says what a guest's interface is plugged into, and lists what it holds, for
+//! garbage collection.
+
+mod backend;
+mod error;
+mod libvirt;
+mod node_network;
+
+pub use backend::{Attachment, BoxFuture, HeldNetwork, NetworkBackend, Plug};
+pub use error::{Error, Result};
+pub use libvirt::LibvirtNetworks;
+pub use node_network::{Mode, NodeNetwork, NodePort, NodeSubnet, SubnetRoute};

@@ -1,0 +1,340 @@
+//! How does one kind's loop run? A kube controller with a bound on everything, and one place that turns an error's class
+//! into a requeue, a metric and a log level.
+
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    future::Future,
+    hash::Hash,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt};
+use kube::{
+    Resource, ResourceExt,
+    runtime::{
+        controller::{self, Action, Controller},
+        reflector::ObjectRef,
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    class::{Class, Classify, chain},
+    metrics::{Outcome, ReconcileMetrics},
+};
+
+/// What one kind does with one object.
+pub trait Reconcile: Send + Sync + 'static {
+    /// The kind.
+    type Kind: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static;
+    /// Why it fails.
+    type Error: Classify + Send + Sync + 'static;
+
+    /// The controller's name in metrics and logs: the kind in lower case.
+    fn name(&self) -> &'static str;
+
+    /// Brings the world nearer to what the object asks for. Called again and again, never twice at once for one object.
+    fn reconcile(&self, object: Arc<Self::Kind>) -> impl Future<Output = Result<Done, Self::Error>> + Send;
+}
+
+/// How a reconcile ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    outcome: Outcome,
+    after: Option<Duration>,
+}
+
+impl Done {
+    /// Something was written or changed.
+    pub fn changed() -> Self {
+        Self {
+            outcome: Outcome::Changed,
+            after: None,
+        }
+    }
+
+    /// All was as it should be.
+    pub fn unchanged() -> Self {
+        Self {
+            outcome: Outcome::Unchanged,
+            after: None,
+        }
+    }
+
+    /// Something that the object needs is not there yet; a watch will bring it back.
+    pub fn waiting() -> Self {
+        Self {
+            outcome: Outcome::Waiting,
+            after: None,
+        }
+    }
+
+    /// Look again after this time, if that is sooner than the resync.
+    pub fn again_in(mut self, after: Duration) -> Self {
+        self.after = Some(self.after.map_or(after, |known| known.min(after)));
+        self
+    }
+}
+
+/// The bounds of a loop.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many objects are reconciled at once.
+    pub concurrency: u16,
+    /// How long an object that is as it should be, or that waits, is left alone: ±10 %.
+    pub resync: Duration,
+    /// How long one reconcile may take before it is cut.
+    pub deadline: Duration,
+    /// Changes that come within this time of each other are one.
+    pub debounce: Duration,
+    /// The pause after the first failure. It doubles with each further one, up to `backoff_max`, and each pause is
+    /// between half and all of that.
+    pub backoff_min: Duration,
+    /// The longest pause after a failure.
+    pub backoff_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            concurrency: 8,
+            resync: Duration::from_mins(10),
+            deadline: Duration::from_mins(5),
+            debounce: Duration::ZERO,
+            backoff_min: Duration::from_secs(1),
+            backoff_max: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Why a reconcile did not end well.
+#[derive(Debug, thiserror::Error)]
+enum Failure<E: Classify + 'static> {
+    #[error(transparent)]
+    Reconcile(E),
+    #[error("the reconcile was cut after {} s", .0.as_secs())]
+    Deadline(Duration),
+    #[error("the reconcile panicked: {0}")]
+    Panic(String),
+}
+
+impl<E: Classify + 'static> Failure<E> {
+    fn class(&self) -> Class {
+        match self {
+            Self::Reconcile(error) => error.class(),
+            Self::Deadline(_) => Class::Transient,
+            Self::Panic(_) => Class::Bug,
+        }
+    }
+}
+
+struct Loop<R: Reconcile> {
+    reconciler: R,
+    settings: Settings,
+    metrics: ReconcileMetrics,
+    /// Failures in a row, by object.
+    failures: Mutex<HashMap<Key, u32>>,
+}
+
+type Key = (Option<String>, String);
+
+/// Runs a kind's loop until `stop` is cancelled and what is under way has ended.
+///
+/// Build the controller from this process's watches:
+/// `Controller::for_shared_stream(watch.applied(), watch.store()).watches_shared_stream(other.touched(), mapper)`, and
+/// `.reconcile_on(stream)` for local events. Its concurrency and its way to stop are set here.
+pub async fn run<R: Reconcile>(
+    reconciler: R,
+    controller: Controller<R::Kind>,
+    settings: Settings,
+    metrics: ReconcileMetrics,
+    stop: CancellationToken,
+) {
+    let config = controller::Config::default()
+        .concurrency(settings.concurrency.max(1))
+        .debounce(settings.debounce);
+    let context = Arc::new(Loop {
+        reconciler,
+        settings,
+        metrics,
+        failures: Mutex::default(),
+    });
+    let name = context.reconciler.name();
+    let runs = controller
+        .with_config(config)
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(
+            |object, context: Arc<Loop<R>>| async move { context.once(object).await },
+            |object, error, context| context.after_failure(&object, error),
+            context.clone(),
+        );
+    tracing::info!(controller = name, "running");
+    runs.for_each(async |run| match run {
+        Err(controller::Error::ObjectNotFound(gone)) => {
+            context.forget(&(gone.namespace.clone(), gone.name.clone()));
+        }
+        Err(error @ (controller::Error::QueueError(_) | controller::Error::RunnerError(_))) => {
+            tracing::warn!(controller = name, error = chain(&error), "receiving changes");
+        }
+        // Reported where it happened.
+        Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
+    })
+    .await;
+    tracing::info!(controller = name, "stopped");
+}
+
+impl<R: Reconcile> Loop<R> {
+    async fn once(&self, object: Arc<R::Kind>) -> Result<Action, Failure<R::Error>> {
+        let controller = self.reconciler.name();
+        let meta = object.meta();
+        let span = tracing::info_span!(
+            "reconcile",
+            controller,
+            kind = %R::Kind::kind(&()),
+            namespace = meta.namespace,
+            name = meta.name,
+            uid = meta.uid,
+            generation = meta.generation,
+        );
+        let key = key(object.as_ref());
+        let began = Instant::now();
+        let deadline = self.settings.deadline;
+        let work = AssertUnwindSafe(self.reconciler.reconcile(object)).catch_unwind();
+        let result = match timeout(deadline, work).instrument(span.clone()).await {
+            Ok(Ok(result)) => result.map_err(Failure::Reconcile),
+            Ok(Err(panic)) => Err(Failure::Panic(panic_text(panic.as_ref()))),
+            Err(_) => Err(Failure::Deadline(deadline)),
+        };
+        let took = began.elapsed();
+        match result {
+            Ok(done) => {
+                self.forget(&key);
+                self.metrics.ended(controller, done.outcome, took);
+                tracing::debug!(parent: &span, outcome = ?done.outcome, "reconciled");
+                let resync = around(self.settings.resync);
+                Ok(Action::requeue(done.after.map_or(resync, |after| after.min(resync))))
+            }
+            Err(failure) => {
+                let class = failure.class();
+                let outcome = if class == Class::Waiting {
+                    Outcome::Waiting
+                } else {
+                    Outcome::Error
+                };
+                self.metrics.ended(controller, outcome, took);
+                self.metrics.failed(controller, class);
+                span.in_scope(|| report(class, &failure));
+                Err(failure)
+            }
+        }
+    }
+
+    fn after_failure(&self, object: &R::Kind, failure: &Failure<R::Error>) -> Action {
+        match failure.class() {
+            Class::Invalid => {
+                self.forget(&key(object));
+                Action::await_change()
+            }
+            Class::Waiting => {
+                self.forget(&key(object));
+                Action::requeue(around(self.settings.resync))
+            }
+            Class::Transient | Class::Bug => Action::requeue(self.back_off(key(object))),
+        }
+    }
+
+    fn back_off(&self, key: Key) -> Duration {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(key).or_insert(0);
+        let pause = backoff(*count, self.settings.backoff_min, self.settings.backoff_max);
+        *count = count.saturating_add(1);
+        self.metrics.in_backoff(self.reconciler.name(), failures.len());
+        pause
+    }
+
+    fn forget(&self, key: &Key) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.remove(key).is_some() {
+            self.metrics.in_backoff(self.reconciler.name(), failures.len());
+        }
+    }
+}
+
+fn key<K: Resource<DynamicType = ()>>(object: &K) -> Key {
+    (object.namespace(), object.name_any())
+}
+
+fn report<E: Classify + 'static>(class: Class, failure: &Failure<E>) {
+    let (error, label) = (chain(failure), class.as_str());
+    match class {
+        Class::Waiting => tracing::debug!(class = label, error, "waiting"),
+        Class::Invalid => tracing::info!(class = label, error, "cannot be done as asked"),
+        Class::Transient => tracing::warn!(class = label, error, "failed, will try again"),
+        Class::Bug => tracing::error!(class = label, error, "failed"),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
+}
+
+/// The pause after so many earlier failures in a row: between half and all of `min · 2^failures`, at most `max`.
+fn backoff(failures: u32, min: Duration, max: Duration) -> Duration {
+    let whole = min.saturating_mul(2_u32.saturating_pow(failures)).min(max);
+    whole.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+/// A time within 10 % of this one, so that objects made together are not looked at together for ever.
+fn around(period: Duration) -> Duration {
+    period.mul_f64(0.9 + fastrand::f64() / 5.0)
+}
+
+/// An object's key for `reconcile_on` and mappers.
+pub fn object_ref<K>(namespace: Option<&str>, name: &str) -> ObjectRef<K>
+where
+    K: Resource<DynamicType = ()>,
+    K::DynamicType: Hash + Eq,
+{
+    let key = ObjectRef::new(name);
+    match namespace {
+        Some(namespace) => key.within(namespace),
+        None => key,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_limit_and_keep_their_jitter() {
+        let (min, max) = (Duration::from_secs(1), Duration::from_mins(5));
+        for (failures, whole) in [(0, 1), (1, 2), (4, 16), (8, 256), (9, 300), (40, 300), (u32::MAX, 300)] {
+            let pause = backoff(failures, min, max);
+            let whole = Duration::from_secs(whole);
+            assert!(pause >= whole / 2 && pause <= whole, "{failures}: {pause:?}");
+        }
+    }
+
+    #[test]
+    fn resyncs_spread_by_a_tenth() {
+        let period = Duration::from_mins(10);
+        for _ in 0..100 {
+            let resync = around(period);
+            assert!(
+                resync >= Duration::from_mins(9) && resync <= Duration::from_mins(11),
+                "{resync:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The loop of a kind: bounded, patient, and never stopped by one object.
+
+#[allow(dead_code, missing_docs)]
+#[path = "../../testkit/tests/widget/mod.rs"]
+mod widget;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use kube::{
+    ResourceExt,
+    runtime::{Controller, watcher},
+};
+use serde_json::json;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use virga_runtime::{
+    class::{Class, Classify},
+    metrics::{self, Outcome, ReconcileMetrics},
+    reconcile::{self, Done, Reconcile, Settings},
+    watch::Watch,
+};
+use virga_testkit::FakeApi;
+use widget::{Widget, widget};
+
+#[derive(Debug, thiserror::Error)]
+#[error("told to fail")]
+struct Told(Class);
+
+impl Classify for Told {
+    fn class(&self) -> Class {
+        self.0
+    }
+}
+
+#[derive(Clone, Default)]
+struct Seen {
+    runs: Arc<Mutex<Vec<(String, Instant)>>>,
+    at_once: Arc<AtomicUsize>,
+    most_at_once: Arc<AtomicUsize>,
+}
+
+impl Seen {
+    fn note(&self, name: String) {
+        self.runs.lock().expect("nobody panicked").push((name, Instant::now()));
+    }
+
+    fn times(&self, name: &str) -> Vec<Instant> {
+        self.runs
+            .lock()
+            .expect("nobody panicked")
+            .iter()
+            .filter(|(seen, _)| seen == name)
+            .map(|(_, at)| *at)
+            .collect()
+    }
+}
+
+struct Obedient(Seen);
+
+impl Reconcile for Obedient {
+    type Kind = Widget;
+    type Error = Told;
+
+    fn name(&self) -> &'static str {
+        "widget"
+    }
+
+    async fn reconcile(&self, object: Arc<Widget>) -> Result<Done, Told> {
+        self.0.note(object.name_any());
+        let now = self.0.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.most_at_once.fetch_max(now, Ordering::SeqCst);
+        let order = object.spec.notes.get("order").map(String::as_str);
+        if order == Some("work") {
+            sleep(Duration::from_secs(10)).await;
+        }
+        self.0.at_once.fetch_sub(1, Ordering::SeqCst);
+        match order {
+            Some("invalid") => Err(Told(Class::Invalid)),
+            Some("waiting") => Err(Told(Class::Waiting)),
+            Some("transient") => Err(Told(Class::Transient)),
+            Some("panic") => panic!("as told"),
+            Some("hang") => std::future::pending().await,
+            Some("again") => Ok(Done::unchanged().again_in(Duration::from_secs(7))),
+            Some("work") => Ok(Done::changed()),
+            _ => Ok(Done::unchanged()),
+        }
+    }
+}
+
+struct Bench {
+    api: FakeApi,
+    seen: Seen,
+    metrics: ReconcileMetrics,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn start() -> Bench {
+    let api = FakeApi::new().with_crd::<Widget>();
+    let (seen, stop) = (Seen::default(), CancellationToken::new());
+    let metrics = ReconcileMetrics::register(&mut metrics::registry());
+    let watch = Watch::<Widget>::all(api.client(), watcher::Config::default());
+    let controller = Controller::for_shared_stream(watch.applied(), watch.store());
+    tokio::spawn(watch.run(stop.clone()));
+    let settings = Settings {
+        concurrency: 2,
+        ..Settings::default()
+    };
+    let run = reconcile::run(
+        Obedient(seen.clone()),
+        controller,
+        settings,
+        metrics.clone(),
+        stop.clone(),
+    );
+    Bench {
+        api,
+        seen,
+        metrics,
+        stop,
+        task: tokio::spawn(run),
+    }
+}
+
+impl Bench {
+    fn make(&self, name: &str, order: &str) {
+        let mut wanted = widget(name);
+        wanted.spec.notes.insert("order".into(), order.into());
+        self.api.create(&wanted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_is_tried_again_ever_more_rarely_until_it_works() {
+    let bench = start();
+    bench.make("a", "transient");
+    sleep(Duration::from_hours(1)).await;
+    let times = bench.seen.times("a");
+    let pauses: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    for (failures, pause) in pauses.iter().enumerate() {
+        let whole = Duration::from_secs(1 << failures.min(20)).min(Duration::from_mins(5));
+        let slack = Duration::from_millis(10);
+        assert!(
+            *pause + slack >= whole / 2 && *pause <= whole + slack,
+            "{failures}: {pause:?}"
+        );
+    }
+    assert!(pauses.len() >= 15, "{pauses:?}");
+    assert_eq!(bench.metrics.errors("widget", Class::Transient), times.len() as u64);
+
+    bench
+        .api
+        .merge::<Widget>(Some("shop"), "a", json!({"spec": {"notes": {"order": "fine"}}}));
+    sleep(Duration::from_secs(1)).await;
+    bench
+        .api
+        .merge::<Widget>(Some("shop"), "a", json!({"spec": {"notes": {"order": "transient"}}}));
+    let before = bench.seen.times("a").len();
+    sleep(Duration::from_secs(4)).await;
+    assert!(
+        bench.seen.times("a").len() >= before + 2,
+        "after a success the pauses begin anew"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_invalid_waits_for_its_author_and_what_waits_is_looked_at_slowly() {
+    let bench = start();
+    bench.make("a", "invalid");
+    bench.make("b", "waiting");
+    sleep(Duration::from_hours(1)).await;
+    assert_eq!(bench.seen.times("a").len(), 1);
+    let looks = bench.seen.times("b").len();
+    assert!((6..=8).contains(&looks), "{looks}");
+    assert_eq!(bench.metrics.count("widget", Outcome::Waiting), looks as u64);
+
+    bench
+        .api
+        .merge::<Widget>(Some("shop"), "a", json!({"spec": {"notes": {"order": "fine"}}}));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.seen.times("a").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_or_a_hang_of_one_object_does_not_stop_the_others() {
+    let bench = start();
+    bench.make("a", "panic");
+    bench.make("b", "hang");
+    sleep(Duration::from_secs(1)).await;
+    bench.make("c", "again");
+    sleep(Duration::from_secs(305)).await;
+    assert!(bench.seen.times("c").len() >= 40, "{}", bench.seen.times("c").len());
+    assert!(bench.metrics.errors("widget", Class::Bug) >= 2);
+    assert_eq!(
+        bench.metrics.errors("widget", Class::Transient),
+        1,
+        "the hang was cut at its deadline"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_run_at_once_than_allowed() {
+    let bench = start();
+    for name in ["a", "b", "c", "d", "e"] {
+        bench.make(name, "work");
+    }
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(bench.seen.most_at_once.load(Ordering::SeqCst), 2);
+    assert_eq!(bench.metrics.count("widget", Outcome::Changed), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_begun_is_ended_before_the_loop_stops() {
+    let bench = start();
+    bench.make("a", "work");
+    sleep(Duration::from_secs(1)).await;
+    bench.stop.cancel();
+    bench.task.await.unwrap();
+    assert_eq!(bench.metrics.count("widget", Outcome::Changed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_gone_is_forgotten() {
+    let bench = start();
+    bench.make("a", "transient");
+    sleep(Duration::from_secs(2)).await;
+    bench.api.delete::<Widget>(Some("shop"), "a");
+    sleep(Duration::from_mins(10)).await;
+    let before = bench.seen.times("a").len();
+    sleep(Duration::from_mins(10)).await;
+    assert_eq!(bench.seen.times("a").len(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_of_the_api_server_when_nothing_changes() {
+    let bench = start();
+    bench.make("a", "fine");
+    bench.api.settle(Duration::from_secs(5)).await;
+    let mark = bench.api.mark();
+    sleep(Duration::from_hours(2)).await;
+    assert!(bench.api.requests_since(mark).is_empty(), "{}", bench.api.story());
+}

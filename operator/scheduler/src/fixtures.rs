@@ -1,0 +1,149 @@
+//! What the unit tests of filters and weighers start from.
+
+use std::time::Duration;
+
+use crate::{Cluster, Group, Host, Policy, Profile, ProfileSpec, Request, Resources, Settings, Uid, WeigherSpec};
+
+pub(crate) const GIB: u64 = 1 << 30;
+
+/// `node-1` in `az1`: 8 threads, 16 GiB of memory, 100 GiB of disk.
+pub(crate) fn host() -> Host {
+    named("node-1")
+}
+
+pub(crate) fn named(name: &str) -> Host {
+    Host::new(
+        name,
+        "az1",
+        "x86_64",
+        Resources {
+            vcpus: 8,
+            memory_bytes: 16 * GIB,
+            disk_bytes: 100 * GIB,
+        },
+    )
+}
+
+/// One core, 1 GiB of memory, 10 GiB of disk, anywhere.
+pub(crate) fn request() -> Request {
+    let resources = Resources {
+        vcpus: 1,
+        memory_bytes: GIB,
+        disk_bytes: 10 * GIB,
+    };
+    Request::new("request", "shop/web-1", resources)
+}
+
+/// A request for a member of the group `web`.
+pub(crate) fn member(policy: Policy) -> Request {
+    Request {
+        group: Some(Group {
+            uid: Uid::from("web"),
+            policy,
+        }),
+        ..request()
+    }
+}
+
+fn cluster(spec: &ProfileSpec) -> Cluster {
+    let profile = Profile::resolve(spec).unwrap();
+    Cluster::new(Settings {
+        profile,
+        reservation_ttl: Duration::from_secs(30),
+        seed: 7,
+    })
+}
+
+fn only(filter: &str) -> Cluster {
+    cluster(&ProfileSpec {
+        filters: vec![filter.to_owned()],
+        weighers: vec![],
+        ..ProfileSpec::default()
+    })
+}
+
+fn ask(cluster: &Cluster, request: &Request) -> Result<(), String> {
+    cluster
+        .dry_run(request)
+        .map(|_| ())
+        .map_err(|refusal| refusal.to_string())
+}
+
+/// What one filter alone says of one host.
+pub(crate) fn verdict(filter: &str, host: Host, request: &Request) -> Result<(), String> {
+    let mut cluster = only(filter);
+    cluster.upsert_host(host);
+    ask(&cluster, request)
+}
+
+/// The same, with something already on the host.
+pub(crate) fn verdict_beside(filter: &str, host: Host, used: &Resources, request: &Request) -> Result<(), String> {
+    let mut cluster = only(filter);
+    cluster.place(&Uid::from("other"), &host.name, used, None);
+    cluster.upsert_host(host);
+    ask(&cluster, request)
+}
+
+/// The same, with members of the group `web` on hosts.
+pub(crate) fn verdict_with_members(
+    filter: &str,
+    host: Host,
+    members: &[(&str, u32)],
+    request: &Request,
+) -> Result<(), String> {
+    let mut cluster = only(filter);
+    cluster.upsert_host(host);
+    place_members(&mut cluster, members);
+    ask(&cluster, request)
+}
+
+/// Puts members of the group `web`, which take no room, onto hosts.
+pub(crate) fn place_members(cluster: &mut Cluster, members: &[(&str, u32)]) {
+    for &(host, count) in members {
+        for n in 0..count {
+            let uid = Uid::from(format!("{host}/{n}"));
+            cluster.place(&uid, host, &Resources::default(), Some(&Uid::from("web")));
+        }
+    }
+}
+
+fn best(cluster: &Cluster, request: &Request) -> Vec<(&'static str, f64)> {
+    let names = ["node-1", "node-2", "node-3"];
+    let placement = cluster.dry_run(request).unwrap();
+    let known = |host: &str| names.into_iter().find(|name| *name == host).unwrap();
+    placement
+        .best
+        .iter()
+        .map(|weighed| (known(&weighed.host), weighed.weight))
+        .collect()
+}
+
+fn weighing(weigher: &str, multiplier: f64, hosts: &[&str]) -> Cluster {
+    let weighers = vec![WeigherSpec {
+        name: weigher.to_owned(),
+        multiplier,
+    }];
+    let mut cluster = cluster(&ProfileSpec {
+        filters: vec![],
+        weighers,
+        ..ProfileSpec::default()
+    });
+    for name in hosts {
+        cluster.upsert_host(named(name));
+    }
+    cluster
+}
+
+/// How one weigher alone ranks `node-1`, on which something is, and `node-2`, which is empty.
+pub(crate) fn chosen(weigher: &str, multiplier: f64, on_the_first: &Resources) -> Vec<(&'static str, f64)> {
+    let mut cluster = weighing(weigher, multiplier, &["node-1", "node-2"]);
+    cluster.place(&Uid::from("other"), "node-1", on_the_first, None);
+    best(&cluster, &request())
+}
+
+/// How one weigher alone ranks three hosts for a member of the group `web`.
+pub(crate) fn chosen_among_members(weigher: &str, members: &[(&str, u32)], policy: Policy) -> Vec<(&'static str, f64)> {
+    let mut cluster = weighing(weigher, 1.0, &["node-1", "node-2", "node-3"]);
+    place_members(&mut cluster, members);
+    best(&cluster, &member(policy))
+}

@@ -1,0 +1,177 @@
+//! `cargo xtask bench`: how fast Virga is, and what it costs, on this machine.
+//!
+//! It needs a running lab with Virga in it, as `cargo xtask demo` leaves it, and root. What it makes there is in a
+//! namespace of its own and is taken away again. The result is printed and written to docs/performance.md.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+use virga_lab::{Lab, NodeError};
+
+use crate::command;
+
+mod instances;
+mod libvirt;
+mod machine;
+mod memory;
+mod page;
+mod placement;
+mod quantile;
+mod writes;
+
+/// Where the page is, in the checkout.
+const PAGE: &str = "docs/performance.md";
+
+/// Arguments of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How many Instances, and how many domains of libvirt's own, are started
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// How many Instances there are more when memory is measured the second time
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
+    instances: u16,
+    /// Only print the result; leave docs/performance.md as it is
+    #[arg(long)]
+    print_only: bool,
+}
+
+/// What went wrong in a bench.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no lab.
+    #[error("the bench measures Virga in the lab: run `cargo xtask demo` first")]
+    NoLab(#[source] virga_lab::Error),
+    /// The lab has no Virga in it.
+    #[error("no Hypervisor of the lab is Ready: run `cargo xtask demo` first")]
+    NoVirga,
+    /// A node of the lab.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The lab's kubeconfig.
+    #[error("reading the lab's kubeconfig")]
+    Kubeconfig(#[from] KubeconfigError),
+    /// The API server.
+    #[error("{doing}")]
+    Api {
+        /// What was being done.
+        doing: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// Something did not come in time.
+    #[error("{what} did not come within {limit_s} s; the last status was {status}")]
+    Late {
+        /// What was waited for.
+        what: String,
+        /// For how long.
+        limit_s: u64,
+        /// What there was instead.
+        status: String,
+    },
+    /// An outside program.
+    #[error("{doing}")]
+    Command {
+        /// What was being done.
+        doing: &'static str,
+        /// Why.
+        source: command::Error,
+    },
+    /// An answer was not understood.
+    #[error("reading {what}: {text:?}")]
+    Unreadable {
+        /// Whose answer.
+        what: &'static str,
+        /// Its beginning.
+        text: String,
+    },
+    /// A file.
+    #[error("{doing} {}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    fn api(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Api {
+            doing,
+            source: Box::new(source),
+        }
+    }
+
+    fn unreadable(what: &'static str, text: &str) -> Self {
+        Self::Unreadable {
+            what,
+            text: text.chars().take(200).collect(),
+        }
+    }
+}
+
+/// All that was measured.
+pub struct Measured {
+    machine: machine::Machine,
+    rounds: u16,
+    placements: Vec<placement::Placement>,
+    starts: instances::Starts,
+    memory: Vec<memory::Memory>,
+}
+
+/// Measures everything, prints it, and writes the page.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let lab = Lab::attach().map_err(Error::NoLab)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Io {
+            doing: "starting the runtime for",
+            path: "bench".into(),
+            source,
+        })?;
+    let (starts, memory) = runtime.block_on(async {
+        let client = client(&lab.kubeconfig()).await?;
+        instances::measure(&lab, client, args.rounds, args.instances).await
+    })?;
+    println!("placements (builds the scheduler's bench in release mode)");
+    let measured = Measured {
+        machine: machine::Machine::this(&lab)?,
+        rounds: args.rounds,
+        placements: placement::measure()?,
+        starts,
+        memory,
+    };
+    let page = page::page(&measured);
+    println!("\n{page}");
+    if args.print_only {
+        return Ok(());
+    }
+    let path = checkout().join(PAGE);
+    fs::write(&path, page).map_err(|source| Error::Io {
+        doing: "writing",
+        path,
+        source,
+    })
+}
+
+async fn client(kubeconfig: &Path) -> Result<Client, Error> {
+    // Whoever is first wins, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Client::try_from(config).map_err(Error::api("connecting to the lab's apiserver"))
+}
+
+fn checkout() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    folder.ancestors().nth(2).unwrap_or(folder).to_path_buf()
+}

@@ -1,0 +1,108 @@
+//! `cargo xtask gen`: everything that is generated and committed.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use virga_crds::{conditions::Reason, definitions};
+
+const HEADER: &str = "# Made by `cargo xtask gen` from crds/src; do not edit.\n";
+
+/// Regenerate all that is generated, or check that it is up to date.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Write nothing; fail when a file is stale.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Why it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("rendering {name}")]
+    Render { name: String, source: serde_yaml::Error },
+    #[error("writing {path}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("stale: {}; run `cargo xtask gen` and commit the result", files.join(", "))]
+    Stale { files: Vec<String> },
+}
+
+/// Runs the command.
+pub fn run(Args { check }: Args) -> Result<(), Error> {
+    let root = workspace_root();
+    let mut stale = Vec::new();
+    for (path, text) in files()? {
+        let target = root.join(&path);
+        if fs::read_to_string(&target).is_ok_and(|old| old == text) {
+            continue;
+        }
+        if check {
+            stale.push(path.display().to_string());
+        } else {
+            write(&target, &text)?;
+            println!("wrote {}", path.display());
+        }
+    }
+    if stale.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Stale { files: stale })
+    }
+}
+
+fn write(target: &Path, text: &str) -> Result<(), Error> {
+    let failed = |source| Error::Write {
+        path: target.to_path_buf(),
+        source,
+    };
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    fs::write(target, text).map_err(failed)
+}
+
+/// Path, from the root of the workspace, and content of each generated file.
+fn files() -> Result<Vec<(PathBuf, String)>, Error> {
+    let mut files = Vec::new();
+    for definition in definitions::all() {
+        let name = definition.spec.names.plural.clone();
+        let yaml = definitions::to_yaml(&definition).map_err(|source| Error::Render {
+            name: name.clone(),
+            source,
+        })?;
+        files.push((format!("crds/yaml/{name}.yaml").into(), format!("{HEADER}{yaml}")));
+        // In templates and not in crds/, which Helm never upgrades; kept on uninstall, or every guest would go with it.
+        let kept = yaml.replacen(
+            "metadata:\n",
+            "metadata:\n  annotations:\n    helm.sh/resource-policy: keep\n",
+            1,
+        );
+        files.push((
+            format!("charts/virga/templates/crds/{name}.yaml").into(),
+            format!("{HEADER}{kept}"),
+        ));
+    }
+    files.push(("docs/conditions.md".into(), conditions_page()));
+    Ok(files)
+}
+
+fn conditions_page() -> String {
+    let mut page = String::from(
+        "# Conditions and reasons\n\n<!-- Made by `cargo xtask gen` from crds/src/conditions.rs; do not edit. -->\n\n\
+         Every kind uses these reasons, in its conditions and in its events. `Ready` is the condition for people and for\n\
+         `kubectl wait`; `Reconciling` and `Stalled` follow kstatus and are present only while true.\n\n\
+         | reason | meaning |\n|---|---|\n",
+    );
+    for reason in Reason::ALL {
+        page.push_str(&format!("| `{reason}` | {} |\n", reason.doc().trim()));
+    }
+    page
+}
+
+fn workspace_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .components()
+        .collect::<PathBuf>()
+        .join("../..")
+}

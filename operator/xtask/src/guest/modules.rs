@@ -1,0 +1,216 @@
+//! The kernel modules of the guest: the drivers that it needs and what they depend on.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use std::{fs, io};
+
+use crate::command;
+use crate::guest::cpio::Tree;
+
+const DEPMOD_LIMIT: Duration = Duration::from_mins(1);
+const DECOMPRESS_LIMIT: Duration = Duration::from_secs(20);
+
+/// Drivers of what a virtual machine can have, and the file systems of seeds.
+const DRIVERS: [&str; 17] = [
+    "ahci",
+    "ata_piix",
+    "button",
+    "evdev",
+    "i6300esb",
+    "isofs",
+    "nls_ascii",
+    "nls_cp437",
+    "nls_utf8",
+    "sd_mod",
+    "sr_mod",
+    "vfat",
+    "virtio-rng",
+    "virtio_balloon",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_scsi",
+];
+
+/// What went wrong with the kernel's modules.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An outside program failed.
+    #[error("{doing}")]
+    Command {
+        /// What was being done.
+        doing: String,
+        /// Why.
+        source: command::Error,
+    },
+    /// A file could not be handled.
+    #[error("{doing} {}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is not exactly one kernel.
+    #[error("expected one kernel in {}, found {found}", folder.display())]
+    Kernels {
+        /// The folder with modules.
+        folder: PathBuf,
+        /// How many there are.
+        found: usize,
+    },
+}
+
+/// Adds the drivers, with an index for `modprobe`, to the tree. `system` holds the unpacked kernel package.
+pub fn add(tree: &mut Tree, system: &Path) -> Result<(), Error> {
+    let all = ["lib/modules", "usr/lib/modules"].map(|folder| system.join(folder));
+    let all = all
+        .into_iter()
+        .find(|folder| folder.is_dir())
+        .unwrap_or_else(|| system.join("lib/modules"));
+    let version = only_entry(&all)?;
+    let source = all.join(&version);
+    // The first index says what the drivers depend on; the second is of the chosen ones only, and goes to the guest.
+    depmod(&all, &version)?;
+    let needed = with_dependencies(&read_text(&source.join("modules.dep"))?, &DRIVERS);
+
+    let staging =
+        tempfile::tempdir().map_err(|source| io_error("making a folder in", &std::env::temp_dir(), source))?;
+    let target = staging.path().join(&version);
+    let mut modules = BTreeMap::new();
+    for path in needed {
+        let content = decompressed(&source.join(&path))?;
+        let name = path.trim_end_matches(".xz").trim_end_matches(".zst").to_owned();
+        write(&target.join(&name), &content)?;
+        modules.insert(name, content);
+    }
+    for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
+        write(&target.join(list), &read(&source.join(list))?)?;
+    }
+    depmod(staging.path(), &version)?;
+
+    let folder = format!("lib/modules/{version}");
+    for (name, content) in modules {
+        tree.file(&format!("{folder}/{name}"), 0o644, content);
+    }
+    for index in ["modules.dep", "modules.alias"] {
+        tree.file(&format!("{folder}/{index}"), 0o644, read(&target.join(index))?);
+    }
+    Ok(())
+}
+
+/// The modules (paths in `modules.dep`) with these names and all that they depend on, sorted. A name that there is no
+/// module of is built in, or not built for this kernel: the guest does without it.
+fn with_dependencies(index: &str, names: &[&str]) -> Vec<String> {
+    let mut needed = Vec::new();
+    for (module, dependencies) in index.lines().filter_map(|line| line.split_once(':')) {
+        let file = module.rsplit('/').next().unwrap_or(module);
+        if names.contains(&file.split(".ko").next().unwrap_or(file)) {
+            needed.push(module.to_owned());
+            // depmod lists indirect dependencies too.
+            needed.extend(dependencies.split_whitespace().map(str::to_owned));
+        }
+    }
+    needed.sort();
+    needed.dedup();
+    needed
+}
+
+fn only_entry(folder: &Path) -> Result<String, Error> {
+    let listing = fs::read_dir(folder).map_err(|source| io_error("listing", folder, source))?;
+    let names: Vec<String> = listing
+        .filter_map(Result::ok)
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    match names.as_slice() {
+        [one] => Ok(one.clone()),
+        many => Err(Error::Kernels {
+            folder: folder.to_owned(),
+            found: many.len(),
+        }),
+    }
+}
+
+/// Indexes `modules/version`.
+fn depmod(modules: &Path, version: &str) -> Result<(), Error> {
+    // depmod looks below /lib or below /usr/lib, as it was built; in this folder both are the same.
+    let base = tempfile::tempdir().map_err(|source| io_error("making a folder in", &std::env::temp_dir(), source))?;
+    let library = base.path().join("usr/lib");
+    fs::create_dir_all(&library).map_err(|source| io_error("making", &library, source))?;
+    for (link, target) in [
+        (base.path().join("lib"), Path::new("usr/lib")),
+        (library.join("modules"), modules),
+    ] {
+        symlink(target, &link).map_err(|source| io_error("linking", &link, source))?;
+    }
+    let mut depmod = Command::new("depmod");
+    depmod.arg("--basedir").arg(base.path()).arg(version);
+    command::output(&mut depmod, DEPMOD_LIMIT)
+        .map(drop)
+        .map_err(|source| Error::Command {
+            doing: "indexing the kernel's modules".into(),
+            source,
+        })
+}
+
+/// Modules are decompressed once here rather than at each boot; the whole disk is compressed anyway.
+fn decompressed(path: &Path) -> Result<Vec<u8>, Error> {
+    let program = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        _ => return read(path),
+    };
+    let mut decompress = Command::new(program);
+    decompress.args(["--decompress", "--stdout"]).arg(path);
+    command::output(&mut decompress, DECOMPRESS_LIMIT).map_err(|source| Error::Command {
+        doing: format!("decompressing {}", path.display()),
+        source,
+    })
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(path);
+    fs::create_dir_all(folder).map_err(|source| io_error("making", folder, source))?;
+    fs::write(path, content).map_err(|source| io_error("writing", path, source))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|source| io_error("reading", path, source))
+}
+
+fn read_text(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| io_error("reading", path, source))
+}
+
+fn io_error(doing: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_brings_what_it_depends_on_and_nothing_else() {
+        let index = "kernel/net/core/failover.ko.xz:\n\
+                     kernel/drivers/net/net_failover.ko.xz: kernel/net/core/failover.ko.xz\n\
+                     kernel/drivers/net/virtio_net.ko.xz: kernel/drivers/net/net_failover.ko.xz kernel/net/core/failover.ko.xz\n\
+                     kernel/drivers/net/e1000.ko.xz:\n";
+        assert_eq!(
+            with_dependencies(index, &["virtio_net", "built_in"]),
+            [
+                "kernel/drivers/net/net_failover.ko.xz",
+                "kernel/drivers/net/virtio_net.ko.xz",
+                "kernel/net/core/failover.ko.xz"
+            ]
+        );
+    }
+}

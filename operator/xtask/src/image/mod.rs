@@ -1,0 +1,271 @@
+//! `cargo xtask image`: a reproducible OCI archive of each of Virga's processes.
+//!
+//! No base image and no registry: the program, the shared libraries that it needs, and little else. The archives go to
+//! `DIR/NAME.tar`, and `DIR/images.json` says what each is called; `ctr --namespace k8s.io images import` takes them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use std::{fs, io};
+
+use serde::{Deserialize, Serialize};
+
+use crate::command;
+
+mod oci;
+mod rootfs;
+
+/// A release build from nothing, on two cores that others use too.
+const BUILD_LIMIT: Duration = Duration::from_hours(1);
+const QUERY_LIMIT: Duration = Duration::from_secs(20);
+
+/// Arguments of `cargo xtask image`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Which process
+    #[arg(value_enum, default_value = "all")]
+    process: Which,
+    /// Where the archives go [default: `image` in cargo's target folder]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    Controller,
+    Agent,
+    All,
+}
+
+/// What went wrong while images were built.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An outside program failed.
+    #[error("{doing}")]
+    Command {
+        /// What was being done.
+        doing: String,
+        /// Why.
+        source: command::Error,
+    },
+    /// cargo's answer was not understood.
+    #[error("reading what cargo says of the workspace")]
+    Metadata(#[from] serde_json::Error),
+    /// `SOURCE_DATE_EPOCH` is no number.
+    #[error("SOURCE_DATE_EPOCH is {0:?}, not a number of seconds")]
+    Time(String),
+    /// The file tree.
+    #[error("collecting the files of {name}")]
+    Rootfs {
+        /// Of which image.
+        name: String,
+        /// Why.
+        source: rootfs::Error,
+    },
+    /// A file could not be handled.
+    #[error("{doing} {}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The image of one of our processes.
+#[derive(Debug)]
+struct ProcessImage {
+    /// Crate, program and image.
+    name: &'static str,
+    /// Programs of this machine that it runs, at their places on the machine and in the image.
+    runs: &'static [&'static str],
+    /// `user:group`.
+    user: String,
+}
+
+impl ProcessImage {
+    fn of(which: Which) -> Vec<Self> {
+        let controller = || Self {
+            name: "virga-controller",
+            runs: &[],
+            user: format!("{0}:{0}", rootfs::USER),
+        };
+        // Root: libvirt's socket and the images' folders belong to root on the host.
+        let agent = || Self {
+            name: "virga-agent",
+            runs: &["/usr/bin/qemu-img"],
+            user: "0:0".to_owned(),
+        };
+        match which {
+            Which::Controller => vec![controller()],
+            Which::Agent => vec![agent()],
+            Which::All => vec![controller(), agent()],
+        }
+    }
+
+    /// The whole name of its image, without tag. No registry answers under it.
+    fn image(&self) -> String {
+        format!("virga.local/{}", self.name)
+    }
+
+    /// Builds its archive from its program.
+    fn archive(&self, binary: &Path, time: u64) -> Result<oci::Archive, Error> {
+        let place = format!("/usr/bin/{}", self.name);
+        let mut programs = vec![(binary.to_owned(), place.clone())];
+        programs.extend(self.runs.iter().map(|path| (PathBuf::from(path), (*path).to_owned())));
+        let layer = rootfs::layer(&programs).map_err(|source| Error::Rootfs {
+            name: self.image(),
+            source,
+        })?;
+        let process = oci::Process {
+            entrypoint: vec![place],
+            user: self.user.clone(),
+            environment: vec!["PATH=/usr/bin".to_owned()],
+        };
+        oci::archive(&self.image(), &layer, &process, time).map_err(|source| Error::Io {
+            doing: "archiving",
+            path: binary.to_owned(),
+            source,
+        })
+    }
+}
+
+/// One entry of `images.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Built {
+    /// The process: `virga-controller`.
+    pub name: String,
+    /// The image's whole name with its tag: `virga.local/virga-controller:0123456789ab`.
+    pub image: String,
+    /// The tag alone.
+    pub tag: String,
+    /// Of the manifest: `sha256:…`.
+    pub digest: String,
+    /// The archive, an absolute path.
+    pub archive: PathBuf,
+}
+
+/// Builds the images and prints name, digest, size in bytes and path of each.
+pub fn run(args: Args) -> Result<(), Error> {
+    let workspace = Workspace::ask()?;
+    let out = args.out.unwrap_or_else(|| workspace.target_directory.join("image"));
+    fs::create_dir_all(&out).map_err(|source| io_error("making", &out, source))?;
+    let out = fs::canonicalize(&out).map_err(|source| io_error("finding", &out, source))?;
+    let time = source_time()?;
+    let processes = ProcessImage::of(args.process);
+    workspace.build(&processes)?;
+    let mut built = Vec::new();
+    for process in processes {
+        let archive = process.archive(&workspace.target_directory.join("release").join(process.name), time)?;
+        let path = out.join(format!("{}.tar", process.name));
+        fs::write(&path, &archive.bytes).map_err(|source| io_error("writing", &path, source))?;
+        let image = format!("{}:{}", process.image(), archive.tag);
+        println!("{image} {} {} {}", archive.digest, archive.bytes.len(), path.display());
+        built.push(Built {
+            name: process.name.to_owned(),
+            image,
+            tag: archive.tag,
+            digest: archive.digest,
+            archive: path,
+        });
+    }
+    record(&out.join("images.json"), built)
+}
+
+/// Writes the list, in which images that were built earlier and not now stay.
+fn record(path: &Path, built: Vec<Built>) -> Result<(), Error> {
+    let mut images: Vec<Built> = match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => return Err(io_error("reading", path, source)),
+    };
+    images.retain(|image| built.iter().all(|new| new.name != image.name) && image.archive.exists());
+    images.extend(built);
+    images.sort_by(|one, other| one.name.cmp(&other.name));
+    let text = serde_json::to_string_pretty(&images)? + "\n";
+    fs::write(path, text).map_err(|source| io_error("writing", path, source))
+}
+
+/// The time that all files and the image get: reproducible-builds.org's variable, else 1970.
+fn source_time() -> Result<u64, Error> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => text.trim().parse().map_err(|_| Error::Time(text)),
+        Err(_) => Ok(0),
+    }
+}
+
+/// Where cargo builds, by `cargo metadata`.
+#[derive(Debug, Deserialize)]
+struct Workspace {
+    workspace_root: PathBuf,
+    target_directory: PathBuf,
+}
+
+impl Workspace {
+    fn ask() -> Result<Self, Error> {
+        let mut metadata = cargo();
+        metadata.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]);
+        let answer = command::output(&mut metadata, QUERY_LIMIT).map_err(|source| Error::Command {
+            doing: "asking cargo about the workspace".into(),
+            source,
+        })?;
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
+    /// Release builds in which neither the checkout's path nor cargo's folder shows.
+    fn build(&self, processes: &[ProcessImage]) -> Result<(), Error> {
+        let mut flags: Vec<String> = match std::env::var("CARGO_ENCODED_RUSTFLAGS") {
+            Ok(flags) => flags
+                .split('\x1f')
+                .filter(|flag| !flag.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            Err(_) => std::env::var("RUSTFLAGS")
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
+        };
+        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+        // The checkout's own path shows nowhere: cargo names the workspace's files from its root. Were it among the flags,
+        // each checkout would compile every dependency anew.
+        flags.extend(home.map(|home| format!("--remap-path-prefix={}=/cargo", home.display())));
+        flags.push(format!(
+            "--remap-path-prefix={}=/target",
+            self.target_directory.display()
+        ));
+        let mut build = cargo();
+        build
+            .args(["build", "--release", "--locked"])
+            .current_dir(&self.workspace_root);
+        build
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .env_remove("RUSTFLAGS");
+        for process in processes {
+            build.args(["--package", process.name, "--bin", process.name]);
+        }
+        command::show(&mut build, BUILD_LIMIT).map_err(|source| Error::Command {
+            doing: "building the programs".into(),
+            source,
+        })
+    }
+}
+
+/// The cargo that runs this, else the one in the path.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn io_error(doing: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;
