@@ -5,7 +5,9 @@ use std::fmt::Write;
 use crate::Cluster;
 
 /// Lines of a log.
-const TAIL: &str = "--tail=25";
+const TAIL: &str = "--tail=12";
+const LINES: usize = 60;
+const WIDTH: usize = 320;
 
 /// The object as YAML, the last events of its namespace, and the ends of Virga's logs where it runs.
 pub(crate) fn of(cluster: &Cluster, kind: &str, namespace: &str, name: &str) -> String {
@@ -14,7 +16,7 @@ pub(crate) fn of(cluster: &Cluster, kind: &str, namespace: &str, name: &str) -> 
         let said = cluster.kubectl_says(args);
         let text = [said.stdout, said.stderr].concat();
         if !text.trim().is_empty() {
-            let _ = write!(report, "--- {title}\n{}\n", tail(&text, 60));
+            let _ = write!(report, "--- {title}\n{}\n", tail(&text));
         }
     };
     part(
@@ -41,7 +43,7 @@ pub(crate) fn of(cluster: &Cluster, kind: &str, namespace: &str, name: &str) -> 
     report
 }
 
-fn tail(text: &str, lines: usize) -> String {
-    let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
+fn tail(text: &str) -> String {
+    let all: Vec<String> = text.lines().map(|line| line.chars().take(WIDTH).collect()).collect();
+    all[all.len().saturating_sub(LINES)..].join("\n")
 }

@@ -279,7 +279,8 @@ async fn an_object_that_was_made_anew_is_not_written_to() {
         let new = live(&t, "web-1").await;
         assert!(new.meta().deletion_timestamp.is_none());
         assert_eq!(new.status.unwrap_or_default(), virga_crds::InstanceStatus::default());
-        let missed = agent(&t).apply_fields(
+        let writer = agent(&t);
+        let missed = writer.apply_fields(
             Some(&old),
             Some(&t.namespace),
             "web-1",

@@ -138,7 +138,7 @@ async fn bytes_that_are_no_good_are_refused_and_not_kept() {
         t.create(server.image("good", "good", &good)).await;
         assert_invalid(&t, "other-bytes", "sha256").await;
         assert_invalid(&t, "backed", "backing file").await;
-        assert_invalid(&t, "text", "disk image").await;
+        assert_invalid(&t, "text", "text file").await;
         let ready = t.await_condition::<Image>("good", "Ready", is_ready).await;
         let status = ready.status.unwrap();
         assert_eq!(status.digest, Some(format!("sha256:{}", hex(&good))));

@@ -254,7 +254,13 @@ async fn when_the_samples_are_deleted_nothing_is_left() {
         assert!(!left.instances.contains(&one.uid().unwrap()), "{left:?}");
     }
     // Then everything at once.
-    cluster.kubectl(&["delete", "--filename", &path("config/samples"), "--timeout=120s"]);
+    cluster.kubectl(&[
+        "delete",
+        "--filename",
+        &path("config/samples"),
+        "--ignore-not-found",
+        "--timeout=120s",
+    ]);
     let left = cluster.kubectl_says(&["get", "namespace", NAMESPACE]);
     assert!(!left.ok, "{}", left.stdout);
     if let Some(lab) = installation.lab("looks for leftovers on the nodes") {

@@ -89,7 +89,7 @@ async fn populate(world: &World) {
         spec.server_group = Some("web".into());
         spec.volumes = vec![VolumeAttachment { name: "data".into() }];
     });
-    tokio::time::sleep(Duration::from_secs(120)).await;
+    tokio::time::sleep(Duration::from_mins(2)).await;
     world.settle().await;
 }
 
@@ -150,9 +150,9 @@ async fn clear(world: &World) {
     world.api.delete::<ServerGroup>(here, "web");
     world.api.delete::<Volume>(here, "data");
     world.api.delete::<Hypervisor>(None, "a");
-    tokio::time::sleep(Duration::from_secs(120)).await;
+    tokio::time::sleep(Duration::from_mins(2)).await;
     world.api.collect_garbage();
-    tokio::time::sleep(Duration::from_secs(120)).await;
+    tokio::time::sleep(Duration::from_mins(2)).await;
     world.settle().await;
 }
 
@@ -178,7 +178,7 @@ async fn each_kind_gets_over_a_conflict_and_over_a_write_whose_answer_was_lost()
         }
 
         let mark = world.api.mark();
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         let asked = world.api.requests_since(mark);
         assert!(asked.is_empty(), "{resource}: {asked:#?}");
 

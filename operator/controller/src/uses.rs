@@ -19,7 +19,7 @@ use crate::stores::{Stores, Watches};
 /// How many changes a slow reader may be behind. One that is further behind is helped by its loop's resync.
 const BACKLOG: usize = 4096;
 /// How often the index is made anew, for the deletion that a lagging watch may have missed.
-const REBUILD: Duration = Duration::from_secs(300);
+const REBUILD: Duration = Duration::from_mins(5);
 
 /// The index of who uses what.
 pub struct UseIndex {

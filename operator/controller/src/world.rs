@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use kube::{ResourceExt as _, api::ObjectMeta};
+use kube::{ResourceExt, api::ObjectMeta};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -208,5 +208,5 @@ pub(crate) fn ip(port: &Port) -> &str {
 
 /// The names of these.
 pub(crate) fn names<K: kube::Resource>(objects: &[K]) -> Vec<String> {
-    objects.iter().map(|object| object.name_any()).collect()
+    objects.iter().map(ResourceExt::name_any).collect()
 }

@@ -69,7 +69,7 @@ mod tests {
 
     fn meta(deleting: bool, held: bool) -> ObjectMeta {
         ObjectMeta {
-            deletion_timestamp: deleting.then(|| Time(jiff::Timestamp::UNIX_EPOCH)),
+            deletion_timestamp: deleting.then_some(Time(jiff::Timestamp::UNIX_EPOCH)),
             finalizers: held.then(|| vec![finalizers::CONTROLLER.into()]),
             ..ObjectMeta::default()
         }

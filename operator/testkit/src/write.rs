@@ -194,7 +194,7 @@ impl State {
         let now = self.now();
         let who = who(write, Operation::Apply);
         let (live, owners) = if let Some(before) = before {
-            // As measured on a real one (1.34): what an apply by another door says of metadata is not even compared.
+            // As the real one does: what an apply by another door says of metadata is not even compared.
             if write.subresource.is_none() {
                 check_identity(served, write, before, &write.body)?;
             }

@@ -88,16 +88,14 @@ fn files() -> Result<Vec<(PathBuf, String)>, Error> {
 }
 
 fn conditions_page() -> String {
-    let mut page = String::from(
-        "# Conditions and reasons\n\n<!-- Made by `cargo xtask gen` from crds/src/conditions.rs; do not edit. -->\n\n\
-         Every kind uses these reasons, in its conditions and in its events. `Ready` is the condition for people and for\n\
-         `kubectl wait`; `Reconciling` and `Stalled` follow kstatus and are present only while true.\n\n\
-         | reason | meaning |\n|---|---|\n",
-    );
-    for reason in Reason::ALL {
-        page.push_str(&format!("| `{reason}` | {} |\n", reason.doc().trim()));
-    }
-    page
+    let rows = Reason::ALL
+        .iter()
+        .map(|reason| format!("| `{reason}` | {} |\n", reason.doc().trim()));
+    let head = "# Conditions and reasons\n\n<!-- Made by `cargo xtask gen` from crds/src/conditions.rs; do not edit. -->\n\n\
+                Every kind uses these reasons, in its conditions and in its events. `Ready` is the condition for people and for\n\
+                `kubectl wait`; `Reconciling` and `Stalled` follow kstatus and are present only while true.\n\n\
+                | reason | meaning |\n|---|---|\n";
+    std::iter::once(head.to_owned()).chain(rows).collect()
 }
 
 fn workspace_root() -> PathBuf {

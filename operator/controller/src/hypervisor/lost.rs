@@ -9,10 +9,10 @@ use std::{
 use futures::{Stream, stream};
 use kube::{Resource, runtime::reflector::ObjectRef};
 use tokio::{sync::broadcast, time::Instant};
-use virga_core::uses::User;
+use virga_core::{hypervisor::SILENCE_S, uses::User};
 use virga_crds::{Instance, Volume};
 
-use crate::stores::Stores;
+use crate::Context;
 
 /// How many objects a slow reader may be behind. One that is further behind is helped by its loop's resync.
 const BACKLOG: usize = 4096;
@@ -39,6 +39,13 @@ impl Default for Lost {
     }
 }
 
+/// Whether the node is no hypervisor any more: its agent is not heard of, and an operator has deleted its Hypervisor.
+pub fn is_decommissioned(node: &str, context: &Context) -> bool {
+    let silence = context.scheduler.silence(node);
+    let silent = silence.is_none_or(|silence| silence >= Duration::from_secs(SILENCE_S));
+    silent && context.stores.hypervisors.get(&ObjectRef::new(node)).is_none()
+}
+
 impl Lost {
     /// Whether the node's agent is not heard of.
     pub fn is_lost(&self, node: &str) -> bool {
@@ -47,11 +54,6 @@ impl Lost {
             .unwrap_or_else(PoisonError::into_inner)
             .lost
             .contains(node)
-    }
-
-    /// Whether the node is no hypervisor any more: its agent is not heard of, and an operator has deleted its Hypervisor.
-    pub fn is_decommissioned(&self, node: &str, stores: &Stores) -> bool {
-        stores.hypervisors.get(&ObjectRef::new(node)).is_none()
     }
 
     /// For how long the node has been silent.

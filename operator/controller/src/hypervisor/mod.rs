@@ -16,7 +16,7 @@ use virga_runtime::{
     reconcile::{self, Done, Reconcile, Settings},
 };
 
-pub use lost::Lost;
+pub use lost::{Lost, is_decommissioned};
 
 use crate::{Context, stores::Watches, uses::UseIndex};
 
@@ -84,7 +84,7 @@ impl Reconcile for Hypervisors {
         Ok(done.again_in(if lost {
             Duration::from_secs(5)
         } else {
-            limit - silence + Duration::from_millis(100)
+            limit.saturating_sub(silence) + Duration::from_millis(100)
         }))
     }
 }

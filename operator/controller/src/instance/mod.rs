@@ -23,7 +23,13 @@ use virga_runtime::{
 };
 
 use self::ports::{Obstacle, Ports};
-use crate::{Context, hypervisor::Lost, network::Ipam, stores::Watches, uses::UseIndex};
+use crate::{
+    Context,
+    hypervisor::{Lost, is_decommissioned},
+    network::Ipam,
+    stores::Watches,
+    uses::UseIndex,
+};
 
 /// How soon to try again what no watch tells of: an address that is given back.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -73,7 +79,7 @@ impl Reconcile for Instances {
             let released = deleting && self.release(&instance).await?;
             return Ok(if released { Done::changed() } else { Done::unchanged() });
         };
-        if deleting && self.lost.is_decommissioned(node, &self.context.stores) && self.release(&instance).await? {
+        if deleting && is_decommissioned(node, &self.context) && self.release(&instance).await? {
             return Ok(Done::changed());
         }
         let (made, obstacle) = if deleting {

@@ -133,15 +133,11 @@ impl Ports {
         port: &str,
     ) -> Result<Given, Obstacle> {
         let field = format!("spec.interfaces[{}]", interface.network);
-        let wanted = match interface.address.as_deref().map(str::parse).transpose() {
-            Ok(wanted) => wanted,
-            Err(_) => {
-                let message = format!("{field}.address: not an IP address");
-                return Err(Obstacle {
-                    reason: Reason::AddressInvalid,
-                    message,
-                });
-            }
+        let Ok(wanted) = interface.address.as_deref().map(str::parse).transpose() else {
+            return Err(Obstacle {
+                reason: Reason::AddressInvalid,
+                message: format!("{field}.address: not an IP address"),
+            });
         };
         let namespace = network.namespace().unwrap_or_default();
         let (port, name) = (format!("{namespace}/{port}"), instance.name_any());

@@ -56,7 +56,7 @@ async fn nothing_is_asked_when_nothing_changes() {
     world.host("a");
     world.network("front", "10.0.0.0/24");
     world.instance("web-1", Some("a"), |spec| {
-        spec.interfaces = vec![interface("front", None)]
+        spec.interfaces = vec![interface("front", None)];
     });
     world.settle().await;
     let mark = world.api.mark();
@@ -72,13 +72,13 @@ async fn two_hundred_at_once_get_an_address_each_also_when_the_leader_changes() 
     world.settle().await;
     for n in 0..100 {
         world.instance(&format!("i{n}"), Some("a"), |spec| {
-            spec.interfaces = vec![interface("front", None)]
+            spec.interfaces = vec![interface("front", None)];
         });
     }
     world.restart().await;
     for n in 100..200 {
         world.instance(&format!("i{n}"), Some("b"), |spec| {
-            spec.interfaces = vec![interface("front", None)]
+            spec.interfaces = vec![interface("front", None)];
         });
     }
     world.settle().await;
@@ -123,7 +123,7 @@ async fn what_cannot_be_had_names_the_field_and_the_cure() {
     let world = World::start().await;
     world.network("front", "10.0.0.0/24");
     world.instance("holder", Some("a"), |spec| {
-        spec.interfaces = vec![interface("front", Some("10.0.0.5"))]
+        spec.interfaces = vec![interface("front", Some("10.0.0.5"))];
     });
     world.settle().await;
     for (name, network, address, expected) in [
@@ -153,7 +153,7 @@ async fn what_cannot_be_had_names_the_field_and_the_cure() {
         ),
     ] {
         world.instance(name, Some("a"), |spec| {
-            spec.interfaces = vec![interface(network, address)]
+            spec.interfaces = vec![interface(network, address)];
         });
         world.settle().await;
         let said = network_ready(&world, name).unwrap();
@@ -166,7 +166,7 @@ async fn a_port_follows_its_instance_to_another_node_with_its_address() {
     let world = World::start().await;
     world.network("front", "10.0.0.0/24");
     world.instance("web-1", Some("a"), |spec| {
-        spec.interfaces = vec![interface("front", None)]
+        spec.interfaces = vec![interface("front", None)];
     });
     world.settle().await;
     let port = || world.api.read::<Port>(Some(NAMESPACE), "web-1-front").unwrap().spec;
@@ -195,7 +195,7 @@ async fn a_write_that_happened_though_the_answer_was_lost_doubles_nothing() {
         .inject(Fault::status(409).verb(Verb::Patch).resource("ports").times(2));
     world.api.hold_watches();
     world.instance("web-1", Some("a"), |spec| {
-        spec.interfaces = vec![interface("front", None)]
+        spec.interfaces = vec![interface("front", None)];
     });
     world.api.release_watches();
     world.restart().await;

@@ -128,7 +128,7 @@ impl Allocator {
         let addresses = self.addresses.allocate(claim.port, claim.address)?;
         let free = |mac: &String| self.macs.get(mac).is_none_or(|port| port == claim.port);
         let made = || {
-            (0..)
+            (0..=u32::MAX)
                 .map(|attempt| mac_address(claim.seed, attempt))
                 .find(free)
                 .unwrap_or_default()

@@ -7,7 +7,7 @@ async fn a_network_counts_its_addresses_and_outlives_its_ports() {
     let world = World::start().await;
     world.network("front", "10.0.0.0/29");
     world.instance("web-1", Some("a"), |spec| {
-        spec.interfaces = vec![interface("front", None)]
+        spec.interfaces = vec![interface("front", None)];
     });
     world.settle().await;
     let network = world.api.read::<Network>(Some(NAMESPACE), "front").unwrap();

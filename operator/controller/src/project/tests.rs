@@ -6,7 +6,12 @@ use crate::world::{NAMESPACE, World, names};
 
 fn is_ready(project: &Project) -> bool {
     let status = project.status.as_ref();
-    status.is_some_and(|status| status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+    status.is_some_and(|status| {
+        status
+            .conditions
+            .iter()
+            .any(|c| c.type_ == "Ready" && c.status == "True")
+    })
 }
 
 fn project(world: &World) {
@@ -85,7 +90,10 @@ async fn a_namespace_that_was_there_is_only_taken_over_when_it_is_marked_and_giv
 
     let mark = json!({"metadata": {"labels": {labels::PROJECT: NAMESPACE}}});
     world.api.merge::<Namespace>(None, NAMESPACE, mark);
-    world.api.await_condition::<Project>(None, NAMESPACE, |project| project.is_some_and(is_ready)).await;
+    world
+        .api
+        .await_condition::<Project>(None, NAMESPACE, |project| project.is_some_and(is_ready))
+        .await;
     assert_eq!(world.ready::<Project>(None, NAMESPACE).0, "True/AsSpecified");
 
     world.api.delete::<Project>(None, NAMESPACE);

@@ -16,7 +16,12 @@ use virga_runtime::{
     reconcile::{self, Done, Reconcile, Settings},
 };
 
-use crate::{Context, hypervisor::Lost, stores::Watches, uses::UseIndex};
+use crate::{
+    Context,
+    hypervisor::{Lost, is_decommissioned},
+    stores::Watches,
+    uses::UseIndex,
+};
 
 /// How soon to look again at one whose agent has spoken though its node counts as lost.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -70,22 +75,22 @@ impl Reconcile for Volumes {
             if deleting {
                 return self.release(&volume).await;
             }
-            return match self.node_for(&volume).await {
-                Some(node) => self.bind(&volume, &node).await,
-                None => done(
-                    self.context
-                        .writer
-                        .apply_status(volume.as_ref(), &waiting_status(&volume, now))
-                        .await?,
-                ),
-            };
+            if let Some(node) = self.node_for(&volume).await {
+                return self.bind(&volume, &node).await;
+            }
+            let status = waiting_status(&volume, now);
+            let written = self.context.writer.apply_status(volume.as_ref(), &status).await?;
+            return Ok(done(written.as_ref()));
         };
-        if deleting && self.lost.is_decommissioned(node, &self.context.stores) {
+        if deleting && is_decommissioned(node, &self.context) {
             return self.release(&volume).await;
         }
         let lost = self.lost.is_lost(node);
         match hypervisor::volume_status(&volume, node, lost, now) {
-            Part::Say(status) => done(self.context.writer.apply_status(volume.as_ref(), &status).await?),
+            Part::Say(status) => {
+                let written = self.context.writer.apply_status(volume.as_ref(), &status).await?;
+                Ok(done(written.as_ref()))
+            }
             Part::Leave if lost => Ok(Done::waiting().again_in(AGAIN)),
             Part::Leave => Ok(Done::waiting()),
         }
@@ -109,24 +114,25 @@ impl Volumes {
     async fn bind(&self, volume: &Volume, node: &str) -> Result<Done, apply::Error> {
         let fields = json!({"metadata": {"finalizers": [finalizers::AGENT]}, "spec": {"nodeName": node}});
         let namespace = volume.namespace();
-        done(
-            self.binder
-                .apply_fields(Some(volume), namespace.as_deref(), &volume.name_any(), fields)
-                .await?,
-        )
+        let bound = self
+            .binder
+            .apply_fields(Some(volume), namespace.as_deref(), &volume.name_any(), fields)
+            .await?;
+        Ok(done(bound.as_ref()))
     }
 
     async fn release(&self, volume: &Volume) -> Result<Done, apply::Error> {
-        done(self.context.writer.remove_finalizer(volume, finalizers::AGENT).await?)
+        let released = self.context.writer.remove_finalizer(volume, finalizers::AGENT).await?;
+        Ok(done(released.as_ref()))
     }
 }
 
-fn done<K>(written: Option<K>) -> Result<Done, apply::Error> {
-    Ok(if written.is_some() {
+fn done<K>(written: Option<&K>) -> Done {
+    if written.is_some() {
         Done::changed()
     } else {
         Done::unchanged()
-    })
+    }
 }
 
 #[cfg(test)]

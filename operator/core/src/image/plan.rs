@@ -69,7 +69,7 @@ pub fn plan<'a>(
 }
 
 /// What is known of the bytes once a node has verified them. The first digest that was seen is the image's for ever.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 enum Facts<'a> {
     Known,
     New(&'a CachedImage),

@@ -441,7 +441,9 @@ mod tests {
                     Step::Rebuild => {
                         net = fresh();
                         for (owner, addresses) in &model {
-                            addresses.iter().for_each(|a| net.adopt(&owner.to_string(), *a));
+                            for address in addresses {
+                                net.adopt(&owner.to_string(), *address);
+                            }
                         }
                     }
                 }

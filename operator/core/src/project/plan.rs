@@ -76,13 +76,13 @@ pub fn plan(project: &Project, seen: &Seen, now: Timestamp) -> (Vec<Step>, Proje
         .and_then(|ns| ns.metadata.labels.as_ref()?.get(labels::PROJECT).cloned());
     let ours = owner.as_deref() == Some(name);
     let mut steps = Vec::new();
-    let mut owned = None;
+    let mut bound = None;
     if project.metadata.deletion_timestamp.is_some() {
         if seen.inside.is_empty() || !ours {
             steps = leave(project, seen, namespace, ours);
             conditions.set_ready(Progress::Working, Reason::Deleting, "nothing is inside any more");
         } else {
-            owned = Some(namespace.to_owned());
+            bound = Some(namespace.to_owned());
             conditions.set_ready(Progress::Working, Reason::InUse, inside(namespace, &seen.inside));
         }
     } else if seen.namespace.is_some() && !ours {
@@ -105,7 +105,7 @@ pub fn plan(project: &Project, seen: &Seen, now: Timestamp) -> (Vec<Step>, Proje
             steps.push(Step::ApplyNamespace(Box::new(new_namespace(namespace, name))));
         }
         steps.extend(bindings(project, namespace, &seen.bindings));
-        owned = Some(namespace.to_owned());
+        bound = Some(namespace.to_owned());
         conditions.set_ready(
             Progress::Done,
             Reason::AsSpecified,
@@ -114,7 +114,7 @@ pub fn plan(project: &Project, seen: &Seen, now: Timestamp) -> (Vec<Step>, Proje
     }
     let status = ProjectStatus {
         observed_generation: project.metadata.generation,
-        namespace: owned,
+        namespace: bound,
         conditions: conditions.into_vec(),
     };
     (steps, status)
@@ -187,12 +187,11 @@ fn new_namespace(namespace: &str, project: &str) -> Namespace {
 fn bindings(project: &Project, namespace: &str, live: &BTreeMap<String, RoleBinding>) -> Vec<Step> {
     let mut steps = Vec::new();
     for role in [ProjectRole::Member, ProjectRole::Reader] {
-        match role_binding(project, namespace, role) {
-            Some(binding) => steps.push(Step::ApplyBinding(Box::new(binding))),
-            None => {
-                let name = format!("virga-{}", role.as_str());
-                steps.extend(live.contains_key(&name).then_some(Step::DeleteBinding(name)));
-            }
+        if let Some(binding) = role_binding(project, namespace, role) {
+            steps.push(Step::ApplyBinding(Box::new(binding)));
+        } else {
+            let name = format!("virga-{}", role.as_str());
+            steps.extend(live.contains_key(&name).then_some(Step::DeleteBinding(name)));
         }
     }
     steps
@@ -264,11 +263,11 @@ mod tests {
             },
         );
         project.metadata.finalizers = Some(vec![finalizers::CONTROLLER.into()]);
-        project.metadata.deletion_timestamp = deleting.then(|| Time(Timestamp::UNIX_EPOCH));
+        project.metadata.deletion_timestamp = deleting.then_some(Time(Timestamp::UNIX_EPOCH));
         project
     }
 
-    fn namespace(owner: Option<&str>, created: bool) -> Option<Namespace> {
+    fn namespace(owner: Option<&str>, created: bool) -> Namespace {
         let mut namespace = new_namespace("shop", owner.unwrap_or_default());
         if owner.is_none() {
             namespace.metadata.labels = None;
@@ -276,7 +275,7 @@ mod tests {
         if !created {
             namespace.metadata.annotations = None;
         }
-        Some(namespace)
+        namespace
     }
 
     fn run(project: &Project, seen: &Seen) -> (Vec<Step>, String) {
@@ -300,7 +299,7 @@ mod tests {
     #[test]
     fn a_namespace_is_taken_over_only_when_it_is_marked_for_the_project() {
         let seen = |owner| Seen {
-            namespace: namespace(owner, false),
+            namespace: Some(namespace(owner, false)),
             ..Seen::default()
         };
         assert!(run(&project(false), &seen(Some("shop"))).1.starts_with("AsSpecified"));
@@ -324,7 +323,7 @@ mod tests {
             count: 3,
         }];
         let seen = Seen {
-            namespace: namespace(Some("shop"), true),
+            namespace: Some(namespace(Some("shop"), true)),
             inside,
             ..Seen::default()
         };
@@ -339,7 +338,7 @@ mod tests {
             run(
                 &project(true),
                 &Seen {
-                    namespace: namespace(Some("shop"), created),
+                    namespace: Some(namespace(Some("shop"), created)),
                     ..Seen::default()
                 },
             )

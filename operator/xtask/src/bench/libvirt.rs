@@ -38,7 +38,7 @@ impl<'a> Twin<'a> {
             "qemu-img", "create", "-q", "-f", "qcow2", "-F", &format, "-b", &backing, &root, &size,
         ])?;
         let path = node.file(&format!("{FOLDER}/domain.xml"));
-        let xml = renamed(&xml, &directory).ok_or_else(|| Error::unreadable("virsh dumpxml", &xml))?;
+        let xml = renamed(&xml, &directory, uid).ok_or_else(|| Error::unreadable("virsh dumpxml", &xml))?;
         std::fs::write(&path, xml).map_err(|source| Error::Io {
             doing: "writing",
             path,
@@ -83,12 +83,12 @@ fn overlay(info: &str) -> Option<(String, String, String)> {
 }
 
 /// The same XML with name, UUID and files of the twin's, and without the mark that makes a domain the agent's.
-fn renamed(xml: &str, directory: &str) -> Option<String> {
+fn renamed(xml: &str, directory: &str, uid: &str) -> Option<String> {
     let (before, rest) = xml.split_once("<metadata>")?;
     let (_, after) = rest.split_once("</metadata>")?;
-    let xml = format!("{before}{after}").replace(directory, FOLDER);
-    let xml = with_content(&xml, "name", NAME)?;
-    with_content(&xml, "uuid", UUID)
+    // The UUID is in the system's firmware table as well, and libvirt compares the two.
+    let xml = format!("{before}{after}").replace(directory, FOLDER).replace(uid, UUID);
+    with_content(&xml, "name", NAME)
 }
 
 /// The first such element with another content.
@@ -123,9 +123,9 @@ mod tests {
 
     #[test]
     fn the_twin_is_the_same_domain_with_its_own_names_and_no_mark() {
-        let xml = "<domain><name>virga-1</name><uuid>1</uuid><metadata><x/></metadata><source file='/i/1/root.qcow2'/>\
+        let xml = "<domain><name>virga-1</name><uuid>u-1</uuid><metadata><x/></metadata><source file='/i/u-1/root.qcow2'/>\
                    <interface><alias name='ua-0'/></interface></domain>";
-        let twin = renamed(xml, "/i/1").unwrap();
+        let twin = renamed(xml, "/i/u-1", "u-1").unwrap();
         assert_eq!(
             twin,
             format!(
@@ -133,7 +133,7 @@ mod tests {
                  <interface><alias name='ua-0'/></interface></domain>"
             )
         );
-        assert_eq!(renamed("<domain/>", "/i/1"), None);
+        assert_eq!(renamed("<domain/>", "/i/u-1", "u-1"), None);
     }
 
     #[test]

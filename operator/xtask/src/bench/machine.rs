@@ -25,6 +25,8 @@ pub struct Machine {
     pub nodes: usize,
     /// What `virsh version` says of the hypervisor.
     pub hypervisor: String,
+    /// How many processes wanted to run, on average over the last minute: whether the machine was quiet.
+    pub load: String,
 }
 
 impl Machine {
@@ -55,6 +57,11 @@ impl Machine {
             processors: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             memory_gib: (kib + (1 << 19)) >> 20,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            load: read("/proc/loadavg")
+                .split_whitespace()
+                .next()
+                .unwrap_or("unknown")
+                .to_owned(),
             nodes: nodes.len(),
             hypervisor: ["Using library", "Running hypervisor"]
                 .map(|name| field(&versions, name))

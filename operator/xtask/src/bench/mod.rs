@@ -3,6 +3,7 @@
 //! It needs a running lab with Virga in it, as `cargo xtask demo` leaves it, and root. What it makes there is in a
 //! namespace of its own and is taken away again. The result is printed and written to docs/performance.md.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -45,6 +46,9 @@ pub enum Error {
     /// There is no lab.
     #[error("the bench measures Virga in the lab: run `cargo xtask demo` first")]
     NoLab(#[source] virga_lab::Error),
+    /// Its tests are running: they kill what would be measured.
+    #[error("the tests of the lab are running, and kill what would be measured: wait for their end")]
+    LabInUse,
     /// The lab has no Virga in it.
     #[error("no Hypervisor of the lab is Ready: run `cargo xtask demo` first")]
     NoVirga,
@@ -128,6 +132,7 @@ pub struct Measured {
 
 /// Measures everything, prints it, and writes the page.
 pub fn run(args: &Args) -> Result<(), Error> {
+    let _turn = turn()?;
     let lab = Lab::attach().map_err(Error::NoLab)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -141,9 +146,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let client = client(&lab.kubeconfig()).await?;
         instances::measure(&lab, client, args.rounds, args.instances).await
     })?;
+    // Before the scheduler's bench is built, which is load of our own.
+    let machine = machine::Machine::this(&lab)?;
     println!("placements (builds the scheduler's bench in release mode)");
     let measured = Measured {
-        machine: machine::Machine::this(&lab)?,
+        machine,
         rounds: args.rounds,
         placements: placement::measure()?,
         starts,
@@ -160,6 +167,22 @@ pub fn run(args: &Args) -> Result<(), Error> {
         path,
         source,
     })
+}
+
+/// The lock that tests take who use the lab; held until it is dropped.
+fn turn() -> Result<File, Error> {
+    let path = checkout().join("e2e/lab");
+    let locked = File::open(&path).and_then(|folder| match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    });
+    let locked = locked.map_err(|source| Error::Io {
+        doing: "locking",
+        path,
+        source,
+    })?;
+    locked.ok_or(Error::LabInUse)
 }
 
 async fn client(kubeconfig: &Path) -> Result<Client, Error> {

@@ -30,14 +30,15 @@ fn write(page: &mut String, measured: &Measured) -> std::fmt::Result {
         page,
         "Measured on {} with `cargo xtask bench --rounds {rounds}`, in the lab of {} nodes that `make demo` leaves, on one \
          machine: {} × {}, {} GiB of memory, Linux {}. {}; guests run under emulation (TCG), not KVM. Controller and agent \
-         are release builds.\n",
+         are release builds. The machine's load average was {}: on a machine that has other work to do, times are longer.\n",
         machine.date,
         machine.nodes,
         machine.processors,
         machine.processor,
         machine.memory_gib,
         machine.kernel,
-        machine.hypervisor
+        machine.hypervisor,
+        machine.load
     )?;
 
     writeln!(page, "## From create to running\n")?;

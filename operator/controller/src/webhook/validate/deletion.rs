@@ -34,10 +34,12 @@ pub(super) fn review(stores: &Stores, request: &Request) -> Answer {
     let Some(in_use) = protection::in_use(users.iter()) else {
         return Answer::allow();
     };
+    // A Volume that is bound is held by its node's agent, until no Instance there uses it.
+    let holders = [finalizers::CONTROLLER, finalizers::AGENT];
     if old
         .finalizers()
         .iter()
-        .any(|finalizer| finalizer == finalizers::CONTROLLER)
+        .any(|finalizer| holders.contains(&finalizer.as_str()))
     {
         return Answer::allow().warn(format!(
             "{} {name} is {in_use}: it goes when they are gone",
