@@ -86,7 +86,10 @@ impl FromStr for Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let binary = UNITS.iter().take(5).find(|(_, unit)| self.0 != 0 && self.0.is_multiple_of(*unit));
+        let binary = UNITS
+            .iter()
+            .take(5)
+            .find(|(_, unit)| self.0 != 0 && self.0.is_multiple_of(*unit));
         match binary {
             Some((name, unit)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}", self.0),

@@ -5,7 +5,10 @@
 //!
 //! [Kubernetes API conventions]: https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md
 
-#![allow(clippy::duplicated_attributes, reason = "it takes the columns of one kind for one attribute")]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "it takes the columns of one kind for one attribute"
+)]
 
 mod bytes;
 pub mod conditions;

@@ -1,5 +1,7 @@
 //! Our way of writing on the real apiserver: once, never again without need, and what is no longer said is gone.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
