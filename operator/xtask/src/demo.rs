@@ -285,13 +285,7 @@ impl Shown {
             .node
             .file(&format!("/var/lib/virga/instances/{}/console.log", self.uid));
         let bytes = fs::read(log).unwrap_or_default();
-        // The guest writes what it likes: nothing of it may reach the terminal as a command.
-        let printable = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
-        String::from_utf8_lossy(&bytes)
-            .replace('\r', "")
-            .chars()
-            .map(printable)
-            .collect()
+        printable(&String::from_utf8_lossy(&bytes))
     }
 
     fn console_end(&self) -> String {
@@ -372,6 +366,23 @@ fn show(lab: &Lab, shown: &Shown, page: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Without control characters and sequences: a guest writes what it likes, and none of it may command a terminal.
+fn printable(text: &str) -> String {
+    let mut clean = String::new();
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        if character == '\x1b' {
+            // ECMA-48: ESC [ parameters, and one final character from @ to ~.
+            if characters.next() == Some('[') {
+                let _ = characters.find(|end| ('@'..='~').contains(end));
+            }
+        } else if character == '\n' || !character.is_control() {
+            clean.push(character);
+        }
+    }
+    clean
+}
+
 /// A line that is written over on a terminal, and elsewhere written anew when it changes.
 struct Line {
     progress: Progress,
@@ -422,5 +433,16 @@ fn io_error(doing: &'static str, path: &Path, source: io::Error) -> Error {
         doing,
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_can_not_command_the_terminal() {
+        assert_eq!(printable("\x1b[2J\x1b[1;31mred\x07\r\nGUEST\x1b[6n"), "red\nGUEST");
+        assert_eq!(printable("\x1b]0;title\x07"), "0;title");
     }
 }

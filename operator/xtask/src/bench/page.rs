@@ -79,7 +79,7 @@ fn write(page: &mut String, measured: &Measured) -> std::fmt::Result {
     writeln!(
         page,
         "From create until 3 s after it runs, as the apiserver counts them, on average over the {rounds} rounds. What \
-         others than the Instance write of it, such as how many addresses of the Network are taken, is counted too.\n"
+         is written of it elsewhere, such as how many addresses of the Network are taken, is counted too.\n"
     )?;
     writeln!(page, "| resource | writes |\n|---|---:|")?;
     for (resource, count) in &starts.writes {
