@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virga_crds::{Instance, Volume};
 use virga_hypervisor::{DomainInfo, DomainState, Hypervisor};
-use virga_runtime::class::chain;
+use virga_runtime::class::{chain, is_gone};
 
 use crate::{
     host::{Host, READ},
@@ -115,12 +115,13 @@ fn is_here(host: &Host, uid: &str) -> bool {
 /// Whether the Instance that a domain was made for is proved to be gone, to be another one, or to be bound elsewhere.
 async fn is_orphan(host: &Host, domain: &DomainInfo) -> Result<bool, Error> {
     let instances = Api::<Instance>::namespaced(host.client.clone(), &domain.owner.namespace);
-    let found = ask(instances.get_opt(&domain.owner.name)).await?;
-    Ok(found.is_none_or(|instance| {
-        let same = instance.uid().as_deref() == Some(domain.uuid.to_string().as_str());
-        let elsewhere = instance.spec.node_name.is_some_and(|node| node != host.node);
-        !same || elsewhere
-    }))
+    let instance = match ask(instances.get(&domain.owner.name)).await {
+        Err(Error::Api(error)) if is_gone(&error) => return Ok(true),
+        found => found?,
+    };
+    let same = instance.uid().as_deref() == Some(domain.uuid.to_string().as_str());
+    let elsewhere = instance.spec.node_name.is_some_and(|node| node != host.node);
+    Ok(!same || elsewhere)
 }
 
 async fn ask<T>(question: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use crate::{
-    class::{Class, Classify, of_api},
+    class::{Class, Classify, is_gone, of_api},
     status::{is_current, keep_transition_times, without_nulls},
 };
 
@@ -67,9 +67,9 @@ impl Error {
         self.code() == Some(409)
     }
 
-    /// Whether the API server answered 404.
+    /// Whether the object is gone; see [`is_gone`].
     pub fn is_not_found(&self) -> bool {
-        self.code() == Some(404)
+        matches!(self, Self::Api { source, .. } if is_gone(source))
     }
 
     fn code(&self) -> Option<u16> {

@@ -55,6 +55,14 @@ pub fn of_api(error: &kube::Error) -> Class {
     }
 }
 
+/// Whether the API server says that this object, or its namespace, doesn't exist.
+///
+/// The status code alone is no proof: an API server that has just started and does not serve our kinds yet answers 404
+/// to every path of theirs. Only the reason `NotFound` names the object; kube's own `get_opt` takes both for absence.
+pub fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.reason == "NotFound")
+}
+
 /// An error and its sources in one line, outermost first. For the edge only: a log line or an event's note.
 ///
 /// A source whose text the line already ends with is left out, since some crates print their source themselves.
@@ -79,6 +87,22 @@ mod tests {
 
     fn answer(code: u16) -> kube::Error {
         kube::Error::Api(Status::failure("no", "Reason").with_code(code).boxed())
+    }
+
+    #[test]
+    fn only_the_reason_proves_that_an_object_is_gone() {
+        let answer = |reason: &str| {
+            kube::Error::Api(
+                kube::core::Status::failure("404 page not found", reason)
+                    .with_code(404)
+                    .boxed(),
+            )
+        };
+        assert!(is_gone(&answer("NotFound")));
+        assert!(
+            !is_gone(&answer("Failed to parse error data")),
+            "an API server that does not serve the kind yet"
+        );
     }
 
     #[test]

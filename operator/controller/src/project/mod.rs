@@ -16,7 +16,7 @@ use virga_core::project::{self, Seen, Step};
 use virga_crds::{Project, finalizers, labels};
 use virga_runtime::{
     apply,
-    class::{Class, Classify},
+    class::{Class, Classify, is_gone},
     reconcile::{self, Done, Reconcile, Settings},
 };
 
@@ -204,7 +204,7 @@ impl Projects {
         let merge = kube::api::Patch::Merge(patch);
         match timeout(LIMIT, api.patch(namespace, &params, &merge)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+            Ok(Err(error)) if is_gone(&error) => Ok(()),
             Ok(Err(source)) => Err(Error::Read {
                 name: namespace.into(),
                 source: Box::new(source),
