@@ -23,6 +23,7 @@ pub struct Installation {
     /// The cluster.
     pub cluster: Cluster,
     lab: Option<Lab>,
+    images: Vec<Built>,
     turn: Mutex<()>,
     // Held for as long as the process lives: tests of the lab itself would take it down.
     _lab_is_used: File,
@@ -55,6 +56,7 @@ impl Installation {
             return Self {
                 cluster: Cluster::new(kubeconfig, "kubectl"),
                 lab: None,
+                images: Vec::new(),
                 turn: Mutex::new(()),
                 _lab_is_used: lock,
             };
@@ -66,7 +68,8 @@ impl Installation {
             booted.unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
         }
         put_guest_into(&lab.store_dir());
-        for built in images() {
+        let images = images();
+        for built in &images {
             let loaded = lab.load_image(&built.archive);
             loaded.unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
         }
@@ -74,6 +77,7 @@ impl Installation {
         let installation = Self {
             cluster: Cluster::new(lab.kubeconfig(), kubectl),
             lab: Some(lab),
+            images,
             turn: Mutex::new(()),
             _lab_is_used: lock,
         };
@@ -105,8 +109,9 @@ impl Installation {
             ROLL_OUT,
             "--set=agent.domainType=qemu",
         ];
-        let images: Vec<String> = images()
-            .into_iter()
+        let images: Vec<String> = self
+            .images
+            .iter()
             .map(|built| {
                 format!(
                     "--set={}.image={}",

@@ -17,7 +17,7 @@ pub struct Remains {
     /// Files of Volumes.
     pub volumes: BTreeSet<String>,
     /// QEMU processes.
-    pub processes: usize,
+    pub processes: BTreeSet<u32>,
     /// Network interfaces of guests.
     pub taps: BTreeSet<String>,
 }
@@ -30,12 +30,23 @@ impl Remains {
             networks: words(node, &["virsh", "net-list", "--all", "--name"]),
             instances: entries(node, "/var/lib/virga/instances"),
             volumes: entries(node, "/var/lib/virga/volumes"),
-            processes: qemu_processes(node).len(),
+            processes: qemu_processes(node),
             taps: words(node, &["ip", "-oneline", "-brief", "link"])
                 .into_iter()
                 .filter(|word| word.starts_with("vnet"))
                 .collect(),
         }
+    }
+
+    /// What is new since: others, such as the demo, may have guests on the node.
+    pub fn without(mut self, before: &Self) -> Self {
+        self.domains.retain(|domain| !before.domains.contains(domain));
+        self.networks.retain(|network| !before.networks.contains(network));
+        self.instances.retain(|instance| !before.instances.contains(instance));
+        self.volumes.retain(|volume| !before.volumes.contains(volume));
+        self.processes.retain(|process| !before.processes.contains(process));
+        self.taps.retain(|tap| !before.taps.contains(tap));
+        self
     }
 
     /// Whether there is nothing.
@@ -68,15 +79,12 @@ fn entries(node: &Node, folder: &str) -> BTreeSet<String> {
 }
 
 /// The numbers of the node's QEMU processes.
-pub fn qemu_processes(node: &Node) -> Vec<u32> {
-    let processes = node.processes().unwrap_or_default();
-    let mut found: Vec<u32> = processes
-        .into_iter()
+pub fn qemu_processes(node: &Node) -> BTreeSet<u32> {
+    let processes = node.processes().unwrap_or_default().into_iter();
+    processes
         .filter(|(_, name)| name.starts_with("qemu-system"))
         .map(|(pid, _)| pid)
-        .collect();
-    found.sort_unstable();
-    found
+        .collect()
 }
 
 /// What an Instance said on its serial console; empty before it said anything.

@@ -253,9 +253,14 @@ async fn an_agent_writes_its_own_node_s_objects_and_no_other_s() {
         // Its Lease.
         let leases: Api<Lease> = Api::namespaced(own.client.clone(), SYSTEM);
         let lease = |node: &str| named::<Lease>(&format!("virga-{node}"));
-        let made = leases.create(&PostParams::default(), &lease(&own.node)).await.unwrap();
+        leases.create(&PostParams::default(), &lease(&own.node)).await.unwrap();
+        let beat = Patch::Apply(json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": format!("virga-{}", own.node)}, "spec": {"holderIdentity": own.node},
+        }));
+        let name = format!("virga-{}", own.node);
         leases
-            .replace(made.metadata.name.as_ref().unwrap(), &PostParams::default(), &made)
+            .patch(&name, &PatchParams::apply(managers::AGENT), &beat)
             .await
             .unwrap();
         refused(

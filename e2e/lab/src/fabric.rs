@@ -124,8 +124,10 @@ impl Fabric {
     /// Takes a node's cable away, if it has one.
     pub fn disconnect(self, node: u8) -> Result<(), Error> {
         let cable = cable(node);
+        // The kernel takes it away by itself when the node's namespace has ended, at any moment from now.
+        let deleted = self.ip(&["link", "del", &cable]);
         if self.ip(&["link", "show", &cable]).is_ok() {
-            self.ip(&["link", "del", &cable])?;
+            return deleted;
         }
         Ok(())
     }

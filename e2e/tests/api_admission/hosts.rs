@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::Client;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio::task::JoinHandle;
-use virga_crds::{Bytes, Hypervisor, HypervisorSpec, SYSTEM_NAMESPACE, managers};
-use virga_e2e::Case;
+use virga_crds::{Bytes, Hypervisor, HypervisorSpec, Instance, SYSTEM_NAMESPACE, managers};
+use virga_e2e::{BOUND, Case, eventually};
 
 /// As an agent does it.
 const RENEWAL: Duration = Duration::from_secs(5);
@@ -78,8 +78,29 @@ impl Hosts {
             .unwrap();
     }
 
-    /// Takes them away, so that the next test's Instances don't find them.
+    /// Takes them away with all Instances: the next test's Instances must not find these hosts, nor these Instances the
+    /// next test's hosts.
     pub async fn down(self, t: &Case) {
+        let instances = t.api::<Instance>();
+        let all = ListParams::default();
+        instances
+            .delete_collection(&DeleteParams::default(), &all)
+            .await
+            .unwrap();
+        eventually("the Instances are gone", BOUND, async || {
+            let left = instances.list(&all).await.map_err(|error| error.to_string())?.items;
+            for instance in &left {
+                // What their agents would do. One that is gone meanwhile needs nothing.
+                let none = Patch::Merge(json!({"metadata": {"finalizers": []}}));
+                let _ = instances
+                    .patch(&instance.name_any(), &PatchParams::default(), &none)
+                    .await;
+            }
+            left.is_empty()
+                .then_some(())
+                .ok_or_else(|| format!("{} are left", left.len()))
+        })
+        .await;
         self.heart.abort();
         let api: Api<Hypervisor> = Api::all(t.client.clone());
         let leases: Api<Lease> = Api::namespaced(t.client.clone(), SYSTEM_NAMESPACE);

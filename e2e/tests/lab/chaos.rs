@@ -102,6 +102,7 @@ async fn fifty_rounds_under_fire_end_with_exactly_what_was_asked_for() {
     let mut random = fastrand::Rng::with_seed(seed);
     with_temp_namespace(&installation.cluster, async |t| {
         let flavor = given_a_place_for_idle_instances(&t, lab, "10.36.0.0/24").await;
+        let before: Vec<Remains> = lab.nodes().iter().map(Remains::of).collect();
         let api = t.api::<Instance>();
         let mut wanted: BTreeSet<String> = BTreeSet::new();
         let saboteur = Saboteur::at_work(lab, random.fork());
@@ -133,19 +134,19 @@ async fn fifty_rounds_under_fire_end_with_exactly_what_was_asked_for() {
         }
         let deeds = saboteur.stopped();
         println!("{}", deeds.join("\n"));
-        let left = exactly(&t, lab, &wanted).await;
+        let left = exactly(&t, lab, &before, &wanted).await;
         println!("{} Instances are left, as asked for", left.len());
 
         for name in &wanted {
             t.delete::<Instance>(SETTLED, name).await;
         }
-        nothing_is_left(&t, lab).await;
+        nothing_is_left(&t, lab, &before).await;
     })
     .await;
 }
 
 /// Waits until the Instances are the wanted ones and Ready, and the nodes have their domains and nothing else.
-async fn exactly(t: &Case, lab: &Lab, wanted: &BTreeSet<String>) -> Vec<Instance> {
+async fn exactly(t: &Case, lab: &Lab, before: &[Remains], wanted: &BTreeSet<String>) -> Vec<Instance> {
     eventually("what there is is what was asked for", SETTLED, async || {
         let found = t.api::<Instance>().list(&ListParams::default()).await;
         let found = found.map_err(|error| error.to_string())?.items;
@@ -179,11 +180,11 @@ async fn exactly(t: &Case, lab: &Lab, wanted: &BTreeSet<String>) -> Vec<Instance
             domains.insert(domain_of(instance));
             folders.insert(instance.uid().unwrap_or_default());
         }
-        for node in lab.nodes() {
+        for (node, before) in lab.nodes().iter().zip(before) {
             let (domains, folders) = expected.remove(&node.name()).unwrap_or_default();
-            let there = Remains::of(&node);
+            let there = Remains::of(node).without(before);
             let count = domains.len();
-            if (&there.domains, &there.instances) != (&domains, &folders) || there.processes != count {
+            if (&there.domains, &there.instances) != (&domains, &folders) || there.processes.len() != count {
                 return Err(format!("{} has {there:#?}\nnot {domains:?} {folders:?}", node.name()));
             }
         }
@@ -192,16 +193,16 @@ async fn exactly(t: &Case, lab: &Lab, wanted: &BTreeSet<String>) -> Vec<Instance
     .await
 }
 
-async fn nothing_is_left(t: &Case, lab: &Lab) {
+async fn nothing_is_left(t: &Case, lab: &Lab, before: &[Remains]) {
     eventually("nothing is left", SETTLED, async || {
         let ports = t.api::<Port>().list(&ListParams::default()).await;
         let ports = ports.map_err(|error| error.to_string())?.items;
         if !ports.is_empty() {
             return Err(format!("{ports:?}"));
         }
-        for node in lab.nodes() {
-            let left = Remains::of(&node);
-            if !(left.domains.is_empty() && left.instances.is_empty() && left.processes == 0 && left.taps.is_empty()) {
+        for (node, before) in lab.nodes().iter().zip(before) {
+            let left = Remains::of(node).without(before);
+            if !left.is_empty() {
                 return Err(format!("{} has {left:#?}", node.name()));
             }
         }

@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
 use virga_crds::{Instance, InstanceState};
+use virga_e2e::on_node::Remains;
 use virga_e2e::{BOUND, Installation, eventually, is_ready, with_temp_namespace};
 
 use crate::{GUEST, domain_of, given_a_place_for_idle_instances, host, idle, qemu_of};
@@ -21,6 +22,7 @@ async fn a_guest_outlives_its_agent_and_libvirtd_and_is_looked_after_again() {
     };
     with_temp_namespace(&installation.cluster, async |t| {
         let flavor = given_a_place_for_idle_instances(&t, lab, "10.32.0.0/24").await;
+        let before: Vec<Remains> = lab.nodes().iter().map(Remains::of).collect();
         t.create(idle("stays", &flavor)).await;
         let stays = t.await_within::<Instance>(GUEST, "stays", "Ready", is_ready).await;
         let node = host(lab, &stays);
@@ -67,9 +69,17 @@ async fn a_guest_outlives_its_agent_and_libvirtd_and_is_looked_after_again() {
             "--timeout=120s",
         ]);
         assert_eq!(qemu_of(&node, &stays), qemu);
-        assert_eq!(virga_e2e::on_node::qemu_processes(&node).len(), 1);
+        let new = |before: &[Remains]| -> usize {
+            let now = lab.nodes();
+            let now = now
+                .iter()
+                .zip(before)
+                .map(|(node, before)| Remains::of(node).without(before));
+            now.map(|new| new.processes.len()).sum()
+        };
+        assert_eq!(new(&before), 1);
         t.delete::<Instance>(POD, "stays").await;
-        assert!(virga_e2e::on_node::qemu_processes(&node).is_empty());
+        assert_eq!(new(&before), 0);
     })
     .await;
 }
