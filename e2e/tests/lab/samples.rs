@@ -26,19 +26,33 @@ async fn instances(installation: &Installation) -> Vec<Instance> {
     api.list(&ListParams::default()).await.unwrap().items
 }
 
-/// Applies the samples and waits until kstatus takes all of them for done.
+/// Applies the samples and waits until all of them are Ready, and kstatus takes them for done.
 async fn given_the_samples(installation: &Installation) {
     let cluster = &installation.cluster;
     let began = Instant::now();
     cluster.kubectl(&["apply", "--filename", &path("config/samples")]);
-    eventually("every object of the samples is Current", GUEST, async || {
-        let objects = cluster.kubectl(&["get", "--kustomize", &path("config"), "--output=yaml"]);
+    eventually("every object of the samples is Ready and Current", GUEST, async || {
+        let objects = cluster.kubectl(&["get", "--kustomize", &path("config"), "--output=json"]);
         let judged = cluster.kstatus(&objects);
-        let waiting: Vec<String> = judged
+        let objects: serde_json::Value = serde_json::from_str(&objects).unwrap();
+        let objects = objects["items"].as_array().cloned().unwrap_or_default();
+        // kstatus takes an object that nobody has looked at yet for done, so Ready is asked for as well.
+        let not_ready = objects
             .iter()
-            .filter(|object| object.status != "Current")
-            .map(|object| format!("{} {}: {} {}", object.kind, object.name, object.status, object.message))
-            .collect();
+            .filter(|object| object["kind"] != "Namespace" && !is_ready(object))
+            .map(|object| format!("{} {} is not Ready", object["kind"], object["metadata"]["name"]));
+        let not_current = judged.iter().filter(|object| object.status != "Current");
+        let not_current = not_current.map(|object| {
+            let virga_lab::ObjectStatus {
+                kind,
+                name,
+                status,
+                message,
+                ..
+            } = object;
+            format!("{kind} {name}: {status} {message}")
+        });
+        let waiting: Vec<String> = not_ready.chain(not_current).collect();
         let told = || {
             let wide = cluster.kubectl_says(&["get", "virga", "--all-namespaces", "--output=wide"]);
             let events = cluster.kubectl_says(&["get", "events", "--namespace", NAMESPACE]);
@@ -48,7 +62,10 @@ async fn given_the_samples(installation: &Installation) {
         all.then_some(()).ok_or_else(told)
     })
     .await;
-    println!("the samples are Current after {:.1} s", began.elapsed().as_secs_f64());
+    println!(
+        "the samples are Ready and Current after {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
 }
 
 #[tokio::test]
