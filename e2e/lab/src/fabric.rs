@@ -29,6 +29,9 @@ const KEEPER: &str = "fabric";
 
 const BRIDGE: &str = "fabric";
 
+/// A locally administered address: `virga` in ASCII.
+const BRIDGE_ADDRESS: &str = "02:76:69:72:67:61";
+
 /// The fabric could not be built or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -58,11 +61,14 @@ impl Fabric {
         let fabric =
             wait::until(SHORT, || Self::find(id).filter(|fabric| fabric.is_own_namespace())).ok_or(Error::Gone)?;
         fabric.ip(&["link", "set", "lo", "up"])?;
-        // No spanning tree and no delay: a port carries at once.
+        // No spanning tree and no delay: a port carries at once. An address of its own: without one a bridge takes the
+        // lowest of its ports', and when that node loses power nobody finds the control plane until their caches expire.
         fabric.ip(&[
             "link",
             "add",
             BRIDGE,
+            "address",
+            BRIDGE_ADDRESS,
             "type",
             "bridge",
             "forward_delay",
