@@ -24,7 +24,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 /// A definition as YAML, ready to be committed.
 ///
 /// What the schema generator adds and Kubernetes does not know is taken out: `nullable` (an explicit null would pass a
-/// `has()` rule; without it the apiserver drops the null) and integer formats such as `uint16`.
+/// `has()` rule; without it the apiserver refuses the null) and integer formats such as `uint16`.
 pub fn to_yaml(definition: &CustomResourceDefinition) -> Result<String, serde_yaml::Error> {
     let mut value = serde_yaml::to_value(definition).and_then(serde_yaml::from_value::<Value>)?;
     clean(&mut value);
