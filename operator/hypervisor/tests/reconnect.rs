@@ -117,6 +117,47 @@ fn a_killed_daemon_is_found_again_and_guests_never_notice() {
 }
 
 #[test]
+fn a_domain_that_the_daemon_was_killed_over_while_starting_it_is_let_go() {
+    let Some(node) = Node::start() else { return };
+    let options = LibvirtOptions {
+        uri: node.uri(),
+        ..LibvirtOptions::default()
+    };
+    let first = libvirt(options.clone());
+    let spec = guest(&node);
+    first.define(&spec).expect("defining");
+    first.start(spec.uuid).expect("starting");
+    let pid = node.qemu_pid(&spec.name).expect("QEMU's process");
+    // What is on the disk when it is killed right after it has noted the start: a note without a process, and none.
+    assert!(node.kill_daemon().success());
+    let file = format!("/run/libvirt/qemu/{}.xml", spec.name);
+    let edit = format!("kill -9 {pid} && sed -i \"s/ pid='{pid}'>/ pid='0'>/\" {file} && grep -c \"pid='0'\" {file}");
+    assert_eq!(node.shell(&edit).trim(), "1");
+    node.start_daemon();
+    let state = node.shell(&format!("virsh domstate {}", spec.name));
+    assert_ne!(state.trim(), "shut off", "or libvirt has mended this itself");
+
+    let libvirt = libvirt(options);
+    let error = libvirt.domain(spec.uuid).expect_err("libvirtd is started anew");
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    eventually("libvirtd ends", PATIENCE, || {
+        (node
+            .shell("kill -0 $(cat /run/libvirt/libvirtd.pid) && echo alive")
+            .trim()
+            != "alive")
+            .then_some(())
+    });
+    // As systemd would.
+    node.start_daemon();
+    let info = eventually("libvirt is back", PATIENCE, || libvirt.domain(spec.uuid).ok());
+    assert_eq!(info.state, DomainState::ShutOff);
+    assert_eq!(node.shell("ls /run/libvirt/qemu | grep half-started"), "");
+    libvirt.start(spec.uuid).expect("starting");
+    libvirt.destroy(spec.uuid).expect("destroying");
+    libvirt.undefine(spec.uuid).expect("undefining");
+}
+
+#[test]
 fn a_daemon_that_hangs_is_noticed_and_its_callers_are_let_go() {
     let Some(node) = Node::start() else { return };
     let options = LibvirtOptions {

@@ -12,6 +12,7 @@ use virt::sys;
 
 use super::LibvirtOptions;
 use super::error::classify;
+use super::half_started;
 use crate::error::{Error, Result};
 use crate::events::{Change, Event, Hub};
 
@@ -53,6 +54,9 @@ impl Connection {
     fn open(options: &LibvirtOptions, hub: &Arc<Hub>) -> Result<Connection> {
         let doing = format!("connecting to libvirt at {}", options.uri);
         let connect = Connect::open(Some(&options.uri)).map_err(|error| Error::unavailable(&doing, error.message()))?;
+        if half_started::mend(&options.uri) {
+            return Err(Error::unavailable(&doing, "libvirtd is started anew"));
+        }
         let loss = Arc::new(Loss {
             hub: Arc::clone(hub),
             reported: AtomicBool::new(false),

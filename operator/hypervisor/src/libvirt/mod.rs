@@ -4,12 +4,14 @@
 //! `attach_device` drop libvirt's error; `all_domain_stats` and `interface_addresses` leak; events and close callbacks
 //! have no safe wrapper; a `Stream` with a callback must not move.
 
+mod admin;
 mod connection;
 mod console;
 mod domains;
 mod error;
 mod event_loop;
 mod facts;
+mod half_started;
 mod networks;
 
 use std::time::Duration;
