@@ -80,8 +80,30 @@ impl InstanceLoop {
         Self { host, published }
     }
 
-    /// Carries effects out, up to the first that fails.
+    /// Carries effects out, up to the first that fails. Networks come up while disk and domain are made, and are there
+    /// before a guest is started.
     async fn carry_out(&self, instance: &Instance, uid: Uuid, effects: &[Effect]) -> Result<(), (Effect, EffectError)> {
+        let is_start = |effect: &Effect| matches!(effect, Effect::RecordPower(_) | Effect::Start);
+        let start = effects.iter().position(is_start).unwrap_or(effects.len());
+        let (preparing, starting) = effects.split_at(start);
+        let (networks, machine): (Vec<_>, Vec<_>) = preparing
+            .iter()
+            .partition(|effect| matches!(effect, Effect::EnsureNetwork { .. }));
+        // One that fails does not end the other: an effect under way is not to be dropped.
+        let (machine, networks) = tokio::join!(
+            self.one_by_one(instance, uid, machine),
+            self.one_by_one(instance, uid, networks)
+        );
+        machine.and(networks)?;
+        self.one_by_one(instance, uid, starting.iter().collect()).await
+    }
+
+    async fn one_by_one(
+        &self,
+        instance: &Instance,
+        uid: Uuid,
+        effects: Vec<&Effect>,
+    ) -> Result<(), (Effect, EffectError)> {
         for effect in effects {
             if let Err(error) = apply::carry_out(&self.host, instance, uid, effect).await {
                 return Err((effect.clone(), error));
