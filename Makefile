@@ -38,10 +38,9 @@ gen: ## Regenerate all that is generated and committed
 bench: deps ## Measure Virga in the lab that `make demo` left; writes docs/performance.md
 	$(XTASK) bench
 
-clean: ## Remove the lab and what cargo built
+clean: ## Take the lab away; what was built stays in the cache
 	$(CARGO) build --quiet --package xtask
 	timeout $(LAB_DOWN_LIMIT) $(XTASK) lab down
-	$(CARGO) clean
 
 # Internal.
 

@@ -103,6 +103,12 @@ reasons! {
     ImageNotReady
     /// The Image can't be used with this Flavor: it is larger than the Flavor's disk, or needs more memory.
     ImageDoesNotFit
+    /// The Instance that a hint names doesn't exist. Create it, or create this one anew without the hint.
+    InstanceNotFound
+    /// The Hypervisor that is named doesn't exist. Add the host, or name another.
+    HypervisorNotFound
+    /// A Hypervisor of the aggregate is in another availability zone already, which holds. Take it out of one of them.
+    ZoneConflict
     /// The Network that is named doesn't exist. Create it, or name another.
     NetworkNotFound
     /// The Volume that is named doesn't exist. Create it, or name another.

@@ -4,12 +4,13 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::Value;
 
-use crate::{Flavor, Hypervisor, Image, Instance, Network, Port, Project, ServerGroup, Volume};
+use crate::{Flavor, HostAggregate, Hypervisor, Image, Instance, Network, Port, Project, ServerGroup, Volume};
 
 /// Every kind's definition, in the order of their names.
 pub fn all() -> Vec<CustomResourceDefinition> {
     vec![
         Flavor::crd(),
+        HostAggregate::crd(),
         Hypervisor::crd(),
         Image::crd(),
         Instance::crd(),

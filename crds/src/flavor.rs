@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{Bytes, Condition, schema};
 
 /// A size that Instances come in: Nova's flavor. Immutable but for its description.
-#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "virga.dev",
     version = "v1alpha1",
@@ -27,6 +29,7 @@ use crate::{Bytes, Condition, schema};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = kube::core::Rule::new("self.vcpus == oldSelf.vcpus && self.memory == oldSelf.memory && self.disk == oldSelf.disk").message("vcpus, memory and disk are immutable: create another Flavor"),
+    validation = kube::core::Rule::new("has(self.extraSpecs) == has(oldSelf.extraSpecs) && (!has(self.extraSpecs) || self.extraSpecs == oldSelf.extraSpecs)").message("extraSpecs is immutable: create another Flavor"),
 )]
 pub struct FlavorSpec {
     /// What the flavor is for: the only field that may change.
@@ -49,6 +52,11 @@ pub struct FlavorSpec {
     )]
     #[schemars(extend("default" = 0))]
     pub disk: Bytes,
+    /// What else its Instances need, by Nova's keys: `resources:CLASS`, `trait:NAME`, `capabilities:KEY` and
+    /// `aggregate_instance_extra_specs:KEY`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::string_map")]
+    pub extra_specs: BTreeMap<String, String>,
 }
 
 /// How much a Flavor is used.

@@ -64,6 +64,54 @@ pub struct HypervisorSpec {
     /// What is kept for the host itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved: Option<Reserved>,
+    /// What operators say of the host: names of their own, which begin with `CUSTOM_`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 8, max = 255), regex(pattern = r"^CUSTOM_[A-Z0-9_]+$")), extend("x-kubernetes-list-type" = "set"))]
+    pub traits: Vec<String>,
+    /// What the host has beyond CPUs, memory and disk, to be counted by name: Placement's inventories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["resourceClass"]))]
+    pub inventories: Vec<Inventory>,
+}
+
+/// How much a host has of a resource of the operators' own, and in which amounts it is given out (Placement's inventory).
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = kube::core::Rule::new("!has(self.reserved) || self.reserved <= self.total").message("reserved must be at most total"),
+    validation = kube::core::Rule::new("!has(self.maxUnit) || !has(self.minUnit) || self.minUnit <= self.maxUnit").message("minUnit must be at most maxUnit"),
+)]
+pub struct Inventory {
+    /// What it is: a name of the operators' own, which begins with `CUSTOM_`.
+    #[schemars(length(min = 8, max = 255), regex(pattern = r"^CUSTOM_[A-Z0-9_]+$"))]
+    pub resource_class: String,
+    /// How much the host has.
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    pub total: u32,
+    /// How much of it is kept back.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 2_147_483_647), extend("default" = 0))]
+    pub reserved: u32,
+    /// The least that an Instance may ask for.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 2_147_483_647), extend("default" = 1))]
+    pub min_unit: u32,
+    /// The most that an Instance may ask for; `total` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub max_unit: Option<u32>,
+    /// What an Instance asks for must be a multiple of this.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 2_147_483_647), extend("default" = 1))]
+    pub step_size: u32,
+    /// How far it may be promised more than once, such as "1.5"; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8), regex(pattern = r"^[0-9]{1,4}(\.[0-9]{1,3})?$"))]
+    pub allocation_ratio: Option<String>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// Whether new Instances may be placed on a host.
@@ -142,6 +190,10 @@ pub struct HypervisorStatus {
     /// What its guests can have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
+    /// What its processor and firmware can do, by the names of OpenStack's os-traits, such as `HW_CPU_X86_AVX2`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 255)), extend("x-kubernetes-list-type" = "set"))]
+    pub traits: Vec<String>,
     /// The images in its cache, and those on the way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uid"]))]
@@ -191,7 +243,7 @@ pub struct Cpu {
     /// Its maker.
     #[schemars(length(max = 255))]
     pub vendor: String,
-    /// What it can do beyond the model.
+    /// What it can do, by libvirt's names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
     pub features: Vec<String>,

@@ -182,6 +182,41 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::name")]
     pub availability_zone: Option<String>,
+    /// Only this host, if it passes the filters. For those who may `bind` the Hypervisor: operators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub host: Option<String>,
+    /// Wishes that hosts are filtered by: Nova's scheduler hints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hints: Option<SchedulerHints>,
+}
+
+/// Nova's scheduler hints. Its hint `group` is `spec.serverGroup`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::Rule::new("!has(self.cidr) || has(self.buildNearHostIP)").message("cidr says how near buildNearHostIP is: give that too"))]
+pub struct SchedulerHints {
+    /// Only hosts that have none of these Instances, which are of the same namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub different_host: Vec<String>,
+    /// Only hosts that have one of these Instances, which are of the same namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub same_host: Vec<String>,
+    /// Only hosts of which this holds, in the language of Nova's JsonFilter, such as
+    /// `[">=", "$free_ram_mb", 4096]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 4096))]
+    pub query: Option<String>,
+    /// Only hosts whose own address is near this one.
+    #[serde(default, rename = "buildNearHostIP", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::address")]
+    pub build_near_host_ip: Option<String>,
+    /// How near: the prefix of the network that both are in; `/24` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 4), regex(pattern = r"^/[0-9]{1,3}$"))]
+    pub cidr: Option<String>,
 }
 
 /// What an Instance should do.

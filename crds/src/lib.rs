@@ -14,6 +14,7 @@ mod bytes;
 pub mod conditions;
 pub mod definitions;
 mod flavor;
+mod host_aggregate;
 mod hypervisor;
 mod image;
 mod instance;
@@ -27,9 +28,12 @@ mod volume;
 pub use bytes::{Bytes, ParseBytesError};
 pub use conditions::{Condition, ConditionStatus};
 pub use flavor::{Flavor, FlavorSpec, FlavorStatus};
+pub use host_aggregate::{
+    HostAggregate, HostAggregateSpec, HostAggregateStatus, LabelOperator, LabelRequirement, LabelSelector,
+};
 pub use hypervisor::{
     AllocationRatios, CachedImage, CachedImageState, Capabilities, Cpu, Hypervisor, HypervisorAddress, HypervisorSpec,
-    HypervisorStatus, Reserved, Resources, Scheduling, Versions,
+    HypervisorStatus, Inventory, Reserved, Resources, Scheduling, Versions,
 };
 pub use image::{
     Checksum, ChecksumAlgorithm, DiskFormat, HttpSource, Image, ImageNodes, ImageSource, ImageSpec, ImageState,
@@ -37,7 +41,7 @@ pub use image::{
 };
 pub use instance::{
     Address, BuiltFlavor, ImageRef, Instance, InstanceSpec, InstanceState, InstanceStatus, Interface, ObservedPower,
-    Placement, PowerState, SecretKeyRef, UserData, VolumeAttachment,
+    Placement, PowerState, SchedulerHints, SecretKeyRef, UserData, VolumeAttachment,
 };
 pub use network::{AllocationPool, Dhcp, HostRoute, Network, NetworkSpec, NetworkStatus, Subnet, SubnetUsage};
 pub use port::{Port, PortAddress, PortSpec};

@@ -15,6 +15,19 @@ pub fn string_map(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Labels, as Kubernetes bounds them.
+pub fn label_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "maxLength": 63},
+        "x-kubernetes-validations": [{
+            "rule": "self.all(key, size(key) > 0 && size(key) <= 317)",
+            "message": "a label's key has 1 to 317 characters",
+        }],
+    })
+}
+
 /// A list of conditions, a map by `type`, so that each can have a writer of its own.
 pub fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use virga_crds::{Flavor, FlavorSpec};
 
-use crate::{BOUND, Cluster, report};
+use crate::{BOUND, Cluster, Said, report};
 
 /// Marks what a test made outside its namespace.
 const LABEL: &str = "virga-e2e/case";
@@ -90,6 +90,21 @@ impl Case {
             Err(kube::Error::Api(status)) => status.message.clone(),
             Err(error) => panic!("not refused, but: {error}"),
         }
+    }
+
+    /// What `kubectl create --dry-run=server` says of an object in the test's namespace: the object that it would be,
+    /// errors and warnings.
+    pub fn dry_run(&self, object: &impl Serialize) -> Said {
+        let yaml = serde_yaml::to_string(object).unwrap_or_else(|error| panic!("an object as YAML: {error}"));
+        let namespace = format!("--namespace={}", self.namespace);
+        let args = [
+            "create",
+            "--dry-run=server",
+            "--filename=-",
+            "--output=yaml",
+            &namespace,
+        ];
+        self.cluster.kubectl_says_of(&args, &yaml)
     }
 
     /// Makes a Flavor with a name of this test's own, which is returned.

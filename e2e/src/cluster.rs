@@ -10,7 +10,7 @@ use std::thread;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use virga_lab::progress::Progress;
-use virga_lab::{ControlPlane, binaries};
+use virga_lab::{Administered, ControlPlane, binaries};
 
 use crate::checkout;
 
@@ -44,15 +44,18 @@ impl Cluster {
         }
     }
 
+    /// What the lab crate has made.
+    pub fn of(made: &impl Administered) -> Self {
+        Self::new(made.kubeconfig(), made.bin().join("kubectl"))
+    }
+
     /// An apiserver, etcd and controller manager, one for all tests of this process, with Virga's definitions. It ends
     /// with the process.
     pub fn api_only() -> &'static Self {
         static RUNNING: OnceLock<(ControlPlane, Cluster)> = OnceLock::new();
         let (_, cluster) = RUNNING.get_or_init(|| {
             let running = ControlPlane::up().unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
-            let kubeconfig = running.kubeconfig();
-            let kubectl = kubeconfig.with_file_name("bin").join("kubectl");
-            let cluster = Self::new(kubeconfig, kubectl);
+            let cluster = Self::of(&running);
             cluster.install_definitions();
             (running, cluster)
         });

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 use tokio::sync::{Mutex, MutexGuard};
-use virga_lab::{Lab, Options, binaries};
+use virga_lab::{Administered, Lab, Options, binaries};
 
 use crate::objects::GUEST;
 use crate::{Cluster, checkout};
@@ -73,9 +73,8 @@ impl Installation {
             let loaded = lab.load_image(&built.archive);
             loaded.unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
         }
-        let kubectl = lab.kubeconfig().with_file_name("bin").join("kubectl");
         let installation = Self {
-            cluster: Cluster::new(lab.kubeconfig(), kubectl),
+            cluster: Cluster::of(&lab),
             lab: Some(lab),
             images,
             turn: Mutex::new(()),

@@ -15,6 +15,7 @@ pub fn tiny() -> FlavorSpec {
         vcpus: 1,
         memory: Bytes::mib(192),
         disk: Bytes::mib(256),
+        ..FlavorSpec::default()
     }
 }
 

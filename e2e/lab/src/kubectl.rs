@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::binaries;
 use crate::command;
+use crate::layout::Layout;
 use crate::progress::Progress;
 
 /// How long a kubectl may run; one that waits has a `--timeout` of its own, below this.
@@ -55,7 +56,50 @@ pub struct ObjectStatus {
     pub message: String,
 }
 
+/// A cluster that its administrator asks: a [`Lab`](crate::Lab) or a [`ControlPlane`](crate::ControlPlane).
+pub trait Administered {
+    /// Why it could not be asked.
+    type Error: From<Error>;
+
+    /// Where its files are.
+    #[doc(hidden)]
+    fn layout(&self) -> &Layout;
+
+    /// The administrator's kubeconfig; it needs no other file and works from the machine.
+    fn kubeconfig(&self) -> PathBuf {
+        Kubectl::of(self.layout()).kubeconfig
+    }
+
+    /// The folder with its kubectl.
+    fn bin(&self) -> PathBuf {
+        self.layout().bin()
+    }
+
+    /// Runs kubectl as administrator; returns what it printed.
+    fn kubectl(&self, args: &[&str]) -> Result<String, Self::Error> {
+        Ok(Kubectl::of(self.layout()).run(args)?)
+    }
+
+    /// [`Administered::kubectl`] with something on standard input, for `--filename=-`.
+    fn kubectl_with_input(&self, args: &[&str], input: &str) -> Result<String, Self::Error> {
+        Ok(Kubectl::of(self.layout()).run_with_input(args, input)?)
+    }
+
+    /// Runs Helm as administrator; returns what it printed. Helm is built at its first use.
+    fn helm(&self, args: &[&str]) -> Result<String, Self::Error> {
+        Ok(Kubectl::of(self.layout()).helm(args)?)
+    }
+}
+
 impl Kubectl {
+    /// The administrator's, on the cluster whose files are there.
+    pub fn of(layout: &Layout) -> Self {
+        Self {
+            program: layout.bin().join("kubectl"),
+            kubeconfig: layout.kubeconfig("admin"),
+        }
+    }
+
     /// Runs kubectl as the cluster's administrator; returns what it printed.
     pub fn run(&self, args: &[&str]) -> Result<String, Error> {
         self.run_with_input(args, "")

@@ -11,7 +11,7 @@ use crate::command::{self, SHORT};
 use crate::control_plane::{self, APISERVER, Endpoints, Process};
 use crate::fabric::{self, Fabric};
 use crate::images;
-use crate::kubectl::{self, Kubectl, ObjectStatus};
+use crate::kubectl::{self, Administered, Kubectl};
 use crate::layout::{FOLDER_VARIABLE, Layout, MAX_NODES, Record};
 use crate::node::{self, Node};
 use crate::processes;
@@ -212,38 +212,6 @@ impl Lab {
         Ok(Fabric::find(&self.record.id).ok_or(fabric::Error::Gone)?)
     }
 
-    pub(crate) fn kubectl_program(&self) -> Kubectl {
-        Kubectl {
-            program: self.layout.bin().join("kubectl"),
-            kubeconfig: self.kubeconfig(),
-        }
-    }
-
-    /// The administrator's kubeconfig; it needs no other file and works from the machine.
-    pub fn kubeconfig(&self) -> PathBuf {
-        self.layout.kubeconfig("admin")
-    }
-
-    /// Runs kubectl as administrator; returns what it printed.
-    pub fn kubectl(&self, args: &[&str]) -> Result<String, Error> {
-        Ok(self.kubectl_program().run(args)?)
-    }
-
-    /// [`Lab::kubectl`] with something on standard input, for `--filename=-`.
-    pub fn kubectl_with_input(&self, args: &[&str], input: &str) -> Result<String, Error> {
-        Ok(self.kubectl_program().run_with_input(args, input)?)
-    }
-
-    /// Runs Helm as administrator; returns what it printed. Helm is built at its first use.
-    pub fn helm(&self, args: &[&str]) -> Result<String, Error> {
-        Ok(self.kubectl_program().helm(args)?)
-    }
-
-    /// Judges objects, as `kubectl get --output=json` prints them, by the rules of kstatus.
-    pub fn kstatus(&self, objects: &str) -> Result<Vec<ObjectStatus>, Error> {
-        Ok(kubectl::kstatus(objects)?)
-    }
-
     /// All nodes, on or off.
     pub fn nodes(&self) -> Vec<Node> {
         (1..=self.record.nodes).map(|number| self.node_at(number)).collect()
@@ -288,7 +256,7 @@ impl Lab {
                 .then_some(APISERVER)
         };
         Ok(control_plane::wait_until_ready(
-            &self.kubectl_program(),
+            &Kubectl::of(&self.layout),
             &self.layout,
             Progress::start(),
             died,
@@ -313,6 +281,14 @@ impl Lab {
     /// The folder of the control plane's logs.
     pub fn log_dir(&self) -> PathBuf {
         self.layout.root().join("log")
+    }
+}
+
+impl Administered for Lab {
+    type Error = Error;
+
+    fn layout(&self) -> &Layout {
+        &self.layout
     }
 }
 

@@ -28,7 +28,7 @@ mod up;
 mod wait;
 
 pub use command::Output;
-pub use kubectl::{ObjectStatus, kstatus};
+pub use kubectl::{Administered, ObjectStatus, kstatus};
 pub use lab::{Error, Lab, Options};
 pub use layout::FOLDER_VARIABLE;
 pub use node::{Error as NodeError, Node};

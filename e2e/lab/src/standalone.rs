@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::binaries;
 use crate::command;
 use crate::control_plane::{self, Endpoints};
-use crate::kubectl::{self, Kubectl, ObjectStatus};
+use crate::kubectl::{self, Administered, Kubectl};
 use crate::layout::Layout;
 use crate::processes;
 use crate::progress::Progress;
@@ -104,7 +104,7 @@ impl ControlPlane {
         let parts = control_plane::processes(&cluster.layout, &endpoints, false);
         control_plane::start(
             &parts,
-            &cluster.kubectl_program(),
+            &Kubectl::of(&cluster.layout),
             &cluster.layout,
             progress,
             |part| {
@@ -119,37 +119,13 @@ impl ControlPlane {
         )?;
         Ok(cluster)
     }
+}
 
-    fn kubectl_program(&self) -> Kubectl {
-        Kubectl {
-            program: self.layout.bin().join("kubectl"),
-            kubeconfig: self.kubeconfig(),
-        }
-    }
+impl Administered for ControlPlane {
+    type Error = Error;
 
-    /// The administrator's kubeconfig; it needs no other file.
-    pub fn kubeconfig(&self) -> PathBuf {
-        self.layout.kubeconfig("admin")
-    }
-
-    /// Runs kubectl as administrator; returns what it printed.
-    pub fn kubectl(&self, args: &[&str]) -> Result<String, Error> {
-        Ok(self.kubectl_program().run(args)?)
-    }
-
-    /// [`ControlPlane::kubectl`] with something on standard input, for `--filename=-`.
-    pub fn kubectl_with_input(&self, args: &[&str], input: &str) -> Result<String, Error> {
-        Ok(self.kubectl_program().run_with_input(args, input)?)
-    }
-
-    /// Runs Helm as administrator; returns what it printed. Helm is built at its first use.
-    pub fn helm(&self, args: &[&str]) -> Result<String, Error> {
-        Ok(self.kubectl_program().helm(args)?)
-    }
-
-    /// Judges objects, as `kubectl get --output=json` prints them, by the rules of kstatus.
-    pub fn kstatus(&self, objects: &str) -> Result<Vec<ObjectStatus>, Error> {
-        Ok(kubectl::kstatus(objects)?)
+    fn layout(&self) -> &Layout {
+        &self.layout
     }
 }
 

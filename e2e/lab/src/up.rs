@@ -9,6 +9,7 @@ use crate::binaries;
 use crate::control_plane;
 use crate::fabric::{self, Fabric};
 use crate::images;
+use crate::kubectl::{Administered, Kubectl};
 use crate::lab::{ENDPOINTS, Error, Lab, NODES_READY, Options, io_error, lock, read_record};
 use crate::layout::{Layout, MAX_NODES, NODE_DIRECTORIES, Record};
 use crate::node::Node;
@@ -104,7 +105,7 @@ impl Lab {
         progress.step("etcd, apiserver, controller manager, scheduler");
         control_plane::start(
             &self.processes(),
-            &self.kubectl_program(),
+            &Kubectl::of(&self.layout),
             &self.layout,
             progress,
             |process| self.start(process, fabric),

@@ -6,9 +6,11 @@
 // In tests a panic is the report.
 #![allow(clippy::unwrap_used)]
 
+mod groups;
 mod hosts;
 mod process;
 mod refusals;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,19 +23,25 @@ use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::Mutex;
-use virga_crds::{Bytes, FlavorSpec, Instance, ServerGroupPolicy};
-use virga_e2e::objects::{guest, instance, server_group, tiny};
+use virga_crds::{Bytes, FlavorSpec, Instance};
+use virga_e2e::objects::{guest, instance, tiny};
 use virga_e2e::{BOUND, Case, condition, eventually, with_temp_namespace};
 
 use hosts::Hosts;
 use process::Controller;
 
-fn of_memory(memory: Bytes) -> FlavorSpec {
-    FlavorSpec {
-        memory,
+/// Hosts with this much memory each, an image, and a flavor of 1 GiB, which is returned. The controller knows all of it.
+async fn stage(t: &Case, controller: &Controller, hosts: usize, memory: Bytes) -> (Hosts, String) {
+    let hosts = Hosts::up(t, hosts, memory).await;
+    t.create(guest()).await;
+    let spec = FlavorSpec {
+        memory: Bytes::gib(1),
         disk: Bytes::mib(1),
         ..tiny()
-    }
+    };
+    let flavor = t.flavor("one", spec).await;
+    controller.knows_flavor(t, &flavor).await;
+    (hosts, flavor)
 }
 
 async fn instances(t: &Case) -> Vec<Instance> {
@@ -46,6 +54,16 @@ fn per_node(instances: &[Instance]) -> BTreeMap<String, usize> {
         *counts.entry(node).or_default() += 1;
     }
     counts
+}
+
+/// Creates all of them at once, over 32 connections.
+async fn storm(t: &Case, new: Vec<Instance>) -> Vec<Instance> {
+    let clients: Vec<Client> = join_all((0..32).map(|_| t.cluster.client())).await;
+    let creates = stream::iter(new.into_iter().enumerate().map(|(n, new)| {
+        let api: Api<Instance> = Api::namespaced(clients[n % clients.len()].clone(), &t.namespace);
+        async move { api.create(&PostParams::default(), &new).await.unwrap() }
+    }));
+    creates.buffer_unordered(32).collect().await
 }
 
 fn placed(instances: &[Instance]) -> usize {
@@ -75,6 +93,12 @@ fn record_bindings(t: &Case) -> Seen {
     seen
 }
 
+async fn bound_once(seen: &Seen) {
+    for (uid, nodes) in seen.lock().await.iter() {
+        assert!(nodes.len() <= 1, "{uid} was bound to {nodes:?}");
+    }
+}
+
 /// What a node's agent does at the end of an Instance.
 async fn let_go(t: &Case, name: &str) {
     let api = t.api::<Instance>();
@@ -89,19 +113,11 @@ async fn two_hundred_instances_at_once_never_overcommit_and_are_never_placed_twi
     let controller = Controller::running().await;
     with_temp_namespace(controller.cluster, async |t| {
         // Five hosts with room for thirty each, next to what is kept for the host itself.
-        let hosts = Hosts::up(&t, 5, Bytes::mib(30 * 1024 + 512)).await;
-        t.create(guest()).await;
-        let flavor = t.flavor("one", of_memory(Bytes::gib(1))).await;
-        controller.knows_flavor(&t, &flavor).await;
+        let (hosts, flavor) = stage(&t, &controller, 5, Bytes::mib(30 * 1024 + 512)).await;
         let seen = record_bindings(&t);
 
-        let clients: Vec<Client> = join_all((0..32).map(|_| t.cluster.client())).await;
-        let creates = stream::iter((0..200).map(|n| {
-            let api: Api<Instance> = Api::namespaced(clients[n % clients.len()].clone(), &t.namespace);
-            let new = instance(&format!("i-{n:03}"), &flavor);
-            async move { api.create(&PostParams::default(), &new).await.unwrap() }
-        }));
-        let made: Vec<Instance> = creates.buffer_unordered(32).collect().await;
+        let new = (0..200).map(|n| instance(&format!("i-{n:03}"), &flavor));
+        let made = storm(&t, new.collect()).await;
         let at_once = placed(&made);
         println!("placed in admission: {at_once} of 200");
         assert!(
@@ -153,9 +169,7 @@ async fn two_hundred_instances_at_once_never_overcommit_and_are_never_placed_twi
                 .ok_or_else(|| format!("{counts:?} of {}", found.len()))
         })
         .await;
-        for (uid, nodes) in seen.lock().await.iter() {
-            assert!(nodes.len() <= 1, "{uid} was bound to {nodes:?}");
-        }
+        bound_once(&seen).await;
         hosts.down(&t).await;
     })
     .await;
@@ -165,10 +179,7 @@ async fn two_hundred_instances_at_once_never_overcommit_and_are_never_placed_twi
 async fn a_controller_that_is_killed_in_the_middle_places_nothing_twice() {
     let controller = Controller::running().await;
     with_temp_namespace(controller.cluster, async |t| {
-        let hosts = Hosts::up(&t, 2, Bytes::mib(20 * 1024 + 512)).await;
-        t.create(guest()).await;
-        let flavor = t.flavor("one", of_memory(Bytes::gib(1))).await;
-        controller.knows_flavor(&t, &flavor).await;
+        let (hosts, flavor) = stage(&t, &controller, 2, Bytes::mib(20 * 1024 + 512)).await;
         let seen = record_bindings(&t);
         for n in 0..60 {
             if n == 20 {
@@ -193,9 +204,7 @@ async fn a_controller_that_is_killed_in_the_middle_places_nothing_twice() {
                 .ok_or_else(|| format!("{counts:?}"))
         })
         .await;
-        for (uid, nodes) in seen.lock().await.iter() {
-            assert!(nodes.len() <= 1, "{uid} was bound to {nodes:?}");
-        }
+        bound_once(&seen).await;
         hosts.down(&t).await;
     })
     .await;
@@ -205,24 +214,10 @@ async fn a_controller_that_is_killed_in_the_middle_places_nothing_twice() {
 async fn a_dry_run_says_where_and_reserves_nothing() {
     let controller = Controller::running().await;
     with_temp_namespace(controller.cluster, async |t| {
-        let hosts = Hosts::up(&t, 1, Bytes::mib(1024 + 512)).await;
-        t.create(guest()).await;
-        let flavor = t.flavor("one", of_memory(Bytes::gib(1))).await;
-        controller.knows_flavor(&t, &flavor).await;
-        let yaml = serde_yaml::to_string(&instance("web-1", &flavor)).unwrap();
+        let (hosts, flavor) = stage(&t, &controller, 1, Bytes::mib(1024 + 512)).await;
         // The one place is not used up, however often it is asked for.
         for _ in 0..3 {
-            let said = t.cluster.kubectl_says_of(
-                &[
-                    "create",
-                    "--dry-run=server",
-                    "--filename=-",
-                    "--namespace",
-                    &t.namespace,
-                    "--output=yaml",
-                ],
-                &yaml,
-            );
+            let said = t.dry_run(&instance("web-1", &flavor));
             let (ok, words) = (said.ok, said.stderr.clone());
             assert!(
                 ok && words.contains(&format!("would be placed on {}", hosts.name(0))),
@@ -245,62 +240,10 @@ async fn a_dry_run_says_where_and_reserves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn members_of_a_group_run_apart_as_a_must_and_together_as_a_wish() {
-    let controller = Controller::running().await;
-    with_temp_namespace(controller.cluster, async |t| {
-        let hosts = Hosts::up(&t, 3, Bytes::gib(8)).await;
-        t.create(guest()).await;
-        t.create(server_group("apart", ServerGroupPolicy::AntiAffinity)).await;
-        t.create(server_group("together", ServerGroupPolicy::Affinity)).await;
-        let flavor = t.flavor("one", of_memory(Bytes::gib(1))).await;
-        controller.knows_flavor(&t, &flavor).await;
-        for n in 0..3 {
-            for group in ["apart", "together"] {
-                let mut new = instance(&format!("{group}-{n}"), &flavor);
-                new.spec.server_group = Some(group.into());
-                t.create(new).await;
-            }
-        }
-        let nodes_of = async |group: &str| -> BTreeSet<String> {
-            let found = instances(&t).await;
-            let members = found
-                .iter()
-                .filter(|found| found.spec.server_group.as_deref() == Some(group));
-            members.filter_map(|found| found.spec.node_name.clone()).collect()
-        };
-        eventually("all are placed", BOUND, async || {
-            let found = instances(&t).await;
-            (placed(&found) == 6)
-                .then_some(())
-                .ok_or_else(|| format!("{:?}", per_node(&found)))
-        })
-        .await;
-        assert_eq!(nodes_of("apart").await.len(), 3);
-        assert_eq!(nodes_of("together").await.len(), 1);
-        // A fourth has nowhere to go, and is told.
-        let mut fourth = instance("apart-3", &flavor);
-        fourth.spec.server_group = Some("apart".into());
-        t.create(fourth).await;
-        let told = t
-            .await_condition::<Instance>("apart-3", "says why it has no host", |found| {
-                condition(found, "Scheduled").is_some_and(|scheduled| scheduled.reason == "NoValidHost")
-            })
-            .await;
-        let message = condition(&told, "Scheduled").unwrap().message;
-        assert!(message.contains("AntiAffinity"), "{message}");
-        hosts.down(&t).await;
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cordoned_host_gets_nothing_new() {
     let controller = Controller::running().await;
     with_temp_namespace(controller.cluster, async |t| {
-        let hosts = Hosts::up(&t, 2, Bytes::gib(8)).await;
-        t.create(guest()).await;
-        let flavor = t.flavor("one", of_memory(Bytes::gib(1))).await;
-        controller.knows_flavor(&t, &flavor).await;
+        let (hosts, flavor) = stage(&t, &controller, 2, Bytes::gib(8)).await;
         hosts.cordon(&t, 0, "a new disk").await;
         for n in 0..4 {
             let name = format!("i-{n}");

@@ -25,18 +25,7 @@ fn with_address(name: &str, address: &str) -> Instance {
 
 /// The answer to a dry run: its errors, or else its warnings.
 fn says(t: &Case, instance: &Instance) -> String {
-    let yaml = serde_yaml::to_string(instance).unwrap();
-    let said = t.cluster.kubectl_says_of(
-        &[
-            "create",
-            "--dry-run=server",
-            "--filename=-",
-            "--namespace",
-            &t.namespace,
-        ],
-        &yaml,
-    );
-    said.stderr
+    t.dry_run(instance).stderr
 }
 
 async fn given_a_network(t: &Case) {

@@ -18,7 +18,7 @@ fn every_definition_is_accepted_without_a_complaint() {
         "--output=jsonpath={range .items[*]}{.metadata.name}{range .status.conditions[*]} {.type}={.status}{end}\n{end}",
     ]);
     let definitions: Vec<&str> = listed.lines().filter(|line| line.contains("virga.dev")).collect();
-    assert_eq!(definitions.len(), 9, "{listed}");
+    assert_eq!(definitions.len(), 10, "{listed}");
     for definition in definitions {
         assert!(definition.contains("Established=True"), "{definition}");
         assert!(definition.contains("NamesAccepted=True"), "{definition}");
@@ -33,6 +33,8 @@ fn kubectl_explains_every_kind() {
     for (field, words) in [
         ("instance.spec.userData", "64 KiB"),
         ("flavor.spec.vcpus", "Virtual CPUs"),
+        ("hostaggregate.spec.availabilityZone", "availability zone"),
+        ("instance.spec.placement.hints.query", "JsonFilter"),
         ("hypervisor.spec.scheduling", "Cordoned"),
         ("network.spec.subnets.gateway", "isolated"),
         ("volume.spec.size", "may grow"),

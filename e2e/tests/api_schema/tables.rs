@@ -28,7 +28,7 @@ struct Refused {
     says: String,
 }
 
-const CLUSTER_WIDE: [&str; 3] = ["Project", "Flavor", "Hypervisor"];
+const CLUSTER_WIDE: [&str; 4] = ["Project", "Flavor", "HostAggregate", "Hypervisor"];
 
 fn rows<T: for<'a> Deserialize<'a>>(table: &str) -> Vec<T> {
     serde_yaml::from_str(table).unwrap()

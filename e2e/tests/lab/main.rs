@@ -8,9 +8,14 @@
 
 mod bad_images;
 mod chaos;
+mod cordon;
+mod firmware;
 mod node_loss;
+mod power;
 mod restarts;
 mod samples;
+mod user_data;
+mod volumes;
 mod writes;
 
 use std::path::Path;
@@ -18,8 +23,9 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use virga_crds::{Bytes, FlavorSpec, Image, Instance, Network};
-use virga_e2e::objects::{image, instance, network, plugged, tiny};
-use virga_e2e::{Case, is_ready, on_node};
+use virga_e2e::objects::{guest, image, instance, network, plugged, tiny};
+use virga_e2e::on_node::{self, Remains};
+use virga_e2e::{BOUND, Case, eventually, is_ready};
 use virga_lab::{Lab, Node};
 
 /// How long a guest may take from its creation to its last word, with others beside it on two cores.
@@ -41,6 +47,46 @@ fn host(lab: &Lab, instance: &Instance) -> Node {
 /// An Instance's libvirt domain.
 fn domain_of(instance: &Instance) -> String {
     format!("virga-{}", instance.uid().unwrap().split('-').next().unwrap())
+}
+
+/// Makes what guests that boot need: a flavor (its name is returned), a network `net`, an image `guest`.
+async fn given_a_place_for_guests(t: &Case, cidr: &str) -> String {
+    let flavor = t.flavor("tiny", tiny()).await;
+    t.create(guest()).await;
+    t.create(network("net", cidr)).await;
+    t.await_within::<Image>(GUEST, "guest", "Ready", is_ready).await;
+    t.await_condition::<Network>("net", "Ready", is_ready).await;
+    flavor
+}
+
+/// Waits until a guest has come up so many times.
+async fn await_up(node: &Node, instance: &Instance, times: usize) {
+    let ready = format!("GUEST-READY host={} ", instance.name_any());
+    let uid = instance.uid().unwrap();
+    eventually(&format!("it came up {times} times"), GUEST, async || {
+        let console = on_node::console(node, &uid);
+        (console.matches(&ready).count() >= times).then_some(()).ok_or(console)
+    })
+    .await;
+}
+
+/// What is on each node.
+fn remains(lab: &Lab) -> Vec<Remains> {
+    lab.nodes().iter().map(Remains::of).collect()
+}
+
+/// Waits until each node has no more than before.
+async fn nothing_new_is_left(lab: &Lab, before: &[Remains]) {
+    eventually("nothing new is left on the nodes", BOUND, async || {
+        let new: Vec<Remains> = remains(lab)
+            .into_iter()
+            .zip(before)
+            .map(|(now, before)| now.without(before))
+            .collect();
+        let none = new.iter().all(Remains::is_empty);
+        none.then_some(()).ok_or_else(|| format!("{new:#?}"))
+    })
+    .await;
 }
 
 /// Makes what Instances that do nothing need: a flavor (its name is returned), a network `net`, an image `blank`.

@@ -1,15 +1,12 @@
 //! How do the parts come together?
 
-use std::{io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use kube::{
-    Client, ResourceExt,
-    runtime::{controller::Controller, reflector::ObjectRef},
-};
+use kube::{Client, ResourceExt};
 use prometheus_client::registry::Registry;
 use tokio::sync::broadcast;
-use virga_crds::{Bytes, Flavor, Image, Instance, Network, Port, Volume, managers};
-use virga_hypervisor::{Cache as DiskCache, Calls, CallsLimits, DomainType, Hypervisor};
+use virga_crds::managers;
+use virga_hypervisor::{Calls, CallsLimits, Hypervisor};
 use virga_images::{
     cache::{Cache, Options as CacheOptions},
     disk::QemuImg,
@@ -26,21 +23,23 @@ use virga_runtime::{
     shutdown::Shutdown,
     watch::Change,
 };
-use virga_scheduler::Ratios;
 
 use crate::{
-    flags::{Args, DomainTypeFlag},
-    host::{Checkpoint, DomainChoice, Facts, Host},
+    capacity::disk_cache,
+    claims::Claims,
+    controllers,
+    host::{Facts, Host},
     image::Images,
-    instance::{InstanceLoop, Published, volume_names},
+    instance::{InstanceLoop, Published},
     layout::Layout,
     metrics::Metrics,
     node::{self, Reporter, Wake},
+    options::Options,
     orphans,
     port::{NetworkLoop, Networks},
-    stores::{Stores, Watches},
+    stores::Watches,
     userdata::UserData,
-    volume::{Claims, VolumeLoop},
+    volume::VolumeLoop,
     wake,
 };
 
@@ -64,88 +63,6 @@ pub enum Error {
     /// The data directory must be absolute: libvirt is given its paths.
     #[error("the data directory {0} is not an absolute path")]
     Relative(PathBuf),
-}
-
-/// How the agent behaves.
-#[derive(Clone)]
-pub struct Options {
-    /// This node.
-    pub node: String,
-    /// Where images, disks and volumes are.
-    pub data_dir: PathBuf,
-    /// How guests are run.
-    pub domain_type: DomainChoice,
-    /// The namespace of Virga's own objects.
-    pub namespace: String,
-    /// Where the controller serves user data.
-    pub controller_url: Option<String>,
-    /// The address behind it, where its name is not known.
-    pub controller_ip: Option<IpAddr>,
-    /// The service account's token.
-    pub token_file: PathBuf,
-    /// The host's address.
-    pub host_ip: Option<String>,
-    /// How much of the disk the image cache may take.
-    pub image_cache: Bytes,
-    /// How much of the disk must stay free.
-    pub min_free: Bytes,
-    /// Whether images may be fetched from the host itself.
-    pub allow_local_image_urls: bool,
-    /// How many times over the host is promised, where its Hypervisor doesn't say.
-    pub ratios: Ratios,
-    /// The qemu-img program.
-    pub qemu_img: PathBuf,
-    /// For tests of crashes.
-    pub checkpoint: Option<Checkpoint>,
-}
-
-impl From<Args> for Options {
-    fn from(args: Args) -> Self {
-        let Args {
-            // Used by main.
-            common: _,
-            libvirt_uri: _,
-            node_name,
-            data_dir,
-            domain_type,
-            namespace,
-            controller_url,
-            controller_ip,
-            token_file,
-            host_ip,
-            image_cache_gib,
-            min_free_gib,
-            allow_local_image_urls,
-            cpu_allocation_ratio,
-            ram_allocation_ratio,
-            disk_allocation_ratio,
-            qemu_img,
-        } = args;
-        Self {
-            node: node_name,
-            data_dir,
-            domain_type: match domain_type {
-                DomainTypeFlag::Auto => DomainChoice::Auto,
-                DomainTypeFlag::Kvm => DomainChoice::Always(DomainType::Kvm),
-                DomainTypeFlag::Qemu => DomainChoice::Always(DomainType::Qemu),
-            },
-            namespace,
-            controller_url,
-            controller_ip,
-            token_file,
-            host_ip,
-            image_cache: Bytes::gib(image_cache_gib),
-            min_free: Bytes::gib(min_free_gib),
-            allow_local_image_urls,
-            ratios: Ratios {
-                vcpus: cpu_allocation_ratio,
-                memory: ram_allocation_ratio,
-                disk: disk_allocation_ratio,
-            },
-            qemu_img,
-            checkpoint: None,
-        }
-    }
 }
 
 /// What the agent lives in.
@@ -279,15 +196,15 @@ impl Agent {
         let stores = host.stores.clone();
         let published = Published::default();
 
-        let instances = instance_controller(&watches, &stores).reconcile_on(wake::instances(
+        let instances = controllers::instances(&watches, &stores).reconcile_on(wake::instances(
             stores.clone(),
             events,
             &host.images,
             &all,
             wake.clone(),
         ));
-        let volumes = volume_controller(&watches, &stores).reconcile_on(wake::volumes(stores.clone(), &host.images));
-        let networks = network_controller(&watches);
+        let volumes = controllers::volumes(&watches, &stores).reconcile_on(wake::volumes(stores.clone(), &host.images));
+        let networks = controllers::networks(&watches);
         let image_changes = watches.images.changes();
         let gone = forget_gone(&watches, host.clone(), published.clone(), wake.clone());
         let woken = wake_reporter(&watches, &host.images, wake.clone());
@@ -356,69 +273,6 @@ async fn until(stop: tokio_util::sync::CancellationToken, work: impl Future<Outp
     }
 }
 
-fn instance_controller(watches: &Watches, stores: &Stores) -> Controller<Instance> {
-    let (by_flavor, by_image, by_network, by_volume, by_instance) = (
-        stores.clone(),
-        stores.clone(),
-        stores.clone(),
-        stores.clone(),
-        stores.clone(),
-    );
-    Controller::for_shared_stream(watches.instances.applied(), stores.instances.clone())
-        .watches_shared_stream(watches.flavors.touched(), move |flavor: Arc<Flavor>| {
-            wake::matching(&by_flavor, |instance| instance.spec.flavor == flavor.name_any())
-        })
-        .watches_shared_stream(watches.images.touched(), move |image: Arc<Image>| {
-            wake::instances_of_image(&by_image, &image)
-        })
-        .watches_shared_stream(watches.networks.touched(), move |network: Arc<Network>| {
-            wake::matching(&by_network, |instance| {
-                let mut interfaces = instance.spec.interfaces.iter();
-                instance.namespace() == network.namespace()
-                    && interfaces.any(|interface| interface.network == network.name_any())
-            })
-        })
-        .watches_shared_stream(watches.ports.touched(), |port: Arc<Port>| {
-            port.namespace()
-                .map(|namespace| ObjectRef::new(&port.spec.instance).within(&namespace))
-        })
-        .watches_shared_stream(watches.volumes.touched(), move |volume: Arc<Volume>| {
-            wake::matching(&by_volume, |instance| {
-                instance.namespace() == volume.namespace()
-                    && volume_names(instance).any(|name| name == volume.name_any())
-            })
-        })
-        // An Instance that goes may leave a volume to one that waits for it.
-        .watches_shared_stream(watches.instances.touched(), move |other: Arc<Instance>| {
-            wake::matching(&by_instance, |instance| {
-                instance.metadata.uid != other.metadata.uid
-                    && instance.namespace() == other.namespace()
-                    && volume_names(instance).any(|name| volume_names(&other).any(|theirs| theirs == name))
-            })
-        })
-}
-
-fn volume_controller(watches: &Watches, stores: &Stores) -> Controller<Volume> {
-    Controller::for_shared_stream(watches.volumes.applied(), stores.volumes.clone()).watches_shared_stream(
-        watches.instances.touched(),
-        |instance: Arc<Instance>| {
-            let namespace = instance.namespace().unwrap_or_default();
-            let names = volume_names(&instance).map(|name| ObjectRef::new(name).within(&namespace));
-            names.collect::<Vec<_>>()
-        },
-    )
-}
-
-fn network_controller(watches: &Watches) -> Controller<Network> {
-    Controller::for_shared_stream(watches.networks.applied(), watches.networks.store()).watches_shared_stream(
-        watches.ports.touched(),
-        |port: Arc<Port>| {
-            port.namespace()
-                .map(|namespace| ObjectRef::new(&port.spec.network).within(&namespace))
-        },
-    )
-}
-
 /// Lets go of what is kept for Instances that are gone.
 fn forget_gone(
     watches: &Watches,
@@ -452,21 +306,4 @@ fn wake_reporter(watches: &Watches, images: &Images, wake: Wake) -> impl Future<
             wake.wake();
         }
     }
-}
-
-/// Whether the data directory's file system takes direct I/O. Without it QEMU can't open disks past the page cache.
-fn disk_cache(layout: &Layout) -> DiskCache {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let probe = layout.root().join(".direct-io");
-    let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap_or(0);
-    let opened = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .custom_flags(flags)
-        .open(&probe);
-    let direct = opened.is_ok();
-    // One that is left behind is used again.
-    let _ = std::fs::remove_file(&probe);
-    if direct { DiskCache::None } else { DiskCache::Writeback }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use kube::Client;
+use tokio::time::Instant;
 use uuid::Uuid;
 use virga_hypervisor::{Cache, Calls, DomainType, HostFacts, Hypervisor};
 use virga_images::disk::QemuImg;
@@ -14,7 +15,7 @@ use virga_runtime::{apply::Writer, clock::Clock, events::Events};
 use virga_scheduler::Ratios;
 
 use crate::{
-    image::Images, layout::Layout, metrics::Metrics, port::Networks, stores::Stores, userdata::UserData, volume::Claims,
+    claims::Claims, image::Images, layout::Layout, metrics::Metrics, port::Networks, stores::Stores, userdata::UserData,
 };
 
 /// How long a call that only reads may take.
@@ -96,8 +97,20 @@ impl Host {
         self.calls.domain(domain, CHANGE, call).await
     }
 
-    /// Passes a point that a test may want to stop at.
-    pub async fn reach(&self, moment: Moment, effect: &'static str) {
+    /// Carries an effect out, counts it, and passes the points that a test may want to stop at.
+    pub async fn carry_out<E>(&self, effect: &'static str, act: impl Future<Output = Result<(), E>>) -> Result<(), E> {
+        self.reach(Moment::Before, effect).await;
+        let began = Instant::now();
+        let result = act.await;
+        self.metrics.effect(effect, result.is_ok(), began.elapsed());
+        if result.is_ok() {
+            tracing::info!(effect, took_ms = began.elapsed().as_millis(), "done");
+        }
+        self.reach(Moment::After, effect).await;
+        result
+    }
+
+    async fn reach(&self, moment: Moment, effect: &'static str) {
         if let Some(checkpoint) = &self.checkpoint {
             checkpoint(moment, effect).await;
         }

@@ -7,8 +7,14 @@
 //! | … a Network's part on this node? | [`port`] |
 //! | … an Image? | [`image`] |
 //! | … the node itself? | [`node`] |
+//! | what does the host have, and has it room for one more? | [`capacity`], [`room`] |
+//! | is an Instance's domain there, and does it run? | [`domain`] |
+//! | who has a volume? | [`claims`], [`claimants`] |
+//! | why was something not done? | [`effect`], [`reconcile`] |
+//! | how are files taken away? | [`removal`] |
 //! | what is left over from objects that are gone? | [`orphans`] |
 //! | what wakes a loop, beside the API? | [`wake`] |
+//! | what does the cluster hold for this node? | [`stores`] |
 //! | where on the host is what? | [`layout`] |
 //!
 //! What to do is decided in `virga_core`, purely, from one look at libvirt, the disk and the watches. The agent remembers
@@ -16,6 +22,12 @@
 //! all guests running.
 
 mod agent;
+pub mod capacity;
+pub mod claimants;
+pub mod claims;
+mod controllers;
+pub mod domain;
+pub mod effect;
 pub mod flags;
 pub mod host;
 pub mod image;
@@ -23,11 +35,16 @@ pub mod instance;
 pub mod layout;
 pub mod metrics;
 pub mod node;
+mod options;
 pub mod orphans;
 pub mod port;
+pub mod reconcile;
+pub mod removal;
+pub mod room;
 pub mod stores;
 pub mod userdata;
 pub mod volume;
 pub mod wake;
 
-pub use agent::{Agent, Error, Options, World};
+pub use agent::{Agent, Error, World};
+pub use options::Options;

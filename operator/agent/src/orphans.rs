@@ -15,9 +15,9 @@ use virga_hypervisor::{DomainInfo, DomainState, Hypervisor};
 use virga_runtime::class::{chain, is_gone};
 
 use crate::{
+    effect,
     host::{Host, READ},
-    instance::{EffectError, remove_directory},
-    volume::retain,
+    removal::{remove_directory, retain},
 };
 
 /// How often the host is searched.
@@ -49,7 +49,7 @@ pub enum Error {
     },
     /// Something could not be removed.
     #[error("removing what nobody asks for")]
-    Remove(#[from] EffectError),
+    Remove(#[from] effect::Error),
     /// A network could not be removed.
     #[error("removing networks without ports")]
     Networks(#[from] crate::port::Error),
@@ -108,8 +108,7 @@ async fn domains(host: &Host) -> Result<usize, Error> {
 }
 
 fn is_here(host: &Host, uid: &str) -> bool {
-    let is_it = |instance: &Instance| instance.metadata.uid.as_deref() == Some(uid);
-    host.stores.instances.find(is_it).is_some()
+    host.stores.instance(uid).is_some()
 }
 
 /// Whether the Instance that a domain was made for is proved to be gone, to be another one, or to be bound elsewhere.

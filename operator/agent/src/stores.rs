@@ -1,11 +1,13 @@
 //! What does the cluster hold that concerns this node? One watch a kind.
 
+use std::sync::Arc;
+
 use kube::{
-    Client,
+    Client, Resource, ResourceExt,
     runtime::{reflector::Store, watcher},
 };
 use tokio_util::sync::CancellationToken;
-use virga_crds::{Flavor, Hypervisor, Image, Instance, Network, Port, Volume};
+use virga_crds::{BuiltFlavor, Flavor, Hypervisor, Image, ImageRef, Instance, Network, Port, Volume};
 use virga_runtime::{
     shutdown::Shutdown,
     watch::{Watch, ready},
@@ -111,4 +113,75 @@ impl Stores {
             && ready(&self.flavors).await
             && ready(&self.hypervisor).await
     }
+
+    /// The Instance with this uid.
+    pub fn instance(&self, uid: &str) -> Option<Arc<Instance>> {
+        with_uid(&self.instances, uid)
+    }
+
+    /// The Image with this uid.
+    pub fn image(&self, uid: &str) -> Option<Arc<Image>> {
+        with_uid(&self.images, uid)
+    }
+
+    /// The Image that an object of the namespace `own` names.
+    pub fn named_image(&self, own: &str, named: &ImageRef) -> Option<Arc<Image>> {
+        let namespace = named.namespace.as_deref().unwrap_or(own);
+        find_named(&self.images, namespace, &named.name)
+    }
+
+    /// A Network by its name.
+    pub fn network(&self, namespace: &str, name: &str) -> Option<Arc<Network>> {
+        find_named(&self.networks, namespace, name)
+    }
+
+    /// A Volume by its name, if it is bound to this node.
+    pub fn volume(&self, namespace: &str, name: &str) -> Option<Arc<Volume>> {
+        find_named(&self.volumes, namespace, name)
+    }
+
+    /// The Port with which an Instance is plugged into a network: its own, not one of an Instance that had its name.
+    pub fn port(&self, instance: &Instance, network: &str) -> Option<Arc<Port>> {
+        self.ports.find(|port| {
+            port.namespace() == instance.namespace()
+                && port.spec.instance == instance.name_any()
+                && port.spec.network == network
+                && port
+                    .owner_references()
+                    .iter()
+                    .any(|owner| Some(&owner.uid) == instance.metadata.uid.as_ref())
+        })
+    }
+
+    /// The flavor of an Instance: as it was built, or as its Flavor says now.
+    pub fn flavor_of(&self, instance: &Instance) -> Option<BuiltFlavor> {
+        let built = instance.status.as_ref().and_then(|status| status.flavor.clone());
+        built.or_else(|| {
+            let name = instance.spec.flavor.as_str();
+            let flavor = self.flavors.find(|flavor| flavor.name_any() == name)?;
+            Some(BuiltFlavor {
+                name: name.into(),
+                vcpus: flavor.spec.vcpus,
+                memory: flavor.spec.memory,
+                disk: flavor.spec.disk,
+            })
+        })
+    }
+}
+
+fn with_uid<K>(store: &Store<K>, uid: &str) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.find(|object| object.meta().uid.as_deref() == Some(uid))
+}
+
+fn find_named<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.find(|object| {
+        let meta = object.meta();
+        meta.name.as_deref() == Some(name) && meta.namespace.as_deref() == Some(namespace)
+    })
 }

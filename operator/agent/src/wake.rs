@@ -52,10 +52,7 @@ fn from_libvirt(
     stream::unfold((events, stores, wake), |(mut events, stores, wake)| async move {
         let concerned = match events.next().await? {
             Event::Domain { uuid, .. } => {
-                let uid = uuid.to_string();
-                let found = stores
-                    .instances
-                    .find(|instance| instance.metadata.uid.as_deref() == Some(&uid));
+                let found = stores.instance(&uuid.to_string());
                 found
                     .iter()
                     .map(|instance| ObjectRef::from_obj(instance.as_ref()))
@@ -83,7 +80,7 @@ fn of_image(stores: &Stores, changed: &Changed) -> Vec<ObjectRef<Instance>> {
     let Changed::One(uid) = changed else {
         return everything(stores);
     };
-    let image = stores.images.find(|image| image.metadata.uid.as_ref() == Some(uid));
+    let image = stores.image(uid);
     image.map_or_else(Vec::new, |image| instances_of_image(stores, &image))
 }
 
@@ -113,7 +110,7 @@ pub fn volumes(stores: Stores, images: &Images) -> impl Stream<Item = ObjectRef<
         let volumes: Vec<Arc<Volume>> = stores.volumes.state();
         let image = match &changed {
             Changed::All => None,
-            Changed::One(uid) => stores.images.find(|image| image.metadata.uid.as_ref() == Some(uid)),
+            Changed::One(uid) => stores.image(uid),
         };
         let concerned = volumes.iter().filter(|volume| {
             let named = volume.spec.source.as_ref().map(|source| &source.image);

@@ -6,16 +6,20 @@ use kube::{Resource, ResourceExt as _};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use virga_crds::{
-    Bytes, Flavor, FlavorSpec, Hypervisor, Image, ImageSource, ImageSpec, ImageVisibility, Instance, Network, Port,
-    Project, ProjectSpec, ServerGroup, ServerGroupPolicy, ServerGroupSpec, Volume, VolumeAttachment, VolumeSpec,
+    Flavor, HostAggregate, HostAggregateSpec, Hypervisor, Image, Instance, LabelSelector, Network, Port, Project,
+    ProjectSpec, ServerGroup, Volume, VolumeAttachment,
 };
 use virga_testkit::{Fault, Verb};
 
-use crate::world::{NAMESPACE, World, interface};
+use crate::{
+    fixtures,
+    world::{NAMESPACE, World, interface},
+};
 
 /// The kinds that the controller writes to.
-const WRITTEN: [&str; 9] = [
+const WRITTEN: [&str; 10] = [
     "flavors",
+    "hostaggregates",
     "hypervisors",
     "images",
     "instances",
@@ -40,48 +44,16 @@ fn trouble(world: &World, resource: &str) {
 
 /// One of each kind, on a node that falls silent.
 async fn populate(world: &World) {
-    let mut image = Image::new(
-        "debian",
-        ImageSpec {
-            source: ImageSource {
-                http: None,
-                path: Some("debian.qcow2".into()),
-            },
-            disk_format: None,
-            visibility: ImageVisibility::Private,
-            min_disk: Bytes::ZERO,
-            min_memory: Bytes::ZERO,
-            properties: BTreeMap::new(),
-        },
-    );
-    image.metadata.namespace = Some(NAMESPACE.into());
-    let mut group = ServerGroup::new(
-        "web",
-        ServerGroupSpec {
-            policy: ServerGroupPolicy::AntiAffinity,
-            rules: None,
-        },
-    );
-    group.metadata.namespace = Some(NAMESPACE.into());
-    let mut volume = Volume::new(
-        "data",
-        VolumeSpec {
-            size: Bytes::gib(1),
-            ..VolumeSpec::default()
-        },
-    );
-    volume.metadata.namespace = Some(NAMESPACE.into());
-    let flavor = FlavorSpec {
-        description: String::new(),
-        vcpus: 1,
-        memory: Bytes::gib(1),
-        disk: Bytes::gib(1),
-    };
     world.host("a");
-    world.api.create(&Flavor::new("m1.small", flavor));
-    world.api.create(&image);
-    world.api.create(&group);
-    world.api.create(&volume);
+    let spec = HostAggregateSpec {
+        selector: Some(LabelSelector::default()),
+        ..HostAggregateSpec::default()
+    };
+    world.api.create(&HostAggregate::new("all", spec));
+    world.api.create(&fixtures::flavor("m1.small"));
+    world.api.create(&fixtures::image("debian"));
+    world.api.create(&fixtures::server_group("web"));
+    world.api.create(&fixtures::volume("data"));
     world.api.create(&Project::new("team", ProjectSpec::default()));
     world.network("front", "10.0.0.0/24");
     world.instance("web-1", Some("a"), |spec| {
@@ -97,6 +69,7 @@ async fn populate(world: &World) {
 fn picture(world: &World) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     add::<Flavor>(world, &mut all);
+    add::<HostAggregate>(world, &mut all);
     add::<Hypervisor>(world, &mut all);
     add::<Image>(world, &mut all);
     add::<Instance>(world, &mut all);
@@ -150,6 +123,7 @@ async fn clear(world: &World) {
     world.api.delete::<ServerGroup>(here, "web");
     world.api.delete::<Volume>(here, "data");
     world.api.delete::<Hypervisor>(None, "a");
+    world.api.delete::<HostAggregate>(None, "all");
     tokio::time::sleep(Duration::from_mins(2)).await;
     world.api.collect_garbage();
     tokio::time::sleep(Duration::from_mins(2)).await;

@@ -1,6 +1,6 @@
 //! Which flags does the controller take?
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use virga_runtime::flags::CommonArgs;
 use virga_scheduler::Ratio;
@@ -60,6 +60,10 @@ pub struct Args {
     /// How many times over the disk of a host is promised, unless its Hypervisor says otherwise
     #[arg(long, env = "VIRGA_DISK_ALLOCATION_RATIO", default_value = "1.0")]
     pub disk_allocation_ratio: Ratio,
+
+    /// A file with the scheduler's profile, in YAML; followed when it changes
+    #[arg(long, env = "VIRGA_SCHEDULER_PROFILE")]
+    pub scheduler_profile: Option<PathBuf>,
 }
 
 #[cfg(test)]

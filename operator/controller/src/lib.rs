@@ -19,6 +19,7 @@ pub mod certs;
 pub mod context;
 pub mod flags;
 mod flavor;
+mod host_aggregate;
 mod hypervisor;
 mod image;
 mod instance;
@@ -34,10 +35,11 @@ mod uses;
 mod volume;
 pub mod webhook;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod fixtures;
+
 #[cfg(test)]
 mod faults;
-#[cfg(test)]
-mod fixtures;
 #[cfg(test)]
 mod world;
 
@@ -60,6 +62,7 @@ fn controllers(context: &Arc<Context>, watches: &Watches, stop: &CancellationTok
     let (uses, lost, ipam) = (|| uses.clone(), || lost.clone(), || ipam.clone());
     vec![
         flavor::controller(context(), watches, uses(), stop()).boxed(),
+        host_aggregate::controller(context(), watches, stop()).boxed(),
         hypervisor::controller(context(), watches, uses(), lost(), stop()).boxed(),
         image::controller(context(), watches, uses(), stop()).boxed(),
         instance::controller(context(), watches, uses(), lost(), ipam(), stop()).boxed(),

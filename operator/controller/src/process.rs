@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use kube::Client;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use tokio_util::sync::CancellationToken;
 use virga_runtime::{
     apply::Writer,
@@ -13,7 +13,7 @@ use virga_runtime::{
     events,
     flags::CommonArgs,
     health::{self, Health},
-    lease::{self, Ended},
+    lease::{self, Candidate, Ended},
     metrics::{self, ReconcileMetrics},
     shutdown::{Drained, Shutdown},
     telemetry,
@@ -24,7 +24,12 @@ use crate::{
     Context, certs, controllers,
     flags::Args,
     leader,
-    scheduling::{HostDefaults, Scheduler, feed, queue::Queue, takeover},
+    scheduling::{
+        HostDefaults, Scheduler, feed,
+        profile_file::{self, ProfileFile},
+        queue::Queue,
+        takeover,
+    },
     stores::Watches,
     webhook::{self, Webhooks},
 };
@@ -45,6 +50,9 @@ pub enum Error {
     /// The cluster was not found.
     #[error("connecting to the cluster")]
     Client(#[from] client::Error),
+    /// The scheduler's profile can't be used.
+    #[error(transparent)]
+    Profile(#[from] profile_file::Error),
     /// Signals can't be received.
     #[error("listening for signals")]
     Signals(#[source] io::Error),
@@ -60,6 +68,66 @@ pub enum Error {
     /// Another replica leads now, or may: a new process begins with a clean memory.
     #[error("leadership was lost")]
     LeadershipLost,
+}
+
+/// Which process is it?
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The namespace that Virga's own processes run in.
+    pub namespace: &'a str,
+    /// What its events name as their source.
+    pub pod: &'a str,
+    /// What it stands for leadership as. It must differ between any two processes.
+    pub holder: &'a str,
+}
+
+/// A process without its servers. Nothing of it runs yet, and nothing has been sent.
+pub struct Parts {
+    /// What everything works with.
+    pub context: Arc<Context>,
+    /// What fills the stores. Subscribe first, then run them.
+    pub watches: Watches,
+    /// What sends the events.
+    pub sender: events::Sender,
+    /// What stands for leadership.
+    pub candidate: Candidate,
+}
+
+impl Parts {
+    /// Puts them together.
+    pub fn new(
+        client: &Client,
+        clock: &Arc<dyn Clock>,
+        identity: Identity<'_>,
+        defaults: HostDefaults,
+        registry: &mut Registry,
+    ) -> Self {
+        let Identity { namespace, pod, holder } = identity;
+        let metrics = ReconcileMetrics::register(registry);
+        let (events, sender) = events::events(client.clone(), "virga-controller", pod, registry);
+        let watches = Watches::new(client, namespace);
+        let stores = watches.stores();
+        let scheduler = Scheduler::new(stores.clone(), clock.clone(), defaults, registry);
+        let lease = lease::Options::new(namespace, leader::LEASE, holder);
+        let (candidate, leadership) = lease::stand(client.clone(), clock.clone(), lease);
+        let context = Context {
+            client: client.clone(),
+            clock: clock.clone(),
+            events,
+            leadership,
+            metrics,
+            namespace: namespace.to_owned(),
+            scheduler: Arc::new(scheduler),
+            stores,
+            writer: Writer::new(client.clone(), virga_crds::managers::CONTROLLER),
+        };
+        Self {
+            context: Arc::new(context),
+            watches,
+            sender,
+            candidate,
+        }
+    }
 }
 
 /// Runs the controller until SIGTERM, or until it has lost leadership.
@@ -95,41 +163,33 @@ pub async fn run_with(client: Client, clock: Arc<dyn Clock>, args: Args, shutdow
         cpu_allocation_ratio,
         ram_allocation_ratio,
         disk_allocation_ratio,
+        scheduler_profile,
     } = args;
-    // It must differ between any two processes: a restarted container keeps its Pod's name.
+    // A restarted container keeps its Pod's name.
     let pod = pod_name.as_deref().unwrap_or("virga-controller");
-    let identity = format!("{pod}-{:08x}", fastrand::u32(..));
+    let holder = format!("{pod}-{:08x}", fastrand::u32(..));
 
     let mut registry = metrics::registry();
     let leads = leader::gauge(&mut registry);
-    let reconcile_metrics = ReconcileMetrics::register(&mut registry);
-    let (events, sender) = events::events(client.clone(), "virga-controller", pod, &mut registry);
     let ratios = Ratios {
         vcpus: cpu_allocation_ratio,
         memory: ram_allocation_ratio,
         disk: disk_allocation_ratio,
     };
-    let watches = Watches::new(&client, &namespace);
-    let stores = watches.stores();
-    let scheduler = Arc::new(Scheduler::new(
-        stores.clone(),
-        clock.clone(),
-        HostDefaults { ratios },
-        &mut registry,
-    ));
-    let lease = lease::Options::new(&namespace, leader::LEASE, &identity);
-    let (candidate, leadership) = lease::stand(client.clone(), clock.clone(), lease);
-    let context = Arc::new(Context {
-        client: client.clone(),
-        clock: clock.clone(),
-        events,
-        leadership: leadership.clone(),
-        metrics: reconcile_metrics,
-        namespace: namespace.clone(),
-        scheduler: scheduler.clone(),
-        stores: stores.clone(),
-        writer: Writer::new(client.clone(), virga_crds::managers::CONTROLLER),
-    });
+    let identity = Identity {
+        namespace: &namespace,
+        pod,
+        holder: &holder,
+    };
+    let Parts {
+        context,
+        watches,
+        sender,
+        candidate,
+    } = Parts::new(&client, &clock, identity, HostDefaults { ratios }, &mut registry);
+    let profile_metrics = profile_file::Metrics::register(&mut registry);
+    let profile = ProfileFile::load(scheduler_profile, &context.scheduler, profile_metrics).await?;
+    let (leadership, stores) = (context.leadership.clone(), context.stores.clone());
 
     let health = Health::new();
     let synced = health.readiness("stores");
@@ -173,7 +233,8 @@ pub async fn run_with(client: Client, clock: Arc<dyn Clock>, args: Args, shutdow
     ));
     tokio::spawn(sender.run(stopped.clone()));
     tokio::spawn(keeper.run(trusted, stopped.clone()));
-    tokio::spawn(feed::run(scheduler.clone(), &watches, stopped.clone()));
+    tokio::spawn(profile.follow(context.scheduler.clone(), stopped.clone()));
+    tokio::spawn(feed::run(context.scheduler.clone(), &watches, stopped.clone()));
     let loops = controllers(&context, &watches, &stopping);
     tokio::spawn(watches.run(stopped.clone()));
     tokio::spawn(async move {

@@ -13,13 +13,17 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
-use virga_crds::{Flavor, Hypervisor, Image, Instance, Network, Port, Project, ServerGroup, Volume, labels, managers};
+use virga_crds::{
+    Flavor, HostAggregate, Hypervisor, Image, Instance, Network, Port, Project, ServerGroup, Volume, labels, managers,
+};
 use virga_runtime::watch::{self, Watch};
 
 /// The watches of the process. Subscribe to them, then [`run`](Self::run) them.
 pub struct Watches {
     /// Flavors.
     pub flavors: Watch<Flavor>,
+    /// Host aggregates.
+    pub host_aggregates: Watch<HostAggregate>,
     /// Hypervisors.
     pub hypervisors: Watch<Hypervisor>,
     /// Images of all namespaces.
@@ -49,6 +53,8 @@ pub struct Watches {
 pub struct Stores {
     /// Flavors.
     pub flavors: Store<Flavor>,
+    /// Host aggregates.
+    pub host_aggregates: Store<HostAggregate>,
     /// Hypervisors.
     pub hypervisors: Store<Hypervisor>,
     /// Images of all namespaces.
@@ -80,9 +86,10 @@ impl Watches {
         let of_projects = || watcher::Config::default().labels(labels::PROJECT);
         Self {
             flavors: everywhere(client, all()),
+            host_aggregates: everywhere(client, all()),
             hypervisors: everywhere(client, all()),
             images: everywhere(client, all()),
-            instances: everywhere(client, all()),
+            instances: Watch::all(client.clone(), all()).trimmed(trim_instance),
             leases: Watch::within(client.clone(), namespace, all()).trimmed(trim),
             namespaces: everywhere(client, of_projects()),
             networks: everywhere(client, all()),
@@ -98,6 +105,7 @@ impl Watches {
     pub fn stores(&self) -> Stores {
         Stores {
             flavors: self.flavors.store(),
+            host_aggregates: self.host_aggregates.store(),
             hypervisors: self.hypervisors.store(),
             images: self.images.store(),
             instances: self.instances.store(),
@@ -116,6 +124,7 @@ impl Watches {
     pub async fn run(self, stop: CancellationToken) {
         let run = [
             tokio::spawn(self.flavors.run(stop.clone())),
+            tokio::spawn(self.host_aggregates.run(stop.clone())),
             tokio::spawn(self.hypervisors.run(stop.clone())),
             tokio::spawn(self.images.run(stop.clone())),
             tokio::spawn(self.instances.run(stop.clone())),
@@ -139,6 +148,7 @@ impl Stores {
     /// Ends when every store has been filled; `false` if the watches ended before.
     pub async fn synced(&self) -> bool {
         watch::ready(&self.flavors).await
+            && watch::ready(&self.host_aggregates).await
             && watch::ready(&self.hypervisors).await
             && watch::ready(&self.images).await
             && watch::ready(&self.instances).await
@@ -188,6 +198,14 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     Watch::all(client.clone(), config).trimmed(trim)
+}
+
+/// Takes away what only the agent reads, too: what is for the guest is up to 64 KiB, and all else of an Instance a few.
+fn trim_instance(instance: &mut Instance) {
+    trim(instance);
+    let spec = &mut instance.spec;
+    spec.user_data.take_if(|data| data.inline.is_some());
+    (spec.ssh_keys, spec.metadata) = Default::default();
 }
 
 /// Takes away what nobody here reads and what is often larger than the rest: kubectl's copy of the object, and the

@@ -8,16 +8,14 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use kube::runtime::reflector::ObjectRef;
-use tokio::sync::{broadcast, watch};
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use virga_core::uses::{Names, Target, TargetKind, User, Uses};
-use virga_runtime::watch::Change;
+use virga_runtime::{reconcile::object_ref, wake::Wakeups, watch::Change};
 
 use crate::stores::{Stores, Watches};
 
-/// How many changes a slow reader may be behind. One that is further behind is helped by its loop's resync.
-const BACKLOG: usize = 4096;
 /// How often the index is made anew, for the deletion that a lagging watch may have missed.
 const REBUILD: Duration = Duration::from_mins(5);
 
@@ -25,7 +23,7 @@ const REBUILD: Duration = Duration::from_mins(5);
 pub struct UseIndex {
     uses: RwLock<Uses>,
     complete: watch::Sender<bool>,
-    touched: broadcast::Sender<Target>,
+    touched: Wakeups<Target>,
 }
 
 impl UseIndex {
@@ -34,7 +32,7 @@ impl UseIndex {
         let index = Arc::new(Self {
             uses: RwLock::default(),
             complete: watch::Sender::new(false),
-            touched: broadcast::Sender::new(BACKLOG),
+            touched: Wakeups::default(),
         });
         let changes = stream::select_all([
             watches.instances.changes().map(named).boxed(),
@@ -46,14 +44,15 @@ impl UseIndex {
         index
     }
 
-    /// Who names this, in order; waits until the index is complete.
-    pub async fn of(&self, target: &Target) -> Vec<User> {
+    /// Who names this object (or, for a node, its Hypervisor), in order; waits until the index is complete.
+    pub async fn of(&self, kind: TargetKind, object: &impl ResourceExt) -> Vec<User> {
+        let target = Target::within(kind, &object.namespace().unwrap_or_default(), &object.name_any());
         // The sender lives as long as we do.
         let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
         self.uses
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .of(target)
+            .of(&target)
             .cloned()
             .collect()
     }
@@ -63,22 +62,9 @@ impl UseIndex {
     where
         K: kube::Resource<DynamicType = ()> + 'static,
     {
-        stream::unfold(self.touched.subscribe(), move |mut receiver| async move {
-            loop {
-                match receiver.recv().await {
-                    Ok(target) if target.kind == kind => {
-                        let key = ObjectRef::new(&target.name);
-                        let key = if target.namespace.is_empty() {
-                            key
-                        } else {
-                            key.within(&target.namespace)
-                        };
-                        return Some((key, receiver));
-                    }
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => return None,
-                }
-            }
+        self.touched.picked(move |target| {
+            let namespace = Some(target.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+            (target.kind == kind).then(|| object_ref(namespace, &target.name))
         })
     }
 
@@ -97,8 +83,7 @@ impl UseIndex {
                     let Some((user, targets)) = change else { return };
                     let touched = self.uses.write().unwrap_or_else(PoisonError::into_inner).set(&user, targets);
                     for target in touched {
-                        // A failure to send means that nobody listens.
-                        let _ = self.touched.send(target);
+                        self.touched.send(target);
                     }
                 }
                 _ = rebuild.tick() => self.rebuild(&stores),

@@ -3,31 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use kube::{ResourceExt, api::ObjectMeta};
+use kube::ResourceExt;
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use virga_crds::{
-    Flavor, Hypervisor, Image, ImageRef, Instance, InstanceSpec, Interface, Network, NetworkSpec, Port, Project,
-    ServerGroup, Subnet, Volume, finalizers, managers,
-};
-use virga_runtime::{
-    apply::Writer,
-    clock::Clock,
-    events, lease,
-    metrics::{self, ReconcileMetrics},
-};
-use virga_scheduler::Ratios;
+use virga_crds::{Hypervisor, Instance, InstanceSpec, Interface, Network, NetworkSpec, Port, Subnet, finalizers};
+use virga_runtime::{clock::Clock, metrics};
 use virga_testkit::FakeApi;
 
+pub(crate) use crate::fixtures::NAMESPACE;
 use crate::{
-    Context, controllers, fixtures,
-    scheduling::{HostDefaults, Scheduler, feed},
-    stores::Watches,
+    controllers, fixtures,
+    process::{Identity, Parts},
+    scheduling::{HostDefaults, feed},
 };
-
-/// The namespace that the tests use.
-pub(crate) const NAMESPACE: &str = "shop";
 
 /// An API, and the loops of all kinds on it.
 pub(crate) struct World {
@@ -39,18 +28,8 @@ pub(crate) struct World {
 impl World {
     /// Everything is up and has settled.
     pub(crate) async fn start() -> Self {
-        let api = FakeApi::new()
-            .with_crd::<Flavor>()
-            .with_crd::<Hypervisor>()
-            .with_crd::<Image>()
-            .with_crd::<Instance>()
-            .with_crd::<Network>()
-            .with_crd::<Port>()
-            .with_crd::<Project>()
-            .with_crd::<ServerGroup>()
-            .with_crd::<Volume>();
         let mut world = Self {
-            api,
+            api: fixtures::api(),
             stop: CancellationToken::new(),
             loops: Vec::new(),
         };
@@ -69,32 +48,27 @@ impl World {
     async fn run(&mut self) {
         let client = self.api.client_as("virga-controller");
         let clock: Arc<dyn Clock> = Arc::new(self.api.clock().reader());
-        let mut registry = metrics::registry();
-        let (events, sender) = events::events(client.clone(), "virga-controller", "test", &mut registry);
-        let watches = Watches::new(&client, "virga-system");
-        let stores = watches.stores();
-        let defaults = HostDefaults {
-            ratios: Ratios::default(),
+        let identity = Identity {
+            namespace: "virga-system",
+            pod: "test",
+            holder: "test",
         };
-        let scheduler = Arc::new(Scheduler::new(stores.clone(), clock.clone(), defaults, &mut registry));
-        let (_, leadership) = lease::stand(
-            client.clone(),
-            clock.clone(),
-            lease::Options::new("virga-system", "leader", "test"),
+        // Nobody stands for leadership: these lead.
+        let Parts {
+            context,
+            watches,
+            sender,
+            ..
+        } = Parts::new(
+            &client,
+            &clock,
+            identity,
+            HostDefaults::default(),
+            &mut metrics::registry(),
         );
-        let context = Arc::new(Context {
-            client: client.clone(),
-            clock,
-            events,
-            leadership,
-            metrics: ReconcileMetrics::register(&mut registry),
-            namespace: "virga-system".into(),
-            scheduler: scheduler.clone(),
-            stores: stores.clone(),
-            writer: Writer::new(client, managers::CONTROLLER),
-        });
+        let stores = context.stores.clone();
         let stop = &self.stop;
-        let feed = tokio::spawn(feed::run(scheduler, &watches, stop.clone()));
+        let feed = tokio::spawn(feed::run(context.scheduler.clone(), &watches, stop.clone()));
         let loops = controllers(&context, &watches, stop);
         self.loops = vec![
             feed,
@@ -128,35 +102,19 @@ impl World {
             cidr: cidr.into(),
             ..Subnet::default()
         };
-        let mut network = Network::new(
-            name,
-            NetworkSpec {
-                subnets: vec![subnet],
-                ..NetworkSpec::default()
-            },
-        );
-        network.metadata.namespace = Some(NAMESPACE.into());
-        self.api.create(&network);
+        let spec = NetworkSpec {
+            subnets: vec![subnet],
+            ..NetworkSpec::default()
+        };
+        self.api.create(&fixtures::in_shop(Network::new(name, spec)));
     }
 
     /// An Instance, bound to a node or not.
     pub(crate) fn instance(&self, name: &str, node: Option<&str>, change: impl FnOnce(&mut InstanceSpec)) -> Instance {
-        let mut spec = InstanceSpec {
-            flavor: "m1.small".into(),
-            image: Some(ImageRef {
-                name: "debian".into(),
-                namespace: None,
-            }),
-            node_name: node.map(Into::into),
-            ..InstanceSpec::default()
-        };
-        change(&mut spec);
-        let mut instance = Instance::new(name, spec);
-        instance.metadata = ObjectMeta {
-            namespace: Some(NAMESPACE.into()),
-            finalizers: node.map(|_| vec![finalizers::AGENT.into()]),
-            ..instance.metadata
-        };
+        let mut instance = fixtures::instance(name);
+        instance.spec.node_name = node.map(Into::into);
+        change(&mut instance.spec);
+        instance.metadata.finalizers = node.map(|_| vec![finalizers::AGENT.into()]);
         self.api.create(&instance)
     }
 

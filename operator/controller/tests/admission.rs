@@ -387,5 +387,9 @@ fn the_kinds_that_are_validated_are_all_there_are() {
         .into_iter()
         .map(|crd| crd.spec.names.kind)
         .collect();
-    assert_eq!(kinds.len(), 9, "a new kind needs an arm in webhook/validate: {kinds:?}");
+    assert_eq!(
+        kinds.len(),
+        10,
+        "a new kind needs an arm in webhook/validate: {kinds:?}"
+    );
 }

@@ -11,12 +11,12 @@ use std::{
 };
 
 use harness::{
-    AGENT, CONTROLLER, Replica, api, bound, create, flavor, hypervisor, in_shop, install_webhooks, instance, leader,
-    node, scheduled, settle, stock, waits_for,
+    AGENT, CONTROLLER, Replica, api, bound, create, flavor, hypervisor, install_webhooks, instance, leader, node,
+    scheduled, settle, stock, waits_for,
 };
 use kube::ResourceExt;
 use serde_json::json;
-use virga_crds::{Flavor, Hypervisor, Instance, ServerGroup, ServerGroupPolicy, ServerGroupSpec, conditions::Reason};
+use virga_crds::{Flavor, Hypervisor, Instance, conditions::Reason};
 use virga_testkit::{FakeApi, Fault};
 
 #[tokio::test(start_paused = true)]
@@ -110,11 +110,7 @@ async fn what_was_missing_is_named_with_the_cure_and_waited_for() {
     waits_for(&api, "web", Reason::ImageNotFound).await;
     api.create(&harness::image("debian"));
     waits_for(&api, "web", Reason::ServerGroupNotFound).await;
-    let spec = ServerGroupSpec {
-        policy: ServerGroupPolicy::AntiAffinity,
-        rules: None,
-    };
-    api.create(&in_shop(ServerGroup::new("web", spec)));
+    api.create(&harness::server_group("web"));
     assert_eq!(bound(&api, "web").await, "node-1");
     settle(&api).await;
 

@@ -5,9 +5,11 @@
 
 pub mod condition;
 pub mod flavor;
+pub mod host_aggregate;
 pub mod hypervisor;
 pub mod image;
 pub mod instance;
+pub mod nearest;
 pub mod network;
 pub mod problem;
 pub mod project;

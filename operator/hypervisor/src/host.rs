@@ -13,7 +13,7 @@ pub struct CpuFacts {
     pub model: String,
     /// Its vendor; empty when libvirt does not know.
     pub vendor: String,
-    /// Features beyond the model's, sorted.
+    /// Features, sorted: those that the model implies too, as far as libvirt can tell.
     pub features: Vec<String>,
 }
 

@@ -10,10 +10,7 @@ mod contract;
 use std::sync::Arc;
 
 use contract::{DEADLINE, Setting};
-use virga_hypervisor::{
-    Calls, CallsLimits, DomainSpec, DomainType, Error as HypervisorError, Fake, Fault, Hypervisor, InterfaceSpec,
-    MacAddress, Operation, Owner, Topology,
-};
+use virga_hypervisor::{Calls, CallsLimits, Error as HypervisorError, Fake, Fault, Hypervisor, Operation};
 use virga_network::{Error, LibvirtNetworks, NetworkBackend, NodeNetwork};
 
 fn setup() -> (Fake, LibvirtNetworks) {
@@ -23,29 +20,14 @@ fn setup() -> (Fake, LibvirtNetworks) {
 }
 
 fn set_guest(fake: &Fake, backend: &LibvirtNetworks, network: &NodeNetwork, plugged: bool) {
-    let uid = uuid::Uuid::from_u128(network.uid.as_u128() + 1);
-    if !plugged {
-        fake.destroy(uid).unwrap();
-        fake.undefine(uid).unwrap();
-        return;
+    let guest = contract::guest(backend, network);
+    if plugged {
+        fake.define(&guest).unwrap();
+        fake.start(guest.uuid).unwrap();
+    } else {
+        fake.destroy(guest.uuid).unwrap();
+        fake.undefine(guest.uuid).unwrap();
     }
-    let owner = Owner {
-        namespace: "shop".to_owned(),
-        name: "web".to_owned(),
-        uid,
-        generation: 1,
-    };
-    let mut spec = DomainSpec::new(owner, "virga-guest", DomainType::Qemu, Topology::sockets(1), 64 << 20);
-    let plug = backend.plug(network.uid, uid);
-    let mac = MacAddress([0xfa, 0x16, 0x3e, 0, 0, 1]);
-    spec.interfaces.push(InterfaceSpec {
-        mac,
-        source: plug.source,
-        mtu: network.mtu,
-        alias: Some(plug.alias),
-    });
-    fake.define(&spec).unwrap();
-    fake.start(uid).unwrap();
 }
 
 #[tokio::test]

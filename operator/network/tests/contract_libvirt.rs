@@ -8,10 +8,7 @@ use std::time::Duration;
 use contract::{DEADLINE, Setting};
 use virga_hypervisor::testing::eventually;
 use virga_hypervisor::testing::node::Node;
-use virga_hypervisor::{
-    Calls, CallsLimits, CpuMode, DomainSpec, DomainType, Hypervisor, InterfaceSpec, Libvirt, LibvirtOptions,
-    MacAddress, Owner, Topology,
-};
+use virga_hypervisor::{Calls, CallsLimits, CpuMode, Hypervisor, Libvirt, LibvirtOptions, MacAddress};
 use virga_network::{LibvirtNetworks, Mode, NetworkBackend, NodeNetwork};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,31 +24,16 @@ fn setup(node: &Node) -> (Arc<Libvirt>, LibvirtNetworks) {
 }
 
 fn set_guest(libvirt: &Libvirt, backend: &LibvirtNetworks, network: &NodeNetwork, plugged: bool) {
-    let uid = uuid::Uuid::from_u128(network.uid.as_u128() + 1);
-    if !plugged {
-        libvirt.destroy(uid).expect("destroying the guest");
-        libvirt.undefine(uid).expect("undefining the guest");
-        return;
+    let mut guest = contract::guest(backend, network);
+    guest.cpu = CpuMode::Named("qemu64".to_owned());
+    guest.tcg_cache_mib = Some(16);
+    if plugged {
+        libvirt.define(&guest).expect("defining a guest");
+        libvirt.start(guest.uuid).expect("starting a guest");
+    } else {
+        libvirt.destroy(guest.uuid).expect("destroying the guest");
+        libvirt.undefine(guest.uuid).expect("undefining the guest");
     }
-    let owner = Owner {
-        namespace: "shop".to_owned(),
-        name: "web".to_owned(),
-        uid,
-        generation: 1,
-    };
-    let mut spec = DomainSpec::new(owner, "virga-guest", DomainType::Qemu, Topology::sockets(1), 64 << 20);
-    spec.cpu = CpuMode::Named("qemu64".to_owned());
-    spec.tcg_cache_mib = Some(16);
-    let plug = backend.plug(network.uid, uid);
-    let mac = MacAddress([0xfa, 0x16, 0x3e, 0, 0, 1]);
-    spec.interfaces.push(InterfaceSpec {
-        mac,
-        source: plug.source,
-        mtu: network.mtu,
-        alias: Some(plug.alias),
-    });
-    libvirt.define(&spec).expect("defining a guest");
-    libvirt.start(uid).expect("starting a guest");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@
 //! | is that node alive? | [`heartbeat`] |
 //! | what does the cluster hold now? | [`watch`] |
 //! | how does one kind's loop run? | [`reconcile`] |
+//! | what else wakes that loop? | [`wake`] |
 //! | what kind of failure is this? | [`class`] |
 //! | how is an object written? | [`apply`] |
 //! | how does a user hear of it? | [`events`] |
@@ -35,4 +36,5 @@ pub mod shutdown;
 mod status;
 pub mod telemetry;
 pub mod tls;
+pub mod wake;
 pub mod watch;

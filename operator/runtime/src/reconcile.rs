@@ -67,6 +67,11 @@ impl Done {
         }
     }
 
+    /// [`Self::changed`] if something was, else [`Self::unchanged`].
+    pub fn changed_if(changed: bool) -> Self {
+        if changed { Self::changed() } else { Self::unchanged() }
+    }
+
     /// Something that the object needs is not there yet; a watch will bring it back.
     pub fn waiting() -> Self {
         Self {

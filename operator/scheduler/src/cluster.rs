@@ -1,14 +1,18 @@
 //! The index of hosts, placements and reservations that every decision reads and changes.
 
-use std::collections::{BTreeSet, HashMap};
+mod aggregates;
+mod decisions;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use crate::allocation::Allocation;
-use crate::decide::{Ask, decide};
+use crate::allocation::{Allocation, Amount, Claim, More};
+use crate::cohort::Aggregates;
+use crate::explanation::Decisions;
 use crate::groups::Groups;
 use crate::host::Limit;
 use crate::hosts::Hosts;
-use crate::{Event, Host, Placement, Profile, Refusal, Request, Resources, Uid, Weighed};
+use crate::{Aspects, Event, Host, Profile, Resources, Uid};
 
 /// How a cluster is scheduled.
 #[derive(Debug, Clone)]
@@ -32,11 +36,13 @@ pub struct Settings {
 pub struct Cluster {
     settings: Settings,
     hosts: Hosts,
+    aggregates: Aggregates,
     groups: Groups,
     allocations: HashMap<Uid, Allocation>,
     /// The ends of all reservations, soonest first.
     deadlines: BTreeSet<(Duration, Uid)>,
     events: Vec<Event>,
+    decisions: Decisions,
 }
 
 /// Where an Instance is accounted.
@@ -53,7 +59,7 @@ pub struct Binding<'a> {
 /// What is accounted to a host, placements and reservations alike.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Instances.
+    /// Instances, without Volumes.
     pub instances: u32,
     /// Virtual processors given out.
     pub vcpus: u64,
@@ -72,17 +78,20 @@ impl Cluster {
         Self {
             settings,
             hosts: Hosts::default(),
+            aggregates: Aggregates::default(),
             groups: Groups::default(),
             allocations: HashMap::new(),
             deadlines: BTreeSet::new(),
             events: Vec::new(),
+            decisions: Decisions::default(),
         }
     }
 
     /// Adds a host, or replaces what was known of the host of that name. What is placed on it stays.
     pub fn upsert_host(&mut self, host: Host) {
         let name = host.name.clone();
-        let before = self.hosts.upsert(host);
+        let cohort = self.aggregates.cohort(&name);
+        let before = self.hosts.upsert(host, cohort, &self.settings.profile.options);
         let after = self.hosts.find(&name).and_then(|slot| self.hosts.host(slot));
         match (before, after) {
             (None, _) => self.note(Event::HostAdded),
@@ -101,29 +110,45 @@ impl Cluster {
         self.hosts.remove(name);
     }
 
-    /// Notes that an Instance with this host was seen. Confirms its reservation, moves what is accounted when the host
-    /// is another one, and adjusts it when the amounts are.
+    /// Notes that an Instance with this host was seen, which holds processors, memory and disk only; see
+    /// [`place_claim`](Self::place_claim).
+    pub fn place(&mut self, uid: &Uid, host: &str, resources: &Resources, group: Option<&Uid>) {
+        self.place_claim(
+            uid,
+            &Claim {
+                group,
+                ..Claim::new(host, resources)
+            },
+        );
+    }
+
+    /// Notes that an Instance (or a Volume) with this host was seen. Confirms its reservation, moves what is accounted
+    /// when the host is another one, and adjusts it when the amounts are.
     ///
     /// This is a fact from outside, so it is accounted even where no filter would have let it through.
-    pub fn place(&mut self, uid: &Uid, host: &str, resources: &Resources, group: Option<&Uid>) {
-        let before = self.allocations.get(uid).copied();
-        let same_group = before.is_some_and(|before| before.group.and_then(|slot| self.groups.uid(slot)) == group);
-        let same_host = before.is_some_and(|before| self.hosts.name(before.host) == host);
-        if let Some(before) = before
-            && same_group
-            && same_host
-            && before.resources == *resources
-        {
-            self.end_reservation(uid, before);
-            return;
+    pub fn place_claim(&mut self, uid: &Uid, claim: &Claim<'_>) {
+        let mut amount = self.amount(claim);
+        if let Some(before) = self.allocations.get(uid) {
+            if let Some(More { image: Some(image), .. }) = before.amount.more.as_deref()
+                && amount.image().is_none()
+            {
+                // It was reserved for an image that this claim does not name.
+                amount.more.get_or_insert_default().image = Some(image.clone());
+            }
+            let group = before.group.and_then(|slot| self.groups.uid(slot));
+            if self.hosts.name(before.host) == claim.host && group == claim.group && before.amount == amount {
+                self.end_reservation(uid);
+                return;
+            }
         }
         self.release(uid);
-        let host = self.hosts.slot_for(host);
-        self.account(uid, host, resources, group, None);
+        let host = self.hosts.slot_for(claim.host);
+        self.account(uid, host, amount, claim.group, None);
         // To a group with affinity its first member opens a host; others are not helped, and find that out.
-        if let Some(group) = group {
+        if let Some(group) = claim.group {
             self.note(Event::GroupChanged(group.clone()));
         }
+        self.note(Event::InstanceMoved(uid.clone()));
     }
 
     /// Notes that an Instance is gone for good: neither a placement nor a reservation of it is left.
@@ -169,50 +194,6 @@ impl Cluster {
         expired
     }
 
-    /// Finds a host and reserves room on it, in one step.
-    ///
-    /// Asked again for the same UID, it answers with the same host while the placement or reservation lives, so that a
-    /// retried admission is harmless; a reservation is then renewed. What was held is decided anew when the request now
-    /// excludes that host; a mere reservation also when the host is gone or when the request's amounts or group differ.
-    pub fn schedule(&mut self, request: &Request, now: Duration) -> Result<Placement, Refusal> {
-        let until = now.saturating_add(self.settings.reservation_ttl);
-        let held = self.allocations.get(&request.uid).copied();
-        if let Some(held) = held {
-            if self.still_good(&held, request) {
-                if held.until.is_some() {
-                    self.renew(&request.uid, held, until);
-                }
-                return Ok(self.reused(&held));
-            }
-            if held.until.is_some() {
-                self.release(&request.uid);
-            }
-        }
-        let choice = match held.filter(|held| held.until.is_none()) {
-            None => self.choose(request),
-            // A placement is a fact until the watch says otherwise: it is given up only for another host.
-            Some(placed) => self.without(&request.uid, placed, |cluster| cluster.choose(request)),
-        };
-        let (slot, placement) = choice?;
-        self.release(&request.uid);
-        let group = request.group.as_ref().map(|group| &group.uid);
-        self.account(&request.uid, slot, &request.resources, group, Some(until));
-        Ok(placement)
-    }
-
-    /// What [`schedule`](Self::schedule) would answer, reserving nothing.
-    pub fn dry_run(&self, request: &Request) -> Result<Placement, Refusal> {
-        match self.allocations.get(&request.uid) {
-            Some(held) if self.still_good(held, request) => Ok(self.reused(held)),
-            Some(_) => {
-                // Rare: only a request that was refused by the host that holds it. A copy is dear but simple.
-                let mut copy = self.clone();
-                copy.schedule(request, Duration::ZERO)
-            }
-            None => self.choose(request).map(|(_, placement)| placement),
-        }
-    }
-
     /// Takes the events since the last call. To be handed to [`Waiting::wake`](crate::Waiting::wake) in order.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
@@ -223,7 +204,7 @@ impl Cluster {
         let allocation = self.allocations.get(uid)?;
         Some(Binding {
             host: self.hosts.name(allocation.host),
-            resources: allocation.resources,
+            resources: allocation.amount.resources,
             reserved_until: allocation.until,
         })
     }
@@ -250,6 +231,17 @@ impl Cluster {
             memory_bytes: used.memory_bytes,
             disk_bytes: used.disk_bytes,
         }
+    }
+
+    /// The units of other resource classes that are accounted to a host.
+    pub fn units_used(&self, host: &str) -> BTreeMap<&str, u128> {
+        let units = self.hosts.find(host).map(|slot| self.hosts.used(slot).units.as_slice());
+        let classes = self.hosts.resource_classes();
+        units
+            .into_iter()
+            .flatten()
+            .map(|&(class, used)| (classes.name(class), used))
+            .collect()
     }
 
     /// The most that a host gives out in all; `None` for a host that is not registered.
@@ -281,58 +273,38 @@ impl Cluster {
         self.allocations.is_empty()
     }
 
-    fn choose(&self, request: &Request) -> Result<(u32, Placement), Refusal> {
-        let ask = Ask::new(request, &self.hosts, &self.groups);
-        let choice = decide(&self.settings.profile, self.settings.seed, &self.hosts, &ask)?;
-        let named = |&(slot, weight): &(u32, f64)| Weighed {
-            host: self.hosts.name(slot).to_owned(),
-            weight,
+    /// What a claim adds to a host's account.
+    fn amount(&mut self, claim: &Claim<'_>) -> Amount {
+        let units = match claim.units {
+            Some(units) if !units.is_empty() => self.hosts.units(units),
+            _ => Vec::new(),
         };
-        let placement = Placement {
-            host: self.hosts.name(choice.slot).to_owned(),
-            hosts: self.hosts.registered(),
-            survivors: choice.survivors,
-            best: choice.best.iter().map(named).collect(),
-            reused: false,
-        };
-        Ok((choice.slot, placement))
-    }
-
-    fn still_good(&self, held: &Allocation, request: &Request) -> bool {
-        let allowed = request.allows_host(self.hosts.name(held.host));
-        if held.until.is_none() {
-            return allowed;
-        }
-        let group = held.group.and_then(|slot| self.groups.uid(slot));
-        allowed
-            && held.resources == request.resources
-            && group == request.group.as_ref().map(|group| &group.uid)
-            && self.hosts.host(held.host).is_some()
-    }
-
-    fn reused(&self, held: &Allocation) -> Placement {
-        Placement {
-            host: self.hosts.name(held.host).to_owned(),
-            hosts: self.hosts.registered(),
-            survivors: 0,
-            best: Vec::new(),
-            reused: true,
+        let image = claim.image.filter(|_| self.settings.profile.weighs_images()).cloned();
+        let more = (!units.is_empty() || image.is_some()).then(|| Box::new(More { units, image }));
+        Amount {
+            resources: *claim.resources,
+            is_instance: claim.is_instance,
+            more,
         }
     }
 
-    /// Decides as if an Instance were not accounted. No event, for nothing has changed afterwards.
-    fn without<T>(&mut self, uid: &Uid, held: Allocation, decide: impl FnOnce(&Self) -> T) -> T {
+    /// Does something as if an Instance were not accounted. No event, for nothing has changed afterwards.
+    fn without<T>(&mut self, uid: &Uid, work: impl FnOnce(&Self) -> T) -> T {
+        let Some(held) = self.allocations.get(uid) else {
+            return work(self);
+        };
         let host = self.hosts.name(held.host).to_owned();
-        let group = held.group.and_then(|slot| self.groups.uid(slot)).cloned();
-        self.unaccount(uid);
-        let decided = decide(self);
+        let Some((held, group)) = self.unaccount(uid) else {
+            return work(self);
+        };
+        let done = work(self);
         let slot = self.hosts.slot_for(&host);
-        self.account(uid, slot, &held.resources, group.as_ref(), held.until);
-        decided
+        self.account(uid, slot, held.amount, group.as_ref(), held.until);
+        done
     }
 
-    fn account(&mut self, uid: &Uid, host: u32, resources: &Resources, group: Option<&Uid>, until: Option<Duration>) {
-        self.hosts.add(host, resources);
+    fn account(&mut self, uid: &Uid, host: u32, amount: Amount, group: Option<&Uid>, until: Option<Duration>) {
+        self.hosts.add(host, &amount, until.is_some());
         let group = group.map(|group| self.groups.join(group, host));
         if let Some(until) = until {
             self.deadlines.insert((until, uid.clone()));
@@ -342,7 +314,7 @@ impl Cluster {
             Allocation {
                 host,
                 group,
-                resources: *resources,
+                amount,
                 until,
             },
         );
@@ -355,7 +327,7 @@ impl Cluster {
         if let Some(until) = held.until {
             self.deadlines.remove(&(until, uid));
         }
-        self.hosts.take_off(held.host, &held.resources);
+        self.hosts.take_off(held.host, &held.amount, held.until.is_some());
         Some((held, group))
     }
 
@@ -370,25 +342,28 @@ impl Cluster {
         if let Some(group) = group {
             self.note(Event::GroupChanged(group));
         }
+        self.note(Event::InstanceMoved(uid.clone()));
     }
 
-    fn renew(&mut self, uid: &Uid, held: Allocation, until: Duration) {
-        self.end_reservation(uid, held);
-        self.deadlines.insert((until, uid.clone()));
-        self.allocations.insert(
-            uid.clone(),
-            Allocation {
-                until: Some(until),
-                ..held
-            },
-        );
+    fn renew(&mut self, uid: &Uid, until: Duration) {
+        if let Some(held) = self.allocations.get_mut(uid)
+            && let Some(before) = held.until.replace(until)
+        {
+            self.deadlines.remove(&(before, uid.clone()));
+            self.deadlines.insert((until, uid.clone()));
+        }
     }
 
     /// Makes a placement of a reservation.
-    fn end_reservation(&mut self, uid: &Uid, held: Allocation) {
-        if let Some(until) = held.until {
+    fn end_reservation(&mut self, uid: &Uid) {
+        if let Some(held) = self.allocations.get_mut(uid)
+            && let Some(until) = held.until.take()
+        {
+            let host = held.host;
             self.deadlines.remove(&(until, uid.clone()));
-            self.allocations.insert(uid.clone(), Allocation { until: None, ..held });
+            self.hosts.settle(host);
+            // It no longer counts as an operation that is about to begin.
+            self.note(Event::HostChanged(Aspects::LOAD));
         }
     }
 

@@ -17,6 +17,8 @@ pub enum Event {
     },
     /// A ServerGroup's members are spread differently.
     GroupChanged(Uid),
+    /// An Instance has come to a host or left one, placed or reserved.
+    InstanceMoved(Uid),
     /// Something that a request named and that was missing is there now. The text is the one given in
     /// [`Cause::Missing`](crate::Cause::Missing), such as `Flavor/m1.small`.
     Appeared(String),

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{Cluster, Group, Host, Policy, Profile, ProfileSpec, Request, Resources, Settings, Uid, WeigherSpec};
+use crate::{
+    Aggregate, Cluster, Demands, Group, Host, Options, Policy, Profile, ProfileSpec, Request, Resources, Settings, Uid,
+    WeigherSpec,
+};
 
 pub(crate) const GIB: u64 = 1 << 30;
 
@@ -45,6 +48,27 @@ pub(crate) fn member(policy: Policy) -> Request {
     }
 }
 
+/// An aggregate of some hosts.
+pub(crate) fn aggregate(name: &str, hosts: &[&str], metadata: &[(&str, &str)]) -> Aggregate {
+    Aggregate {
+        name: name.to_owned(),
+        hosts: hosts.iter().map(ToString::to_string).collect(),
+        zone: None,
+        metadata: metadata
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+    }
+}
+
+/// A request that makes demands.
+pub(crate) fn demanding(demands: Demands) -> Request {
+    Request {
+        demands: Some(Box::new(demands)),
+        ..request()
+    }
+}
+
 fn cluster(spec: &ProfileSpec) -> Cluster {
     let profile = Profile::resolve(spec).unwrap();
     Cluster::new(Settings {
@@ -55,14 +79,31 @@ fn cluster(spec: &ProfileSpec) -> Cluster {
 }
 
 fn only(filter: &str) -> Cluster {
+    only_with(&Options::default(), filter)
+}
+
+/// A cluster with one filter, after which there are only those that stand for Placement.
+pub(crate) fn only_with(options: &Options, filter: &str) -> Cluster {
     cluster(&ProfileSpec {
         filters: vec![filter.to_owned()],
         weighers: vec![],
+        options: options.clone(),
         ..ProfileSpec::default()
     })
 }
 
-fn ask(cluster: &Cluster, request: &Request) -> Result<(), String> {
+/// What one filter alone says of `node-1`, which is in the aggregates.
+pub(crate) fn verdict_in(filter: &str, aggregates: &[Aggregate], request: &Request) -> Result<(), String> {
+    let mut cluster = only(filter);
+    cluster.upsert_host(host());
+    for aggregate in aggregates {
+        cluster.upsert_aggregate(aggregate.clone());
+    }
+    ask(&cluster, request)
+}
+
+/// The refusal of a cluster, if it refuses.
+pub(crate) fn ask(cluster: &Cluster, request: &Request) -> Result<(), String> {
     cluster
         .dry_run(request)
         .map(|_| ())
@@ -107,7 +148,8 @@ pub(crate) fn place_members(cluster: &mut Cluster, members: &[(&str, u32)]) {
     }
 }
 
-fn best(cluster: &Cluster, request: &Request) -> Vec<(&'static str, f64)> {
+/// The best three hosts and their weights.
+pub(crate) fn best(cluster: &Cluster, request: &Request) -> Vec<(&'static str, f64)> {
     let names = ["node-1", "node-2", "node-3"];
     let placement = cluster.dry_run(request).unwrap();
     let known = |host: &str| names.into_iter().find(|name| *name == host).unwrap();
@@ -118,7 +160,8 @@ fn best(cluster: &Cluster, request: &Request) -> Vec<(&'static str, f64)> {
         .collect()
 }
 
-fn weighing(weigher: &str, multiplier: f64, hosts: &[&str]) -> Cluster {
+/// A cluster with one weigher, and no filters but those that stand for Placement.
+pub(crate) fn weighing_with(options: &Options, weigher: &str, multiplier: f64, hosts: &[Host]) -> Cluster {
     let weighers = vec![WeigherSpec {
         name: weigher.to_owned(),
         multiplier,
@@ -126,12 +169,33 @@ fn weighing(weigher: &str, multiplier: f64, hosts: &[&str]) -> Cluster {
     let mut cluster = cluster(&ProfileSpec {
         filters: vec![],
         weighers,
+        options: options.clone(),
         ..ProfileSpec::default()
     });
-    for name in hosts {
-        cluster.upsert_host(named(name));
+    for host in hosts {
+        cluster.upsert_host(host.clone());
     }
     cluster
+}
+
+fn weighing(weigher: &str, multiplier: f64, hosts: &[&str]) -> Cluster {
+    let hosts: Vec<Host> = hosts.iter().map(|name| named(name)).collect();
+    weighing_with(&Options::default(), weigher, multiplier, &hosts)
+}
+
+/// How one weigher alone ranks hosts.
+pub(crate) fn among(weigher: &str, multiplier: f64, hosts: &[Host]) -> Vec<(&'static str, f64)> {
+    among_with(&Options::default(), weigher, multiplier, hosts)
+}
+
+/// The same, with options.
+pub(crate) fn among_with(
+    options: &Options,
+    weigher: &str,
+    multiplier: f64,
+    hosts: &[Host],
+) -> Vec<(&'static str, f64)> {
+    best(&weighing_with(options, weigher, multiplier, hosts), &request())
 }
 
 /// How one weigher alone ranks `node-1`, on which something is, and `node-2`, which is empty.

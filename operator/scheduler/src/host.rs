@@ -1,15 +1,17 @@
 //! A host as the scheduler sees it: the Hypervisor resource, parsed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::{Aspects, Ratio, Resources};
+use crate::{Aspects, Inventory, Platform, Ratio, Resources};
 
 /// One hypervisor host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Host {
     /// The name of the Hypervisor and of the Node.
     pub name: String,
-    /// The availability zone.
+    /// The availability zone, unless an aggregate puts the host into another one.
     pub zone: String,
     /// The processor architecture, such as `x86_64`.
     pub architecture: String,
@@ -29,6 +31,19 @@ pub struct Host {
     pub traits: BTreeSet<String>,
     /// The libvirt domain types that it can run, such as `kvm` and `qemu`.
     pub domain_types: BTreeSet<String>,
+    /// Hypervisor and processor.
+    pub platform: Arc<Platform>,
+    /// Its address (Nova's `host_ip`).
+    pub address: Option<IpAddr>,
+    /// Inventories of resource classes other than VCPU, MEMORY_MB and DISK_GB.
+    pub inventories: BTreeMap<String, Inventory>,
+    /// Measured values by name, such as `cpu.percent`. Values that are not finite are taken for missing.
+    pub metrics: BTreeMap<String, f64>,
+    /// Instances that the host builds, resizes, snapshots or moves right now (Nova's `num_io_ops`). What is reserved and
+    /// not seen there yet is added by the cluster.
+    pub io_ops: u32,
+    /// Builds that failed in a row.
+    pub failed_builds: u32,
 }
 
 /// Allocation ratios.
@@ -64,6 +79,11 @@ pub enum Scheduling {
         /// The operator's words, may be empty. Not shown to tenants.
         reason: String,
     },
+    /// An operator is emptying it.
+    Maintenance {
+        /// The operator's words, may be empty. Not shown to tenants.
+        reason: String,
+    },
 }
 
 impl Host {
@@ -86,6 +106,12 @@ impl Host {
             labels: BTreeMap::new(),
             traits: BTreeSet::new(),
             domain_types: BTreeSet::new(),
+            platform: Arc::default(),
+            address: None,
+            inventories: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            io_ops: 0,
+            failed_builds: 0,
         }
     }
 
@@ -121,14 +147,24 @@ impl Host {
             Aspects::LIVENESS,
         );
         note(self.zone != new.zone, Aspects::ZONE);
-        note(self.architecture != new.architecture, Aspects::ARCHITECTURE);
         note(
-            self.capacity != new.capacity || self.reserved != new.reserved || self.ratios != new.ratios,
-            Aspects::CAPACITY,
+            self.architecture != new.architecture
+                || self.platform != new.platform
+                || self.domain_types != new.domain_types
+                || self.address != new.address,
+            Aspects::PLATFORM,
         );
         note(
-            self.labels != new.labels || self.traits != new.traits || self.domain_types != new.domain_types,
-            Aspects::LABELS,
+            self.capacity != new.capacity
+                || self.reserved != new.reserved
+                || self.ratios != new.ratios
+                || self.inventories != new.inventories,
+            Aspects::CAPACITY,
+        );
+        note(self.labels != new.labels || self.traits != new.traits, Aspects::LABELS);
+        note(
+            self.metrics != new.metrics || self.io_ops != new.io_ops || self.failed_builds != new.failed_builds,
+            Aspects::LOAD,
         );
         changes
     }
@@ -186,7 +222,7 @@ mod tests {
                     architecture: "aarch64".to_owned(),
                     ..host()
                 },
-                Aspects::ARCHITECTURE,
+                Aspects::PLATFORM,
             ),
             (
                 Host {
@@ -216,7 +252,53 @@ mod tests {
                     domain_types: one(),
                     ..host()
                 },
-                Aspects::LABELS,
+                Aspects::PLATFORM,
+            ),
+            (
+                Host {
+                    platform: Arc::new(Platform {
+                        hypervisor_version: 8_002_000,
+                        ..Platform::default()
+                    }),
+                    ..host()
+                },
+                Aspects::PLATFORM,
+            ),
+            (
+                Host {
+                    address: Some(IpAddr::from([10, 0, 0, 1])),
+                    ..host()
+                },
+                Aspects::PLATFORM,
+            ),
+            (
+                Host {
+                    inventories: BTreeMap::from([("CUSTOM_LICENCE".to_owned(), Inventory::new(1))]),
+                    ..host()
+                },
+                Aspects::CAPACITY,
+            ),
+            (
+                Host {
+                    metrics: BTreeMap::from([("cpu.percent".to_owned(), 7.0)]),
+                    ..host()
+                },
+                Aspects::LOAD,
+            ),
+            (Host { io_ops: 1, ..host() }, Aspects::LOAD),
+            (
+                Host {
+                    failed_builds: 1,
+                    ..host()
+                },
+                Aspects::LOAD,
+            ),
+            (
+                Host {
+                    scheduling: Scheduling::Maintenance { reason: String::new() },
+                    ..host()
+                },
+                Aspects::LIVENESS,
             ),
         ] {
             assert_eq!(host().changes_to(&changed), aspects, "{changed:?}");

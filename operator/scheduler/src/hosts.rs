@@ -1,11 +1,21 @@
-//! The hosts as flat vectors: what every decision reads is in one, the rest in another.
+//! The hosts in columns: what decisions read of all of them is side by side, the rest apart.
 
-use std::collections::HashMap;
-use std::ops::Range;
+use std::collections::{BTreeMap, HashMap};
 
+use crate::allocation::Amount;
+use crate::bits::{BLOCK, Bits};
+use crate::classes::Classes;
+use crate::cohort::Cohort;
+use crate::column::Column;
 use crate::host::Limit;
+use crate::measure::Measure;
+use crate::options::Options;
+use crate::resource_classes::ResourceClasses;
+use crate::score::mix;
 use crate::uid::stable_hash;
-use crate::{Host, Resources, Scheduling};
+use crate::used::Used;
+use crate::weighers;
+use crate::{Candidate, Host, Platform, Resources, Scheduling};
 
 /// All hosts that are known or that something is placed on, by slot numbers.
 ///
@@ -13,26 +23,34 @@ use crate::{Host, Resources, Scheduling};
 /// host (after a restart, watches come in any order) is counted as soon as the host appears.
 #[derive(Debug, Clone, Default)]
 pub struct Hosts {
-    hot: Vec<Hot>,
     cold: Vec<Cold>,
     by_name: HashMap<String, u32>,
     free: Vec<u32>,
-    registered: u32,
-    zones: Names,
-    architectures: Names,
+    count: u32,
+    registered: Bits,
+    /// Alive and enabled.
+    open: Bits,
+    name_hashes: Vec<u64>,
+    /// The largest Instance that can still be taken, figure by figure.
+    room_vcpus: Column<u64>,
+    room_memory: Column<u64>,
+    room_disk: Column<u64>,
+    measures: [Column<f64>; Measure::COUNT],
+    zones: Classes<String>,
+    platforms: Classes<Platform>,
+    cohorts: Classes<Cohort>,
+    traits: HashMap<String, Tagged>,
+    metrics: HashMap<String, Tagged>,
+    classes: ResourceClasses,
+    /// Multipliers that aggregates set, by key; NaN for hosts whose aggregates don't.
+    multipliers: BTreeMap<&'static str, Vec<f64>>,
 }
 
-/// What every decision reads of a host; about one cache line.
-#[derive(Debug, Clone, Default)]
-struct Hot {
-    registered: bool,
-    open: bool,
-    zone: u32,
-    architecture: u32,
-    /// The largest Instance that can still be taken.
-    room: Resources,
-    spare: Spare,
-    name_hash: u64,
+/// The hosts that have something.
+#[derive(Debug, Clone)]
+struct Tagged {
+    hosts: Bits,
+    count: u32,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -43,129 +61,92 @@ struct Cold {
     used: Used,
 }
 
-/// What is accounted to a host. Wide enough that no sum of amounts from the API overflows, so that taking an amount off
-/// again always gives back what was there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Used {
-    pub(crate) vcpus: u64,
-    pub(crate) memory_bytes: u128,
-    pub(crate) disk_bytes: u128,
-    pub(crate) instances: u32,
-}
-
-/// What is left on a host, for weighing. Nova's `vcpus × ratio − used`, `free_ram_mb` and `free_disk_mb`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Spare {
-    /// Virtual processors that may still be given out: `(capacity − reserved) × ratio − used`.
-    pub vcpus: u64,
-    /// Physical memory: `capacity − reserved − used`, in bytes.
-    pub memory_bytes: u64,
-    /// Physical disk: `capacity − reserved − used`, in bytes.
-    pub disk_bytes: u64,
-}
-
-/// Texts by small numbers, never taken back: there are as many as operators made up zones and architectures.
-#[derive(Debug, Clone, Default)]
-struct Names(HashMap<String, u32>);
-
-/// The number of a text that no host has.
-pub(crate) const NOWHERE: u32 = u32::MAX;
-
-impl Names {
-    fn number(&mut self, name: &str) -> u32 {
-        if let Some(&number) = self.0.get(name) {
-            return number;
-        }
-        let number = u32::try_from(self.0.len()).unwrap_or(NOWHERE);
-        self.0.insert(name.to_owned(), number);
-        number
-    }
-
-    /// Looks up and adds nothing: what tenants ask for must not grow the table.
-    fn find(&self, name: &str) -> u32 {
-        self.0.get(name).copied().unwrap_or(NOWHERE)
-    }
-}
-
-/// One host in a decision: what filters and weighers see.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
-    hosts: &'a Hosts,
-    hot: &'a Hot,
-    slot: u32,
-}
-
-impl<'a> Candidate<'a> {
-    /// Whether the host is alive and enabled.
-    #[inline]
-    pub fn is_open(&self) -> bool {
-        self.hot.open
-    }
-
-    /// The largest Instance that the host can take now: the lesser of its physical size and of what may still be given
-    /// out, for each amount.
-    #[inline]
-    pub fn room(&self) -> &'a Resources {
-        &self.hot.room
-    }
-
-    /// What is left, for weighing.
-    #[inline]
-    pub fn spare(&self) -> Spare {
-        self.hot.spare
-    }
-
-    /// All that is known of the host. Costs a cache miss: not for the common case of a filter.
-    pub fn host(&self) -> Option<&'a Host> {
-        self.hosts.cold[self.slot as usize].host.as_ref()
-    }
-
-    #[inline]
-    pub(crate) fn zone(&self) -> u32 {
-        self.hot.zone
-    }
-
-    #[inline]
-    pub(crate) fn architecture(&self) -> u32 {
-        self.hot.architecture
-    }
-
-    #[inline]
-    pub(crate) fn slot(&self) -> u32 {
-        self.slot
-    }
-
-    #[inline]
-    pub(crate) fn name_hash(&self) -> u64 {
-        self.hot.name_hash
-    }
-}
-
 impl Hosts {
     #[inline]
     pub(crate) fn candidate(&self, slot: u32) -> Candidate<'_> {
-        Candidate {
-            hosts: self,
-            hot: &self.hot[slot as usize],
-            slot,
-        }
+        Candidate::new(self, slot)
     }
 
     /// How many hosts are registered.
-    pub(crate) fn registered(&self) -> u32 {
-        self.registered
+    pub(crate) fn count(&self) -> u32 {
+        self.count
     }
 
     /// One more than the largest slot.
     pub(crate) fn slots(&self) -> u32 {
         // `slot_for` hands out no slot that does not fit.
-        u32::try_from(self.hot.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.cold.len()).unwrap_or(u32::MAX)
     }
 
-    /// The slots of registered hosts within a range.
-    pub(crate) fn registered_in(&self, range: Range<u32>) -> impl Iterator<Item = u32> + '_ {
-        let hot = &self.hot[range.start as usize..range.end as usize];
-        range.zip(hot).filter(|(_, hot)| hot.registered).map(|(slot, _)| slot)
+    pub(crate) fn registered(&self) -> &Bits {
+        &self.registered
+    }
+
+    pub(crate) fn open(&self) -> &Bits {
+        &self.open
+    }
+
+    pub(crate) fn blocks(&self) -> usize {
+        self.registered.words().len()
+    }
+
+    /// An empty set of hosts.
+    pub(crate) fn none(&self) -> Bits {
+        Bits::empty(self.blocks())
+    }
+
+    #[inline]
+    pub(crate) fn measure(&self, measure: Measure) -> &Column<f64> {
+        &self.measures[measure as usize]
+    }
+
+    pub(crate) fn room_vcpus(&self) -> &Column<u64> {
+        &self.room_vcpus
+    }
+
+    pub(crate) fn room_memory(&self) -> &Column<u64> {
+        &self.room_memory
+    }
+
+    pub(crate) fn room_disk(&self) -> &Column<u64> {
+        &self.room_disk
+    }
+
+    pub(crate) fn zones(&self) -> &Classes<String> {
+        &self.zones
+    }
+
+    pub(crate) fn platforms(&self) -> &Classes<Platform> {
+        &self.platforms
+    }
+
+    pub(crate) fn cohorts(&self) -> &Classes<Cohort> {
+        &self.cohorts
+    }
+
+    pub(crate) fn resource_classes(&self) -> &ResourceClasses {
+        &self.classes
+    }
+
+    /// The hosts that have a trait.
+    pub(crate) fn with_trait(&self, name: &str) -> Option<&Bits> {
+        self.traits.get(name).map(|tagged| &tagged.hosts)
+    }
+
+    /// The hosts that report a metric.
+    pub(crate) fn with_metric(&self, name: &str) -> Option<&Bits> {
+        self.metrics.get(name).map(|tagged| &tagged.hosts)
+    }
+
+    /// The multipliers that aggregates set for a key; NaN for hosts whose aggregates don't. `None` when none do.
+    pub(crate) fn multipliers(&self, key: &str) -> Option<&[f64]> {
+        self.multipliers.get(key).map(Vec::as_slice)
+    }
+
+    /// Hashes of the names of a block of hosts, for lots.
+    #[inline]
+    pub(crate) fn name_hashes(&self, block: usize) -> Option<&[u64; BLOCK]> {
+        self.name_hashes.get(block * BLOCK..)?.first_chunk()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Host> + '_ {
@@ -184,8 +165,8 @@ impl Hosts {
         &self.cold[slot as usize].name
     }
 
-    pub(crate) fn used(&self, slot: u32) -> Used {
-        self.cold[slot as usize].used
+    pub(crate) fn used(&self, slot: u32) -> &Used {
+        &self.cold[slot as usize].used
     }
 
     pub(crate) fn limit(&self, slot: u32) -> Limit {
@@ -194,16 +175,16 @@ impl Hosts {
 
     /// The largest Instance that a host can take, `None` when it is not registered.
     pub(crate) fn room(&self, slot: u32) -> Option<Resources> {
-        let hot = &self.hot[slot as usize];
-        hot.registered.then_some(hot.room)
+        self.registered.contains(slot).then(|| self.room_of(slot))
     }
 
-    pub(crate) fn find_zone(&self, name: &str) -> u32 {
-        self.zones.find(name)
-    }
-
-    pub(crate) fn find_architecture(&self, name: &str) -> u32 {
-        self.architectures.find(name)
+    pub(crate) fn room_of(&self, slot: u32) -> Resources {
+        Resources {
+            // Never more than the host's own processors, of which there are 32 bits.
+            vcpus: u32::try_from(self.room_vcpus.get(slot)).unwrap_or(u32::MAX),
+            memory_bytes: self.room_memory.get(slot),
+            disk_bytes: self.room_disk.get(slot),
+        }
     }
 
     /// The slot of a name, made when there is none.
@@ -215,73 +196,194 @@ impl Hosts {
             name: name.to_owned(),
             ..Cold::default()
         };
-        let hot = Hot {
-            name_hash: stable_hash(name),
-            ..Hot::default()
-        };
         let slot = if let Some(slot) = self.free.pop() {
-            self.hot[slot as usize] = hot;
             self.cold[slot as usize] = cold;
             slot
         } else {
-            self.hot.push(hot);
             self.cold.push(cold);
+            self.grow();
             // Each slot takes hundreds of bytes: memory ends long before the numbers do.
-            u32::try_from(self.hot.len() - 1).unwrap_or(u32::MAX)
+            u32::try_from(self.cold.len() - 1).unwrap_or(u32::MAX)
         };
+        self.name_hashes[slot as usize] = mix(stable_hash(name));
         self.by_name.insert(name.to_owned(), slot);
         slot
     }
 
-    /// Registers a host or replaces what was known of it; returns what was known.
-    pub(crate) fn upsert(&mut self, host: Host) -> Option<Host> {
+    /// Makes room in every column for as many slots as there are, in whole blocks.
+    fn grow(&mut self) {
+        let blocks = self.cold.len().div_ceil(BLOCK);
+        if blocks == self.blocks() {
+            return;
+        }
+        self.registered.grow(blocks);
+        self.open.grow(blocks);
+        self.name_hashes.resize(blocks * BLOCK, 0);
+        for room in [&mut self.room_vcpus, &mut self.room_memory, &mut self.room_disk] {
+            room.grow(blocks);
+        }
+        for measure in &mut self.measures {
+            measure.grow(blocks);
+        }
+        self.zones.grow(blocks);
+        self.platforms.grow(blocks);
+        self.cohorts.grow(blocks);
+        for tagged in self.traits.values_mut().chain(self.metrics.values_mut()) {
+            tagged.hosts.grow(blocks);
+        }
+        self.classes.grow(blocks);
+        for multipliers in self.multipliers.values_mut() {
+            multipliers.resize(blocks * BLOCK, f64::NAN);
+        }
+    }
+
+    /// Registers a host or replaces what was known of it; returns what was known. `cohort` is what its aggregates say.
+    pub(crate) fn upsert(&mut self, mut host: Host, cohort: Cohort, options: &Options) -> Option<Host> {
         let slot = self.slot_for(&host.name);
-        let read = &mut self.hot[slot as usize];
-        self.registered += u32::from(!read.registered);
-        read.registered = true;
-        read.open = host.alive && host.scheduling == Scheduling::Enabled;
-        read.zone = self.zones.number(&host.zone);
-        read.architecture = self.architectures.number(&host.architecture);
+        host.metrics.retain(|_, value| value.is_finite());
+        self.count += u32::from(!self.registered.contains(slot));
+        self.registered.set(slot, true);
+        let open = host.alive && host.scheduling == Scheduling::Enabled;
+        self.open.set(slot, open);
+        self.platforms.put(slot, effective_platform(&host));
+        let before = self.cold[slot as usize].host.take();
+        let blocks = self.blocks();
+        if before.as_ref().map(|before| &before.traits) != Some(&host.traits) {
+            let old = before.iter().flat_map(|before| &before.traits);
+            retag(&mut self.traits, blocks, slot, old, host.traits.iter());
+        }
+        let reported = |before: &Host| before.metrics.keys().eq(host.metrics.keys());
+        if !before.as_ref().is_some_and(reported) {
+            let old = before.iter().flat_map(|before| before.metrics.keys());
+            retag(&mut self.metrics, blocks, slot, old, host.metrics.keys());
+        }
+        for class in host.inventories.keys() {
+            self.classes.number(class);
+        }
         let cold = &mut self.cold[slot as usize];
         cold.limit = host.limit();
-        let before = cold.host.replace(host);
+        cold.host = Some(host);
+        self.join(slot, cohort);
+        self.reckon_fixed(slot, options);
         self.recount(slot);
         before
+    }
+
+    /// Puts a registered host into another cohort, because its aggregates say something else. Tells whether its zone has
+    /// changed.
+    pub(crate) fn join(&mut self, slot: u32, cohort: Cohort) -> bool {
+        let Some(host) = self.cold[slot as usize].host.as_ref() else {
+            return false;
+        };
+        let zone = cohort.zone.clone().unwrap_or_else(|| host.zone.clone());
+        let moved = self.zones.of(slot) != Some(&zone);
+        self.zones.put(slot, zone);
+        for weigher in weighers::ALL {
+            let key = weigher.multiplier_key();
+            self.set_multiplier(key, slot, cohort.multiplier(key));
+        }
+        self.cohorts.put(slot, cohort);
+        moved
+    }
+
+    fn set_multiplier(&mut self, key: &'static str, slot: u32, multiplier: Option<f64>) {
+        let length = self.blocks() * BLOCK;
+        match multiplier {
+            Some(multiplier) => {
+                let column = self.multipliers.entry(key).or_insert_with(|| vec![f64::NAN; length]);
+                column[slot as usize] = multiplier;
+            }
+            None => {
+                if let Some(column) = self.multipliers.get_mut(key) {
+                    let was = std::mem::replace(&mut column[slot as usize], f64::NAN);
+                    if !was.is_nan() && column.iter().all(|multiplier| multiplier.is_nan()) {
+                        self.multipliers.remove(key);
+                    }
+                }
+            }
+        }
     }
 
     /// Takes a host out of every later decision. What is accounted to it stays until it is taken off.
     pub(crate) fn remove(&mut self, name: &str) {
         let Some(slot) = self.find(name) else { return };
-        self.registered -= u32::from(self.hot[slot as usize].registered);
-        self.hot[slot as usize].registered = false;
-        self.cold[slot as usize].host = None;
+        let Some(host) = self.cold[slot as usize].host.take() else {
+            return;
+        };
+        self.count -= 1;
+        self.registered.set(slot, false);
+        self.open.set(slot, false);
+        let blocks = self.blocks();
+        retag(&mut self.traits, blocks, slot, host.traits.iter(), std::iter::empty());
+        retag(&mut self.metrics, blocks, slot, host.metrics.keys(), std::iter::empty());
+        self.zones.clear(slot);
+        self.platforms.clear(slot);
+        self.cohorts.clear(slot);
+        let registered = self.registered.word(slot as usize / BLOCK);
+        for room in [&mut self.room_vcpus, &mut self.room_memory, &mut self.room_disk] {
+            room.clear(slot, registered);
+        }
+        for measure in &mut self.measures {
+            measure.clear(slot, registered);
+        }
+        self.classes.recount(slot, None, &[]);
+        for weigher in weighers::ALL {
+            self.set_multiplier(weigher.multiplier_key(), slot, None);
+        }
         self.drop_if_unused(slot);
     }
 
-    /// Accounts one Instance to a host.
-    pub(crate) fn add(&mut self, slot: u32, amount: &Resources) {
-        let used = &mut self.cold[slot as usize].used;
-        used.vcpus += u64::from(amount.vcpus);
-        used.memory_bytes += u128::from(amount.memory_bytes);
-        used.disk_bytes += u128::from(amount.disk_bytes);
-        used.instances += 1;
+    /// Works out the measures that only a changed host or profile changes.
+    pub(crate) fn reckon_fixed(&mut self, slot: u32, options: &Options) {
+        let Some(host) = &self.cold[slot as usize].host else {
+            return;
+        };
+        let registered = self.registered.word(slot as usize / BLOCK);
+        for (measure, value) in [
+            (Measure::FailedBuilds, f64::from(host.failed_builds)),
+            (Measure::Version, f64::from(host.platform.hypervisor_version)),
+            (Measure::Metrics, options.metrics.sum(&host.metrics)),
+            (Measure::TotalVcpus, f64::from(host.capacity.vcpus)),
+            (Measure::TotalMemory, amount(host.capacity.memory_bytes)),
+            (Measure::TotalDisk, amount(host.capacity.disk_bytes)),
+        ] {
+            self.measures[measure as usize].set(slot, value, registered);
+        }
+    }
+
+    /// The numbers of resource classes, made when there are none.
+    pub(crate) fn units(&mut self, units: &BTreeMap<String, u64>) -> Vec<(u32, u64)> {
+        let mut numbered: Vec<(u32, u64)> = units
+            .iter()
+            .filter(|&(_, &units)| units > 0)
+            .map(|(class, &units)| (self.classes.number(class), units))
+            .collect();
+        numbered.sort_unstable();
+        numbered
+    }
+
+    /// Accounts one Instance or Volume to a host.
+    pub(crate) fn add(&mut self, slot: u32, amount: &Amount, pending: bool) {
+        self.cold[slot as usize].used.add(amount, pending);
         self.recount(slot);
     }
 
     /// Takes off what [`add`](Self::add) accounted.
-    pub(crate) fn take_off(&mut self, slot: u32, amount: &Resources) {
-        let used = &mut self.cold[slot as usize].used;
-        used.vcpus -= u64::from(amount.vcpus);
-        used.memory_bytes -= u128::from(amount.memory_bytes);
-        used.disk_bytes -= u128::from(amount.disk_bytes);
-        used.instances -= 1;
+    pub(crate) fn take_off(&mut self, slot: u32, amount: &Amount, pending: bool) {
+        self.cold[slot as usize].used.take_off(amount, pending);
         self.recount(slot);
         self.drop_if_unused(slot);
     }
 
+    /// A reservation has become a placement.
+    pub(crate) fn settle(&mut self, slot: u32) {
+        self.cold[slot as usize].used.pending -= 1;
+        self.recount(slot);
+    }
+
     fn drop_if_unused(&mut self, slot: u32) {
         let cold = &mut self.cold[slot as usize];
-        if cold.host.is_none() && cold.used.instances == 0 {
+        if cold.host.is_none() && cold.used.entries == 0 {
             self.by_name.remove(&cold.name);
             *cold = Cold::default();
             self.free.push(slot);
@@ -301,23 +403,90 @@ impl Hosts {
         };
         let free = |limit: u64, used: u128| u64::try_from(u128::from(limit).saturating_sub(used)).unwrap_or(u64::MAX);
         let physical = |capacity: u64, reserved: u64| capacity.saturating_sub(reserved);
-        let vcpus = free(limit.vcpus, used.vcpus.into());
-        let read = &mut self.hot[slot as usize];
-        read.room = Resources {
-            vcpus: u32::try_from(vcpus).unwrap_or(u32::MAX).min(host.capacity.vcpus),
-            memory_bytes: free(limit.memory_bytes, used.memory_bytes).min(host.capacity.memory_bytes),
-            disk_bytes: free(limit.disk_bytes, used.disk_bytes).min(host.capacity.disk_bytes),
-        };
-        read.spare = Spare {
+        let Resources {
             vcpus,
-            memory_bytes: free(
-                physical(host.capacity.memory_bytes, host.reserved.memory_bytes),
-                used.memory_bytes,
-            ),
-            disk_bytes: free(
-                physical(host.capacity.disk_bytes, host.reserved.disk_bytes),
-                used.disk_bytes,
-            ),
-        };
+            memory_bytes,
+            disk_bytes,
+        } = host.capacity;
+        let registered = self.registered.word(slot as usize / BLOCK);
+        let spare_vcpus = free(limit.vcpus, used.vcpus.into());
+        self.room_vcpus.set(slot, spare_vcpus.min(vcpus.into()), registered);
+        self.room_memory.set(
+            slot,
+            free(limit.memory_bytes, used.memory_bytes).min(memory_bytes),
+            registered,
+        );
+        self.room_disk.set(
+            slot,
+            free(limit.disk_bytes, used.disk_bytes).min(disk_bytes),
+            registered,
+        );
+        let spare_memory = free(physical(memory_bytes, host.reserved.memory_bytes), used.memory_bytes);
+        let spare_disk = free(physical(disk_bytes, host.reserved.disk_bytes), used.disk_bytes);
+        for (measure, value) in [
+            (Measure::SpareMemory, amount(spare_memory)),
+            (Measure::SpareDisk, amount(spare_disk)),
+            (Measure::SpareVcpus, amount(spare_vcpus)),
+            (Measure::IoOps, f64::from(host.io_ops) + f64::from(used.pending)),
+            (Measure::Instances, f64::from(used.instances)),
+        ] {
+            self.measures[measure as usize].set(slot, value, registered);
+        }
+        self.classes.recount(slot, Some(host), &used.units);
     }
+}
+
+/// An amount as a measure.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a measure needs no more than 53 bits: nobody minds a byte in 8 PiB"
+)]
+pub(crate) fn amount(amount: u64) -> f64 {
+    amount as f64
+}
+
+/// Moves a host from some tags to others; a tag without hosts is forgotten.
+fn retag<'a>(
+    tags: &mut HashMap<String, Tagged>,
+    blocks: usize,
+    slot: u32,
+    old: impl Iterator<Item = &'a String>,
+    new: impl Iterator<Item = &'a String>,
+) {
+    for name in old {
+        if let Some(tagged) = tags.get_mut(name) {
+            tagged.hosts.set(slot, false);
+            tagged.count -= 1;
+            if tagged.count == 0 {
+                tags.remove(name);
+            }
+        }
+    }
+    for name in new {
+        let tagged = tags.entry(name.clone()).or_insert_with(|| Tagged {
+            hosts: Bits::empty(blocks),
+            count: 0,
+        });
+        tagged.hosts.set(slot, true);
+        tagged.count += 1;
+    }
+}
+
+/// The host's platform with the kinds of guests filled in that it did not name.
+fn effective_platform(host: &Host) -> Platform {
+    let mut platform = Platform::clone(&host.platform);
+    if platform.supported.is_empty() {
+        let supported = |hypervisor: &str| crate::Supported {
+            architecture: host.architecture.clone(),
+            hypervisor: hypervisor.to_owned(),
+            mode: "hvm".to_owned(),
+        };
+        if host.domain_types.is_empty() {
+            platform.supported.insert(supported(""));
+        }
+        platform
+            .supported
+            .extend(host.domain_types.iter().map(|domain_type| supported(domain_type)));
+    }
+    platform
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::Aspects;
 use crate::filters::Why;
 
@@ -44,7 +46,8 @@ pub struct Refusal {
 }
 
 /// The hosts that one filter rejected.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Rejection {
     /// The filter's name.
     pub filter: &'static str,
@@ -55,7 +58,8 @@ pub struct Rejection {
 }
 
 /// Why a filter rejected some hosts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Detail {
     /// Words for everybody.
     pub text: String,

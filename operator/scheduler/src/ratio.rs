@@ -38,6 +38,12 @@ impl Ratio {
     /// Nova's `initial_cpu_allocation_ratio`.
     pub const FOUR: Self = Self(4 * MILLION);
 
+    /// As Nova shows it.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio has no more than 34 bits")]
+    pub(crate) fn as_f64(self) -> f64 {
+        self.0 as f64 / MILLION as f64
+    }
+
     /// `amount × ratio`, rounded down, or `u64::MAX` where that is larger.
     ///
     /// What is given out are whole units, so comparing with the rounded figure decides exactly as the true one would.

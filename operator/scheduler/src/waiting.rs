@@ -23,6 +23,8 @@ pub enum Cause {
         resources: Resources,
         /// The group, where a filter about groups rejected a host.
         group: Option<Uid>,
+        /// The Instances of hints, where a filter about them rejected a host.
+        instances: BTreeSet<Uid>,
     },
     /// Something that the request names does not exist, such as `Flavor/m1.small`: whatever text
     /// [`Event::Appeared`] will carry.
@@ -39,10 +41,14 @@ impl Cause {
             .group
             .as_ref()
             .filter(|_| refusal.reads.intersects(Aspects::GROUP));
+        let hints = request.demands.as_ref().map(|demands| &demands.hints);
+        let hints = hints.filter(|_| refusal.reads.intersects(Aspects::INSTANCES));
+        let instances = hints.map(|hints| hints.different_host.union(&hints.same_host).cloned().collect());
         Self::Refused {
             reads: refusal.reads,
             resources: request.resources,
             group: group.map(|group| group.uid.clone()),
+            instances: instances.unwrap_or_default(),
         }
     }
 
@@ -55,7 +61,11 @@ impl Cause {
             (Self::Missing(_), _) | (Self::Refused { .. }, Event::Appeared(_)) => false,
             (Self::Refused { reads, .. }, Event::HostChanged(changed)) => reads.intersects(*changed),
             (Self::Refused { reads, resources, .. }, Event::HostFreed { room }) => {
-                reads.intersects(Aspects::CAPACITY) && resources.fits_in(room)
+                reads.intersects(Aspects::USAGE) || reads.intersects(Aspects::CAPACITY) && resources.fits_in(room)
+            }
+            // Who reads everything may want a fuller host as well as an emptier one.
+            (Self::Refused { reads, instances, .. }, Event::InstanceMoved(moved)) => {
+                reads.is_all() || instances.contains(moved)
             }
             (Self::Refused { group, .. }, Event::GroupChanged(changed)) => group.as_ref() == Some(changed),
         }
@@ -293,6 +303,7 @@ mod tests {
                 ..Resources::default()
             },
             group: None,
+            instances: BTreeSet::new(),
         }
     }
 
@@ -354,10 +365,35 @@ mod tests {
             reads: Aspects::GROUP,
             resources: Resources::default(),
             group: Some(Uid::from(group)),
+            instances: BTreeSet::new(),
         };
         let mut waiting = parked(&[("web-1", of("web")), ("db-1", of("db"))]);
         waiting.wake(&Event::GroupChanged(Uid::from("db")));
         assert_eq!(due(&mut waiting, LATER), ["db-1"]);
+    }
+
+    #[test]
+    fn a_moved_instance_wakes_those_whose_hints_name_it_and_those_who_read_everything() {
+        let of = |reads, instances: &[&str]| Cause::Refused {
+            reads,
+            resources: Resources::default(),
+            group: None,
+            instances: instances.iter().map(|uid| Uid::from(*uid)).collect(),
+        };
+        let mut waiting = parked(&[
+            ("beside-db", of(Aspects::INSTANCES, &["db"])),
+            ("beside-web", of(Aspects::INSTANCES, &["web"])),
+            ("query", of(Aspects::ALL, &[])),
+        ]);
+        waiting.wake(&Event::InstanceMoved(Uid::from("db")));
+        assert_eq!(due(&mut waiting, LATER), ["beside-db", "query"]);
+    }
+
+    #[test]
+    fn who_was_refused_for_what_is_used_is_woken_by_anything_that_leaves() {
+        let mut waiting = parked(&[("a", asking(8, Aspects::USAGE))]);
+        waiting.wake(&freed(0));
+        assert_eq!(due(&mut waiting, LATER), ["a"]);
     }
 
     #[test]

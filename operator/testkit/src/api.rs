@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     future::Future,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use http::Response;
@@ -19,6 +19,17 @@ pub(crate) struct Shared {
     pub state: Mutex<State>,
     pub changes: watch::Sender<u64>,
     pub hooks: Mutex<HashMap<String, Vec<Hook>>>,
+}
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the watches and whoever waits for a condition.
+    pub(crate) fn touch(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
 }
 
 /// An in-process Kubernetes API server. Clones are the same server. Make it inside a tokio runtime.

@@ -12,6 +12,7 @@ mod api;
 mod ask;
 mod check;
 mod clock;
+mod collection;
 mod direct;
 mod fault;
 mod log;
@@ -23,6 +24,7 @@ mod schema;
 mod select;
 mod serve;
 mod store;
+mod target;
 mod watch;
 mod write;
 

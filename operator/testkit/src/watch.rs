@@ -1,10 +1,6 @@
 //! What does a watch hear?
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures::{Stream, stream};
 use serde_json::{Value, json};
@@ -87,7 +83,7 @@ impl Watcher {
     fn begin(shared: &Arc<Shared>, asked: Asked) -> Self {
         let now = Instant::now();
         let changes = shared.changes.subscribe();
-        let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = shared.lock();
         let mut watcher = Self {
             changes,
             next: state.history.partition_point(|change| change.version <= asked.version),
@@ -124,7 +120,7 @@ impl Watcher {
 
     fn look(&mut self) {
         let shared = self.shared.clone();
-        let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = shared.lock();
         if state.expire_epoch != self.expire_epoch {
             return self.expired();
         }

@@ -48,6 +48,22 @@ pub enum Error {
     },
 }
 
+/// What a program was to do was not done.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}")]
+pub struct Failed {
+    /// What was being done.
+    doing: String,
+    /// Why.
+    source: Error,
+}
+
+/// Makes the error: what was being done.
+pub fn failed(doing: impl Into<String>) -> impl FnOnce(Error) -> Failed {
+    let doing = doing.into();
+    move |source| Failed { doing, source }
+}
+
 /// Runs a program to its end without input and returns what it wrote to standard output. Its standard error is part
 /// of the error when it fails. It is killed when it takes longer than `limit`.
 pub fn output(command: &mut Command, limit: Duration) -> Result<Vec<u8>, Error> {

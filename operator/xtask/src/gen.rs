@@ -1,11 +1,10 @@
 //! `cargo xtask gen`: everything that is generated and committed.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use virga_crds::{conditions::Reason, definitions};
+
+use crate::file;
 
 const HEADER: &str = "# Made by `cargo xtask gen` from crds/src; do not edit.\n";
 
@@ -22,15 +21,15 @@ pub struct Args {
 pub enum Error {
     #[error("rendering {name}")]
     Render { name: String, source: serde_yaml::Error },
-    #[error("writing {path}")]
-    Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    File(#[from] file::Error),
     #[error("stale: {}; run `cargo xtask gen` and commit the result", files.join(", "))]
     Stale { files: Vec<String> },
 }
 
 /// Runs the command.
 pub fn run(Args { check }: Args) -> Result<(), Error> {
-    let root = workspace_root();
+    let root = file::checkout();
     let mut stale = Vec::new();
     for (path, text) in files()? {
         let target = root.join(&path);
@@ -40,7 +39,7 @@ pub fn run(Args { check }: Args) -> Result<(), Error> {
         if check {
             stale.push(path.display().to_string());
         } else {
-            write(&target, &text)?;
+            file::put(&target, text)?;
             println!("wrote {}", path.display());
         }
     }
@@ -49,17 +48,6 @@ pub fn run(Args { check }: Args) -> Result<(), Error> {
     } else {
         Err(Error::Stale { files: stale })
     }
-}
-
-fn write(target: &Path, text: &str) -> Result<(), Error> {
-    let failed = |source| Error::Write {
-        path: target.to_path_buf(),
-        source,
-    };
-    if let Some(parent) = target.parent() {
-        fs::create_dir_all(parent).map_err(failed)?;
-    }
-    fs::write(target, text).map_err(failed)
 }
 
 /// Path, from the root of the workspace, and content of each generated file.
@@ -96,11 +84,4 @@ fn conditions_page() -> String {
                 `kubectl wait`; `Reconciling` and `Stalled` follow kstatus and are present only while true.\n\n\
                 | reason | meaning |\n|---|---|\n";
     std::iter::once(head.to_owned()).chain(rows).collect()
-}
-
-fn workspace_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .components()
-        .collect::<PathBuf>()
-        .join("../..")
 }

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use virga_lab::{Lab, NodeError, Options};
+use virga_lab::{Administered, Lab, NodeError, Options};
 
 /// Arguments of `cargo xtask lab`.
 #[derive(clap::Args)]

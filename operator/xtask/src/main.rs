@@ -10,10 +10,12 @@ mod command;
 mod demo;
 mod deps;
 mod digest;
+mod file;
 mod r#gen;
 mod guest;
 mod image;
 mod lab;
+mod tree;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Project tasks", disable_help_subcommand = true)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
-use virga_lab::{Lab, images};
+use virga_lab::{Administered, Lab, images};
 
 use crate::support::{Turn, eventually, so};
 
@@ -116,12 +116,10 @@ fn pods_run_on_every_node_and_a_service_reaches_them_across_nodes() {
         pods["items"][0]["spec"]["nodeName"]
     );
 
-    let judged = lab
-        .kstatus(
-            &lab.kubectl(&["get", "daemonset,service", "hello", "--output=json"])
-                .unwrap(),
-        )
+    let objects = lab
+        .kubectl(&["get", "daemonset,service", "hello", "--output=json"])
         .unwrap();
+    let judged = virga_lab::kstatus(&objects).unwrap();
     assert_eq!(judged.len(), 2);
     assert!(judged.iter().all(|object| object.status == "Current"), "{judged:?}");
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use virga_lab::ControlPlane;
+use virga_lab::{Administered, ControlPlane};
 
 use crate::support::{eventually, so};
 

@@ -3,7 +3,7 @@
 use std::env;
 use std::process::{Child, Command, Stdio};
 
-use virga_lab::{Lab, Options};
+use virga_lab::{Administered, Lab, Options};
 
 use crate::support::{Turn, eventually, so};
 

@@ -1,14 +1,17 @@
-//! One pull, from the first byte until the image is there or nobody wants it any more.
+//! Which images are fetched, each from the first byte until it is there or nobody wants it any more?
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use futures::{Stream, StreamExt};
+use kube::ResourceExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use virga_core::instance::Cache as CacheState;
 use virga_crds::Image;
-use virga_images::cache::{Class, Entry, Error, Fetch};
-use virga_runtime::class::chain;
+use virga_images::cache::{Class, Entry, Error, Fetch, Limits, Request, Source};
+use virga_runtime::{class::chain, watch::Change};
 
-use super::{Failure, Images, request};
+use super::images::{Failure, Images, Pull, format};
 
 /// How often a listener hears how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
@@ -17,7 +20,86 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// An image whose bytes are wrong is asked for again, seldom: its server may be repaired.
 const INVALID_PAUSE: Duration = Duration::from_mins(10);
 
-pub(super) async fn run(images: Images, image: Arc<Image>, uid: String, cancel: CancellationToken) {
+impl Images {
+    /// Begins to fetch an image, unless that is under way. Goes on until it is there or its Image is gone.
+    pub fn pull(&self, image: Arc<Image>) {
+        let Some(uid) = image.uid() else { return };
+        let cancel = self.shared.stop.child_token();
+        {
+            let mut pulls = self.pulls();
+            if pulls.get(&uid).is_some_and(|pull| pull.digest.is_none()) {
+                return;
+            }
+            let pull = Pull {
+                cancel: cancel.clone(),
+                fetch: None,
+                failure: None,
+                digest: None,
+            };
+            pulls.insert(uid.clone(), pull);
+        }
+        tokio::spawn(run(self.clone(), image, uid, cancel));
+    }
+
+    /// Fetches what this node is to import, and lets go of what is gone, until the process stops.
+    pub async fn follow(self, changes: impl Stream<Item = Change<Image>> + Send) {
+        let mut changes = std::pin::pin!(changes);
+        while let Some(change) = changes.next().await {
+            match change {
+                Change::Applied(image) => {
+                    if self.imports(&image) && self.state(&image) == CacheState::Absent {
+                        self.pull(image.clone());
+                    }
+                    self.tell(image.metadata.uid.as_deref());
+                }
+                Change::Deleted(image) => {
+                    let pull = image.uid().and_then(|uid| self.pulls().remove(&uid));
+                    if let Some(pull) = pull {
+                        pull.cancel.cancel();
+                    }
+                    self.tell(image.metadata.uid.as_deref());
+                }
+            }
+        }
+    }
+
+    /// Removes unfinished downloads of Images that went while the agent was away.
+    pub async fn forget_others(&self) {
+        let known = self.shared.stores.images.state();
+        let keys: HashSet<String> = known.iter().filter_map(|image| image.uid()).collect();
+        if let Err(error) = self.shared.cache.discard_others(&keys).await {
+            tracing::warn!(error = chain(&error), "removing unfinished downloads");
+        }
+    }
+
+    fn imports(&self, image: &Image) -> bool {
+        let importer = image.status.as_ref().and_then(|status| status.importer.as_deref());
+        importer == Some(self.shared.node.as_str()) && image.metadata.deletion_timestamp.is_none()
+    }
+
+    fn update(&self, uid: &str, change: impl FnOnce(&mut Pull)) {
+        if let Some(pull) = self.pulls().get_mut(uid) {
+            change(pull);
+        }
+    }
+
+    fn failed(&self, uid: &str, failure: Failure) {
+        self.update(uid, |pull| pull.failure = Some(failure));
+        self.tell(Some(uid));
+    }
+
+    /// The Image is gone: so is what was fetched of it. When the process stops, it stays for the next one.
+    async fn abandon(&self, uid: &str) {
+        if self.shared.stop.is_cancelled() {
+            return;
+        }
+        if let Err(error) = self.shared.cache.discard(uid).await {
+            tracing::warn!(uid, error = chain(&error), "discarding a download");
+        }
+    }
+}
+
+async fn run(images: Images, image: Arc<Image>, uid: String, cancel: CancellationToken) {
     let mut pause = FIRST_PAUSE;
     let Some(request) = request(&image, &uid) else {
         let message = "spec.source has neither a usable http nor a path".to_owned();
@@ -84,25 +166,23 @@ async fn follow(images: &Images, uid: &str, fetch: Fetch) -> Result<Entry, Error
     }
 }
 
-impl Images {
-    fn update(&self, uid: &str, change: impl FnOnce(&mut super::Pull)) {
-        if let Some(pull) = self.pulls().get_mut(uid) {
-            change(pull);
-        }
-    }
-
-    fn failed(&self, uid: &str, failure: Failure) {
-        self.update(uid, |pull| pull.failure = Some(failure));
-        self.tell(Some(uid));
-    }
-
-    /// The Image is gone: so is what was fetched of it. When the process stops, it stays for the next one.
-    async fn abandon(&self, uid: &str) {
-        if self.shared.stop.is_cancelled() {
-            return;
-        }
-        if let Err(error) = self.shared.cache.discard(uid).await {
-            tracing::warn!(uid, error = chain(&error), "discarding a download");
-        }
-    }
+/// What the cache is to fetch.
+fn request(image: &Image, uid: &str) -> Option<Request> {
+    let source = &image.spec.source;
+    let (source, sha256) = match (&source.http, &source.path) {
+        (Some(http), _) => (
+            Source::Http { url: http.url.clone() },
+            // A checksum that can't be read must not become none.
+            Some(http.checksum.value.parse().ok()?),
+        ),
+        (None, Some(path)) => (Source::Path(path.into()), None),
+        (None, None) => return None,
+    };
+    Some(Request {
+        key: uid.into(),
+        source,
+        sha256,
+        format: image.spec.disk_format.map(format),
+        limits: Limits::default(),
+    })
 }

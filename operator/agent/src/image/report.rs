@@ -5,7 +5,7 @@ use virga_core::instance::Cache as CacheState;
 use virga_crds::{Bytes, CachedImage, CachedImageState, DiskFormat, Image};
 use virga_images::Format;
 
-use super::Images;
+use super::images::Images;
 
 /// As many as the schema takes.
 const MAX_IMAGES: usize = 512;

@@ -7,142 +7,28 @@ use std::{
 };
 
 use kube::ResourceExt;
-use tokio::time::Instant;
 use uuid::Uuid;
-use virga_core::{
-    instance::{Effect, Failure},
-    network::ValidNetwork,
-};
-use virga_crds::{BuiltFlavor, Bytes, Image, Instance, Network, Port, Volume, conditions::Reason, finalizers};
+use virga_core::{instance::Effect, network::ValidNetwork, volume::volume_names};
+use virga_crds::{Bytes, Image, Instance, Network, Port, Volume, finalizers};
 use virga_hypervisor::{DiskFormat, DiskLayer, DomainSpec, Hypervisor, InterfaceSpec, Kind};
-use virga_images::{Format, disk};
-use virga_runtime::class::{Class, Classify, chain};
+use virga_images::Format;
 
 use super::{
-    domain::{self, Machine, Parts, Root},
-    fetch, power_record, seed,
+    domain_spec::{self, Machine, Parts, Root},
+    power_record, seed,
 };
-use crate::{
-    host::{Host, Moment},
-    layout::InstanceFiles,
-    port, userdata,
-};
+use crate::{effect::Error, host::Host, layout::InstanceFiles, port, removal::remove_directory};
 
-/// Why an effect was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Something that the plan had seen is gone again.
-    #[error("{0}")]
-    Gone(String),
-    /// libvirt failed.
-    #[error(transparent)]
-    Hypervisor(#[from] virga_hypervisor::Error),
-    /// A disk could not be made.
-    #[error(transparent)]
-    Disk(#[from] disk::Error),
-    /// The seed could not be made.
-    #[error(transparent)]
-    Seed(#[from] virga_images::seed::Error),
-    /// User data could not be had.
-    #[error(transparent)]
-    UserData(#[from] userdata::Error),
-    /// A network could not be brought up.
-    #[error(transparent)]
-    Network(#[from] port::Error),
-    /// The API could not be written.
-    #[error(transparent)]
-    Api(#[from] virga_runtime::apply::Error),
-    /// The node's file system said no.
-    #[error("{doing}")]
-    Io {
-        /// What was being done.
-        doing: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl Classify for Error {
-    fn class(&self) -> Class {
-        match self {
-            Self::Hypervisor(error) if error.is_transient() => Class::Transient,
-            // What is in the way may go: it is tried again.
-            Self::Hypervisor(error) => match error.kind() {
-                Kind::Invalid | Kind::Unsupported => Class::Bug,
-                _ => Class::Transient,
-            },
-            Self::Seed(virga_images::seed::Error::Invalid { .. }) | Self::UserData(userdata::Error::TooLarge) => {
-                Class::Invalid
-            }
-            Self::Network(error) if error.class() == Class::Bug => Class::Bug,
-            Self::Api(error) => error.class(),
-            Self::Gone(_) | Self::Network(_) | Self::Disk(_) | Self::Seed(_) | Self::UserData(_) | Self::Io { .. } => {
-                Class::Transient
-            }
-        }
-    }
-}
-
-impl Error {
-    /// For the Instance's conditions.
-    pub fn failure(&self) -> Failure {
-        let (reason, stuck) = match self {
-            Self::Hypervisor(error) | Self::Network(port::Error::Backend(virga_network::Error::Hypervisor(error))) => {
-                match error.kind() {
-                    Kind::Unavailable | Kind::Timeout | Kind::Busy => (Reason::LibvirtUnavailable, false),
-                    _ => (Reason::HypervisorError, false),
-                }
-            }
-            Self::Disk(error) if is_full(error) => (Reason::PoolFull, false),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => (Reason::PoolFull, false),
-            Self::Gone(_) | Self::Api(_) => (Reason::Building, false),
-            Self::Seed(virga_images::seed::Error::Invalid { .. }) | Self::UserData(userdata::Error::TooLarge) => {
-                (Reason::Invalid, true)
-            }
-            Self::Disk(_) | Self::Io { .. } | Self::Seed(_) => (Reason::HypervisorError, false),
-            Self::UserData(_) => (Reason::UserDataNotFound, false),
-            Self::Network(port::Error::NotFound(_)) => (Reason::NetworkNotFound, false),
-            Self::Network(_) => (Reason::NetworkNotReady, false),
-        };
-        Failure {
-            reason,
-            message: chain(self),
-            stuck,
-        }
-    }
-}
-
-fn is_full(error: &disk::Error) -> bool {
-    match error {
-        disk::Error::Failed { stderr, .. } => stderr.contains("No space left"),
-        disk::Error::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
-        _ => false,
-    }
-}
-
-fn io_error(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
-    let doing = doing.into();
-    move |source| Error::Io { doing, source }
-}
-
-/// Carries one effect out, and counts it.
+/// Carries one effect out.
 pub async fn carry_out(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Result<(), Error> {
-    host.reach(Moment::Before, effect.name()).await;
-    let began = Instant::now();
-    let result = act(host, instance, uid, effect).await;
-    host.metrics.effect(effect.name(), result.is_ok(), began.elapsed());
-    if result.is_ok() {
-        tracing::info!(effect = effect.name(), took_ms = began.elapsed().as_millis(), "done");
-    }
-    host.reach(Moment::After, effect.name()).await;
-    result
+    host.carry_out(effect.name(), act(host, instance, uid, effect)).await
 }
 
 async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Result<(), Error> {
     let files = host.layout.instance(uid);
     match effect {
         Effect::PullImage { uid } => {
-            let image = host.images.find(uid);
+            let image = host.stores.image(uid);
             host.images
                 .pull(image.ok_or_else(|| Error::Gone("the Image is gone".into()))?);
         }
@@ -158,7 +44,7 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
         }
         Effect::RecordPower(record) => power_record::write(&files, *record)
             .await
-            .map_err(io_error("noting a start or stop"))?,
+            .map_err(Error::io("noting a start or stop"))?,
         Effect::Start => host.change(uid, move |hypervisor| hypervisor.start(uid)).await?,
         Effect::Suspend => host.change(uid, move |hypervisor| hypervisor.suspend(uid)).await?,
         Effect::Resume => host.change(uid, move |hypervisor| hypervisor.resume(uid)).await?,
@@ -199,20 +85,12 @@ fn gone(result: virga_hypervisor::Result<()>) -> virga_hypervisor::Result<()> {
     }
 }
 
-/// Removes a directory with all that is in it; one that is gone already is removed.
-pub async fn remove_directory(directory: &Path) -> Result<(), Error> {
-    match tokio::fs::remove_dir_all(directory).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(io_error(format!("removing {}", directory.display()))),
-    }
-}
-
 async fn create_root_disk(host: &Host, files: &InstanceFiles, image: &str, size: Bytes) -> Result<(), Error> {
     let entry = host.images.entry_of(image);
     let entry = entry.ok_or_else(|| Error::Gone("the image is no longer in the cache".into()))?;
     tokio::fs::create_dir_all(files.directory())
         .await
-        .map_err(io_error("making the Instance's directory"))?;
+        .map_err(Error::io("making the Instance's directory"))?;
     // First the link, so that the image is pinned before a disk lies over it.
     let (link, target) = (files.base(), entry.path.clone());
     blocking("linking the base image", move || replace_link(&link, &target)).await?;
@@ -238,7 +116,7 @@ async fn blocking<T: Send + 'static>(
     let result = tokio::task::spawn_blocking(work).await;
     result
         .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
-        .map_err(io_error(doing))
+        .map_err(Error::io(doing))
 }
 
 async fn write_seed(host: &Host, instance: &Instance, uid: Uuid, files: &InstanceFiles) -> Result<(), Error> {
@@ -256,7 +134,7 @@ async fn write_seed(host: &Host, instance: &Instance, uid: Uuid, files: &Instanc
     let seed = seed::seed(instance, &uid.to_string(), user_data, &pairs);
     tokio::fs::create_dir_all(files.directory())
         .await
-        .map_err(io_error("making the Instance's directory"))?;
+        .map_err(Error::io("making the Instance's directory"))?;
     let path = files.seed();
     let written = tokio::task::spawn_blocking(move || seed.write(&path)).await;
     written.map_err(|stopped| Error::Gone(format!("writing the seed: {stopped}")))??;
@@ -271,12 +149,11 @@ struct PlugParts {
 }
 
 fn plugs(host: &Host, instance: &Instance) -> Result<Vec<PlugParts>, Error> {
-    let namespace = instance.namespace();
+    let namespace = instance.namespace().unwrap_or_default();
     let find = |name: &str| {
-        let is_it = |network: &Network| network.name_any() == name && network.namespace() == namespace;
-        let network = host.stores.networks.find(is_it);
+        let network = host.stores.network(&namespace, name);
         let network = network.ok_or_else(|| Error::Gone(format!("the Network {name} is gone")))?;
-        let port = fetch::port(host, instance, name);
+        let port = host.stores.port(instance, name);
         let port = port.ok_or_else(|| Error::Gone(format!("the Port in Network {name} is gone")))?;
         let valid = virga_core::network::validate(&network.spec).map_err(|problems| port::Error::Invalid {
             name: name.into(),
@@ -297,10 +174,10 @@ async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &Instan
     let plugs = plugs(host, instance)?;
     let interfaces = plugs.iter().map(|plug| interface(host, plug));
     let interfaces = interfaces.collect::<Result<Vec<_>, _>>()?;
-    let names: Vec<&str> = fetch::volume_names(instance).collect();
-    let volumes = names.iter().map(|name| volume(host, instance, name));
+    let volumes = volume_names(instance).map(|name| volume(host, instance, name));
     let mut volumes = volumes.collect::<Result<Vec<_>, _>>()?;
     let image = boot_image(host, instance);
+    let flavor = host.stores.flavor_of(instance);
     let root = if instance.spec.image.is_some() {
         let link = files.base();
         let base = blocking("reading the link to the base image", move || std::fs::read_link(link)).await?;
@@ -311,7 +188,7 @@ async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &Instan
     let volumes = volumes.iter().map(|volume| uid_of(volume.as_ref()));
     let parts = Parts {
         uid,
-        flavor: built(host, instance)?,
+        flavor: flavor.ok_or_else(|| Error::Gone(format!("the Flavor {} is gone", instance.spec.flavor)))?,
         root,
         volumes: volumes.collect::<Result<_, _>>()?,
         interfaces,
@@ -320,7 +197,7 @@ async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &Instan
         architecture: facts.cpu.architecture.clone(),
         cache: host.disk_cache,
     };
-    Ok(domain::spec(instance, parts, &host.layout))
+    Ok(domain_spec::spec(instance, parts, &host.layout))
 }
 
 fn interface(host: &Host, plug: &PlugParts) -> Result<InterfaceSpec, Error> {
@@ -334,13 +211,6 @@ fn interface(host: &Host, plug: &PlugParts) -> Result<InterfaceSpec, Error> {
     })
 }
 
-fn built(host: &Host, instance: &Instance) -> Result<BuiltFlavor, Error> {
-    let built = instance.status.as_ref().and_then(|status| status.flavor.clone());
-    built
-        .or_else(|| fetch::named_flavor(host, &instance.spec.flavor))
-        .ok_or_else(|| Error::Gone(format!("the Flavor {} is gone", instance.spec.flavor)))
-}
-
 /// The Image whose properties shape the machine: its own, or its boot volume's.
 fn boot_image(host: &Host, instance: &Instance) -> Option<Arc<Image>> {
     let own = instance.namespace()?;
@@ -349,18 +219,12 @@ fn boot_image(host: &Host, instance: &Instance) -> Option<Arc<Image>> {
         (None, Some(boot)) => volume(host, instance, boot).ok()?.spec.source.clone()?.image,
         (None, None) => return None,
     };
-    let namespace = named.namespace.unwrap_or(own);
-    host.stores
-        .images
-        .find(|image| image.name_any() == named.name && image.namespace().as_deref() == Some(&namespace))
+    host.stores.named_image(&own, &named)
 }
 
 fn volume(host: &Host, instance: &Instance, name: &str) -> Result<Arc<Volume>, Error> {
-    let namespace = instance.namespace();
-    let found = host
-        .stores
-        .volumes
-        .find(|volume| volume.name_any() == name && volume.namespace() == namespace);
+    let namespace = instance.namespace().unwrap_or_default();
+    let found = host.stores.volume(&namespace, name);
     found.ok_or_else(|| Error::Gone(format!("the Volume {name} is gone")))
 }
 

@@ -3,21 +3,14 @@
 use kube::{Api, ResourceExt};
 use uuid::Uuid;
 use virga_core::{
-    instance::{
-        Cache, Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, Seen, Volume as VolumeSeen, VolumeUse,
-        WentOff,
-    },
+    instance::{Domain, Image as ImageSeen, Interface, InterfaceUse, Room, Seen, Volume as VolumeSeen, VolumeUse},
     network,
-    volume::Claimant,
+    volume::{Claimant, volume_names},
 };
-use virga_crds::{Address, BuiltFlavor, Image, ImageVisibility, Instance, Port, Volume};
-use virga_hypervisor::{DomainInfo, DomainState, Kind, StateReason};
+use virga_crds::{Address, Instance, Port, Volume};
 
-use super::{power_record, room};
-use crate::{
-    host::Host,
-    volume::{Claim, claimants},
-};
+use super::power_record;
+use crate::{claimants::claimants, claims::Claim, domain, host::Host, room};
 
 /// Looks. Never fails: what can't be found out is a fact too.
 pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
@@ -27,8 +20,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         exists(files.seed()),
         power_record::read(&files)
     );
-    let mut domain = domain(host, uid).await;
-    let flavor = flavor(host, instance);
+    let mut domain = domain::look(host, uid).await;
     let untouched = domain == Domain::Absent && !root_disk && !seed;
     let room = if untouched {
         match room::room(host, instance).await {
@@ -48,7 +40,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         root_disk,
         seed,
         power,
-        flavor,
+        flavor: host.stores.flavor_of(instance),
         image: image(host, instance),
         interfaces: interfaces(host, instance),
         room,
@@ -59,101 +51,22 @@ async fn exists(path: std::path::PathBuf) -> bool {
     tokio::fs::symlink_metadata(path).await.is_ok()
 }
 
-/// The domain, as libvirt says.
-pub async fn domain(host: &Host, uid: Uuid) -> Domain {
-    match host.read(uid, move |hypervisor| hypervisor.domain(uid)).await {
-        Ok(info) => Domain::Defined(power(&info)),
-        Err(error) => match error.kind() {
-            Kind::NotFound => Domain::Absent,
-            Kind::Foreign => Domain::Foreign(error.to_string()),
-            _ => Domain::Unreachable(error.to_string()),
-        },
-    }
-}
-
-/// libvirt's state and reason, in the words that decisions are made in.
-fn power(info: &DomainInfo) -> Power {
-    match info.state {
-        DomainState::Running => Power::Running,
-        DomainState::Paused if info.reason == StateReason::IoError => Power::IoError,
-        DomainState::Paused => Power::Paused,
-        DomainState::Sleeping => Power::Sleeping,
-        DomainState::ShuttingDown => Power::ShuttingDown,
-        DomainState::Crashed => Power::Crashed,
-        DomainState::ShutOff => Power::Off(match info.reason {
-            StateReason::Shutdown => WentOff::ByGuest,
-            StateReason::Crashed => WentOff::Crashed,
-            StateReason::Failed => WentOff::Failed,
-            StateReason::Destroyed | StateReason::User => WentOff::Destroyed,
-            _ => WentOff::Unknown,
-        }),
-    }
-}
-
-/// As built, or as the Flavor says now.
-fn flavor(host: &Host, instance: &Instance) -> Option<BuiltFlavor> {
-    let built = instance.status.as_ref().and_then(|status| status.flavor.clone());
-    built.or_else(|| named_flavor(host, &instance.spec.flavor))
-}
-
-/// A Flavor by its name.
-pub fn named_flavor(host: &Host, name: &str) -> Option<BuiltFlavor> {
-    let flavor = host.stores.flavors.find(|flavor| flavor.name_any() == name)?;
-    Some(BuiltFlavor {
-        name: name.into(),
-        vcpus: flavor.spec.vcpus,
-        memory: flavor.spec.memory,
-        disk: flavor.spec.disk,
-    })
-}
-
 fn image(host: &Host, instance: &Instance) -> Option<ImageSeen> {
     let named = instance.spec.image.as_ref()?;
     let own = instance.namespace().unwrap_or_default();
-    Some(find_image(host, &own, named))
-}
-
-/// An Image that an object of namespace `own` names.
-pub fn find_image(host: &Host, own: &str, named: &virga_crds::ImageRef) -> ImageSeen {
-    let namespace = named.namespace.as_deref().unwrap_or(own);
-    let is_it = |image: &Image| image.name_any() == named.name && image.namespace().as_deref() == Some(namespace);
-    let place = if namespace == own {
-        String::new()
-    } else {
-        format!(" in project {namespace}")
-    };
-    let Some(image) = host.stores.images.find(is_it) else {
-        return ImageSeen::NotFound(format!("there is no Image {:?}{place}: create it", named.name));
-    };
-    if namespace != own && image.spec.visibility != ImageVisibility::Public {
-        // The same words as for one that doesn't exist: a private image's name is nobody else's business.
-        return ImageSeen::NotFound(format!("there is no Image {:?}{place}: create it", named.name));
-    }
-    if image.metadata.deletion_timestamp.is_some() && host.images.state(&image) == Cache::Absent {
-        return ImageSeen::NotFound(format!("the Image {}{place} is being deleted", named.name));
-    }
-    ImageSeen::Known {
-        uid: image.uid().unwrap_or_default(),
-        min_disk: image.spec.min_disk,
-        min_memory: image.spec.min_memory,
-        cache: host.images.state(&image),
-    }
+    Some(host.images.seen(&own, named))
 }
 
 fn interfaces(host: &Host, instance: &Instance) -> Vec<Interface> {
-    let namespace = instance.namespace();
+    let namespace = instance.namespace().unwrap_or_default();
     let state = |name: &str| {
-        let network = host
-            .stores
-            .networks
-            .find(|network| network.name_any() == name && network.namespace() == namespace);
-        let Some(network) = network else {
+        let Some(network) = host.stores.network(&namespace, name) else {
             return InterfaceUse::NoNetwork;
         };
         if let Err(problems) = network::validate(&network.spec) {
             return InterfaceUse::Invalid(problems.to_string());
         }
-        match port(host, instance, name) {
+        match host.stores.port(instance, name) {
             None => InterfaceUse::NoPort,
             Some(port) => InterfaceUse::Ready(addresses(&port)),
         }
@@ -167,19 +80,6 @@ fn interfaces(host: &Host, instance: &Instance) -> Vec<Interface> {
         .collect()
 }
 
-/// The Port with which an Instance is plugged into a network: its own, not one of an Instance that had its name.
-pub fn port(host: &Host, instance: &Instance, network: &str) -> Option<std::sync::Arc<Port>> {
-    host.stores.ports.find(|port| {
-        port.namespace() == instance.namespace()
-            && port.spec.instance == instance.name_any()
-            && port.spec.network == network
-            && port
-                .owner_references()
-                .iter()
-                .any(|owner| Some(&owner.uid) == instance.metadata.uid.as_ref())
-    })
-}
-
 fn addresses(port: &Port) -> Vec<Address> {
     let of = |address: &virga_crds::PortAddress| Address {
         network: port.spec.network.clone(),
@@ -187,13 +87,6 @@ fn addresses(port: &Port) -> Vec<Address> {
         mac: port.spec.mac.clone(),
     };
     port.spec.addresses.iter().map(of).collect()
-}
-
-/// The names of an Instance's volumes: the boot volume, then the others.
-pub fn volume_names(instance: &Instance) -> impl Iterator<Item = &str> {
-    let boot = instance.spec.boot_volume.as_deref();
-    boot.into_iter()
-        .chain(instance.spec.volumes.iter().map(|volume| volume.name.as_str()))
 }
 
 async fn volumes(host: &Host, instance: &Instance, uid: Uuid, domain: &Domain) -> Vec<VolumeSeen> {
@@ -209,11 +102,7 @@ async fn volumes(host: &Host, instance: &Instance, uid: Uuid, domain: &Domain) -
 
 async fn volume_use(host: &Host, instance: &Instance, uid: Uuid, domain: &Domain, name: &str) -> VolumeUse {
     let namespace = instance.namespace().unwrap_or_default();
-    let here = host
-        .stores
-        .volumes
-        .find(|volume| volume.name_any() == name && volume.namespace().as_deref() == Some(&namespace));
-    let Some(volume) = here else {
+    let Some(volume) = host.stores.volume(&namespace, name) else {
         return elsewhere(host, &namespace, name).await;
     };
     if volume.metadata.deletion_timestamp.is_some() {

@@ -1,32 +1,30 @@
 //! Instances: look, decide, act, tell; until there is nothing to do.
 
 mod apply;
-mod domain;
+mod domain_spec;
 mod fetch;
 mod power_record;
 mod publish;
-pub mod room;
 mod seed;
 
 use std::{sync::Arc, time::Duration};
 
-use kube::ResourceExt;
 use uuid::Uuid;
 use virga_core::{
     condition::is_true,
     instance::{Effect, Plan, after_failure, plan},
 };
 use virga_crds::{Instance, InstanceStatus, conditions::types};
-use virga_runtime::{
-    class::{Class, Classify},
-    reconcile::{Done, Reconcile},
-};
+use virga_runtime::reconcile::{Done, Reconcile};
 
-pub use apply::{Error as EffectError, remove_directory};
-pub use fetch::{domain as look_at_domain, find_image, volume_names};
 pub use publish::Published;
 
-use crate::{host::Host, userdata};
+use crate::{
+    effect,
+    host::Host,
+    reconcile::{self, Error},
+    userdata,
+};
 use publish::Outcome;
 
 /// How many rounds of looking and acting one reconcile makes before others get their turn.
@@ -35,38 +33,6 @@ const ROUNDS: usize = 6;
 const NEXT_TURN: Duration = Duration::from_millis(100);
 /// How often a Secret that doesn't exist yet is asked for.
 const SECRET_AGAIN: Duration = Duration::from_secs(10);
-
-/// Why an Instance is not as it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Its uid is no UUID, which the API server never makes.
-    #[error("the uid {0:?} is no UUID")]
-    Uid(String),
-    /// An effect was not carried out.
-    #[error("{effect}")]
-    Effect {
-        /// Which.
-        effect: &'static str,
-        /// Why.
-        #[source]
-        source: EffectError,
-    },
-    /// The status could not be written.
-    #[error(transparent)]
-    Publish(#[from] virga_runtime::apply::Error),
-}
-
-impl Classify for Error {
-    fn class(&self) -> Class {
-        match self {
-            Self::Uid(_) => Class::Bug,
-            Self::Effect { source, .. } => source.class(),
-            // It was deleted in the meantime.
-            Self::Publish(error) if error.is_not_found() => Class::Waiting,
-            Self::Publish(error) => error.class(),
-        }
-    }
-}
 
 /// The loop over the Instances that are bound to this node.
 pub struct InstanceLoop {
@@ -82,7 +48,12 @@ impl InstanceLoop {
 
     /// Carries effects out, up to the first that fails. Networks come up while disk and domain are made, and are there
     /// before a guest is started.
-    async fn carry_out(&self, instance: &Instance, uid: Uuid, effects: &[Effect]) -> Result<(), (Effect, EffectError)> {
+    async fn carry_out(
+        &self,
+        instance: &Instance,
+        uid: Uuid,
+        effects: &[Effect],
+    ) -> Result<(), (Effect, effect::Error)> {
         let is_start = |effect: &Effect| matches!(effect, Effect::RecordPower(_) | Effect::Start);
         let start = effects.iter().position(is_start).unwrap_or(effects.len());
         let (preparing, starting) = effects.split_at(start);
@@ -103,7 +74,7 @@ impl InstanceLoop {
         instance: &Instance,
         uid: Uuid,
         effects: Vec<&Effect>,
-    ) -> Result<(), (Effect, EffectError)> {
+    ) -> Result<(), (Effect, effect::Error)> {
         for effect in effects {
             if let Err(error) = apply::carry_out(&self.host, instance, uid, effect).await {
                 return Err((effect.clone(), error));
@@ -152,8 +123,7 @@ impl Reconcile for InstanceLoop {
     }
 
     async fn reconcile(&self, object: Arc<Instance>) -> Result<Done, Error> {
-        let text = object.uid().unwrap_or_default();
-        let uid: Uuid = text.parse().map_err(|_| Error::Uid(text))?;
+        let uid = reconcile::uid(object.as_ref())?;
         let mut instance = self.published.newest(&object);
         let mut changed = false;
         for _ in 0..ROUNDS {
@@ -183,7 +153,7 @@ impl Reconcile for InstanceLoop {
                     let _ = self.published.publish(&self.host, &instance, &status, true).await;
                 }
                 // Nothing tells of a Secret that comes: it is asked for now and then.
-                if let EffectError::UserData(userdata::Error::NotFound(_)) = error {
+                if let effect::Error::UserData(userdata::Error::NotFound(_)) = error {
                     return Ok(Done::waiting().again_in(SECRET_AGAIN));
                 }
                 return Err(Error::Effect {

@@ -16,6 +16,7 @@ pub fn seed(instance: &Instance, uid: &str, user_data: Option<Vec<u8>>, interfac
         instance_id: uid.into(),
         hostname: hostname(instance).into(),
         ssh_keys: instance.spec.ssh_keys.clone(),
+        metadata: instance.spec.metadata.clone(),
         user_data,
         interfaces: interfaces
             .iter()
@@ -108,6 +109,13 @@ mod tests {
                 ..PortSpec::default()
             },
         )
+    }
+
+    #[test]
+    fn a_guest_is_told_its_metadata() {
+        let mut instance = Instance::new("web-1", InstanceSpec::default());
+        instance.spec.metadata.insert("tier".into(), "web".into());
+        assert_eq!(seed(&instance, "uid", None, &[]).metadata, instance.spec.metadata);
     }
 
     #[test]

@@ -15,11 +15,8 @@ use tokio_util::sync::CancellationToken;
 use virga_crds::{Bytes, Hypervisor, HypervisorAddress, HypervisorSpec};
 use virga_runtime::{class::chain, health::Check};
 
-use super::{
-    disk,
-    status::{Told, status},
-};
-use crate::{host::Host, instance::room};
+use super::status::{Told, status};
+use crate::{capacity::Disk, host::Host, room};
 
 /// The shortest time between two writes.
 const COALESCE: Duration = Duration::from_secs(1);
@@ -160,7 +157,7 @@ impl Reporter {
             facts: facts.as_deref(),
             domain_type: facts.as_deref().map(|facts| host.domain_type.on(facts).as_str()),
             unreachable: unreachable.as_deref(),
-            disk: disk(&host.layout),
+            disk: Disk::of(&host.layout),
             min_free: self.min_free,
             promised,
             instances,

@@ -1,14 +1,14 @@
 //! The Hypervisor's status, from facts. Pure.
 
 use jiff::Timestamp;
-use virga_core::condition::Conditions;
+use virga_core::{condition::Conditions, hypervisor};
 use virga_crds::{
     Bytes, CachedImage, Capabilities, Cpu, Hypervisor, HypervisorAddress, HypervisorStatus, Resources, Versions,
     conditions::{Reason, types},
 };
-use virga_hypervisor::{Firmware, HostFacts};
+use virga_hypervisor::{DomainType, Firmware, HostFacts};
 
-use super::Disk;
+use crate::capacity::{Disk, capacity};
 
 /// What is told of a node.
 pub(super) struct Told<'a> {
@@ -58,8 +58,7 @@ pub(super) fn status(hypervisor: &Hypervisor, told: Told<'_>, now: Timestamp) ->
             conditions.set(types::READY, false, Reason::LibvirtUnavailable, why);
         }
     }
-    let Disk { total, free } = told.disk;
-    if free < told.min_free {
+    if told.disk.free < told.min_free {
         let message = format!("less than {} of the data directory's disk is free", told.min_free);
         conditions.set(types::DISK_PRESSURE, true, Reason::LowSpace, message);
     } else {
@@ -73,13 +72,9 @@ pub(super) fn status(hypervisor: &Hypervisor, told: Told<'_>, now: Timestamp) ->
         } else {
             told.addresses
         },
-        capacity: told.facts.map_or(old.capacity, |facts| {
-            Some(Resources {
-                vcpus: facts.cpus,
-                memory: Bytes(facts.memory_bytes),
-                disk: total,
-            })
-        }),
+        capacity: told
+            .facts
+            .map_or(old.capacity, |facts| Some(capacity(facts, told.disk))),
         allocated: Some(told.promised),
         instances: i32::try_from(told.instances).unwrap_or(i32::MAX),
         cpu: told.facts.map_or(old.cpu, |facts| Some(cpu(facts))),
@@ -93,6 +88,7 @@ pub(super) fn status(hypervisor: &Hypervisor, told: Told<'_>, now: Timestamp) ->
         capabilities: told
             .facts
             .map_or(old.capabilities, |facts| Some(capabilities(facts, told.domain_type))),
+        traits: told.facts.map_or(old.traits, |facts| traits(facts, told.domain_type)),
         images: told.images,
         conditions: conditions.into_vec(),
     }
@@ -117,6 +113,15 @@ fn capabilities(facts: &HostFacts, domain_type: Option<&'static str>) -> Capabil
         machine_types: unique(facts.machines.iter().cloned(), 256),
         firmware: unique(firmware, 8),
     }
+}
+
+fn traits(facts: &HostFacts, domain_type: Option<&'static str>) -> Vec<String> {
+    hypervisor::traits(hypervisor::TraitFacts {
+        architecture: &facts.cpu.architecture,
+        features: &facts.cpu.features,
+        native: domain_type == Some(DomainType::Kvm.as_str()),
+        secure_boot: facts.firmware.contains(&Firmware::Uefi { secure_boot: true }),
+    })
 }
 
 /// Each once, in the order in which they came, and no more than the schema takes.
@@ -167,9 +172,15 @@ mod tests {
             first.capabilities.as_ref().map(|c| c.domain_types.clone()),
             Some(vec!["qemu".into()])
         );
+        assert_eq!(
+            first.traits,
+            ["HW_ARCH_X86_64"],
+            "an emulated processor has features of its own"
+        );
         hypervisor.status = Some(first.clone());
         let then = status(&hypervisor, told(None, Some("no socket")), now);
         assert_eq!((&then.capacity, &then.versions), (&first.capacity, &first.versions));
+        assert_eq!(then.traits, first.traits);
         assert!(!is_true(&then.conditions, types::READY) && !is_true(&then.conditions, types::LIBVIRT_CONNECTED));
     }
 }

@@ -7,7 +7,7 @@ use virga_core::network::{Egress, ValidSubnet, validate};
 use virga_crds::{Network, Port};
 use virga_network::{Mode, NodeNetwork, NodePort, NodeSubnet, SubnetRoute};
 
-use super::{Error, uuid};
+use super::error::{Error, uuid};
 
 pub(super) fn node_network(network: &Network, ports: &[Arc<Port>]) -> Result<NodeNetwork, Error> {
     let valid = validate(&network.spec).map_err(|problems| Error::Invalid {

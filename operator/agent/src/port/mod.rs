@@ -1,6 +1,7 @@
 //! Which networks does this node carry, and with which ports?
 
 mod desired;
+mod error;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,54 +11,17 @@ use std::{
 
 use kube::ResourceExt;
 use uuid::Uuid;
-use virga_core::problem::Problems;
 use virga_crds::{Instance, Network, Port};
 use virga_network::{Attachment, NetworkBackend, Plug};
-use virga_runtime::{
-    class::{Class, Classify},
-    reconcile::{Done, Reconcile},
-};
+use virga_runtime::reconcile::{Done, Reconcile};
+
+pub use error::Error;
 
 use crate::stores::Stores;
+use error::uuid;
 
 /// How soon to look again at a network whose last guests are still plugged in.
 const IN_USE_AGAIN: Duration = Duration::from_secs(10);
-
-/// Why a network is not as it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There is no such Network.
-    #[error("there is no Network {0}")]
-    NotFound(String),
-    /// The Network's spec breaks a rule.
-    #[error("the Network {name} can't be used: {problems}")]
-    Invalid {
-        /// Its name.
-        name: String,
-        /// What is wrong.
-        problems: Problems,
-    },
-    /// An object's uid is no UUID, or a Port can't be read.
-    #[error("the {what} can't be read")]
-    Unreadable {
-        /// Which object, and what of it.
-        what: String,
-    },
-    /// The back end failed.
-    #[error(transparent)]
-    Backend(#[from] virga_network::Error),
-}
-
-impl Classify for Error {
-    fn class(&self) -> Class {
-        match self {
-            Self::NotFound(_) => Class::Waiting,
-            Self::Unreadable { .. } => Class::Bug,
-            Self::Backend(error) if error.is_transient() => Class::Transient,
-            Self::Invalid { .. } | Self::Backend(_) => Class::Invalid,
-        }
-    }
-}
 
 /// The node's networks. Clones share them.
 #[derive(Clone)]
@@ -85,8 +49,7 @@ impl Networks {
     pub async fn ensure(&self, namespace: &str, name: &str) -> Result<Attachment, Error> {
         let network = self
             .stores
-            .networks
-            .find(|network| network.name_any() == name && network.namespace().as_deref() == Some(namespace))
+            .network(namespace, name)
             .ok_or_else(|| Error::NotFound(format!("{namespace}/{name}")))?;
         self.bring_up(&network).await
     }
@@ -96,13 +59,9 @@ impl Networks {
         if let Some(uid) = instance.uid() {
             self.lock_released().insert(uid);
         }
-        let namespace = instance.namespace();
+        let namespace = instance.namespace().unwrap_or_default();
         for interface in &instance.spec.interfaces {
-            let network = self
-                .stores
-                .networks
-                .find(|network| network.name_any() == interface.network && network.namespace() == namespace);
-            if let Some(network) = network {
+            if let Some(network) = self.stores.network(&namespace, &interface.network) {
                 self.settle(&network).await?;
             }
         }
@@ -161,16 +120,11 @@ impl Networks {
                 let owners = port.owner_references();
                 owners
                     .iter()
-                    .any(|owner| !released.contains(&owner.uid) && self.has_instance(&owner.uid))
+                    .any(|owner| !released.contains(&owner.uid) && self.stores.instance(&owner.uid).is_some())
             })
             .collect();
         ports.sort_by_key(|port| port.name_any());
         ports
-    }
-
-    fn has_instance(&self, uid: &str) -> bool {
-        let is_it = |instance: &Instance| instance.metadata.uid.as_deref() == Some(uid);
-        self.stores.instances.find(is_it).is_some()
     }
 
     /// Removes networks whose Network is gone, or has no port here.
@@ -208,13 +162,6 @@ impl Networks {
     fn lock_released(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.released.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn uuid<K: ResourceExt + kube::Resource<DynamicType = ()>>(object: &K) -> Result<Uuid, Error> {
-    let uid = object.uid().unwrap_or_default();
-    uid.parse().map_err(|_| Error::Unreadable {
-        what: format!("uid of {} {}", K::kind(&()), object.name_any()),
-    })
 }
 
 /// The loop over Networks: a changed spec, a new Port, one that is gone.

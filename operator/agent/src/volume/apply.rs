@@ -1,37 +1,27 @@
 //! Carrying effects out.
 
-use std::{io, path::Path};
-
 use kube::ResourceExt;
-use tokio::time::Instant;
 use uuid::Uuid;
 use virga_core::volume::Effect;
 use virga_crds::{Volume, finalizers};
 use virga_images::Format;
 
 use crate::{
-    host::{Host, Moment},
-    instance::EffectError as Error,
+    effect::Error,
+    host::Host,
+    removal::{remove_file, retain},
 };
 
-/// Carries one effect out, and counts it.
+/// Carries one effect out.
 pub(super) async fn carry_out(host: &Host, volume: &Volume, uid: Uuid, effect: &Effect) -> Result<(), Error> {
-    host.reach(Moment::Before, effect.name()).await;
-    let began = Instant::now();
-    let result = act(host, volume, uid, effect).await;
-    host.metrics.effect(effect.name(), result.is_ok(), began.elapsed());
-    if result.is_ok() {
-        tracing::info!(effect = effect.name(), took_ms = began.elapsed().as_millis(), "done");
-    }
-    host.reach(Moment::After, effect.name()).await;
-    result
+    host.carry_out(effect.name(), act(host, volume, uid, effect)).await
 }
 
 async fn act(host: &Host, volume: &Volume, uid: Uuid, effect: &Effect) -> Result<(), Error> {
     let path = host.layout.volume(uid);
     match effect {
         Effect::PullImage { uid } => {
-            let image = host.images.find(uid);
+            let image = host.stores.image(uid);
             host.images
                 .pull(image.ok_or_else(|| Error::Gone("the Image is gone".into()))?);
         }
@@ -58,7 +48,7 @@ async fn act(host: &Host, volume: &Volume, uid: Uuid, effect: &Effect) -> Result
             host.change(domain, move |hypervisor| hypervisor.resize_disk(domain, &device, bytes))
                 .await?;
         }
-        Effect::RemoveFile => remove(&path).await?,
+        Effect::RemoveFile => remove_file(&path).await?,
         Effect::RetainFile => {
             let kept = host
                 .layout
@@ -70,25 +60,4 @@ async fn act(host: &Host, volume: &Volume, uid: Uuid, effect: &Effect) -> Result
         }
     }
     Ok(())
-}
-
-async fn remove(path: &Path) -> Result<(), Error> {
-    match tokio::fs::remove_file(path).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Io {
-            doing: format!("removing {}", path.display()),
-            source: error,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Moves a volume's file to where it is kept; one that was moved already is kept.
-pub(crate) async fn retain(path: &Path, kept: &Path) -> Result<(), Error> {
-    match tokio::fs::rename(path, kept).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Io {
-            doing: format!("keeping {}", path.display()),
-            source: error,
-        }),
-        _ => Ok(()),
-    }
 }

@@ -1,59 +1,24 @@
 //! Volumes: look, decide, act, tell.
 
 mod apply;
-mod claims;
 mod fetch;
 
 use std::sync::Arc;
 
-use kube::ResourceExt;
-use uuid::Uuid;
 use virga_core::volume::{Effect, Plan, after_failure, plan};
 use virga_crds::Volume;
 use virga_runtime::{
-    class::{Class, Classify, chain},
+    class::chain,
     reconcile::{Done, Reconcile},
 };
 
-pub(crate) use apply::retain;
-pub use claims::{Claim, Claims};
-pub use fetch::claimants;
-
-use crate::{host::Host, instance::EffectError};
+use crate::{
+    host::Host,
+    reconcile::{self, Error},
+};
 
 /// How many rounds of looking and acting one reconcile makes.
 const ROUNDS: usize = 4;
-
-/// Why a Volume is not as it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Its uid is no UUID, which the API server never makes.
-    #[error("the uid {0:?} is no UUID")]
-    Uid(String),
-    /// An effect was not carried out.
-    #[error("{effect}")]
-    Effect {
-        /// Which.
-        effect: &'static str,
-        /// Why.
-        #[source]
-        source: EffectError,
-    },
-    /// The status could not be written.
-    #[error(transparent)]
-    Publish(#[from] virga_runtime::apply::Error),
-}
-
-impl Classify for Error {
-    fn class(&self) -> Class {
-        match self {
-            Self::Uid(_) => Class::Bug,
-            Self::Effect { source, .. } => source.class(),
-            Self::Publish(error) if error.is_not_found() => Class::Waiting,
-            Self::Publish(error) => error.class(),
-        }
-    }
-}
 
 /// The loop over the Volumes that are bound to this node.
 pub struct VolumeLoop {
@@ -76,8 +41,7 @@ impl Reconcile for VolumeLoop {
     }
 
     async fn reconcile(&self, object: Arc<Volume>) -> Result<Done, Error> {
-        let text = object.uid().unwrap_or_default();
-        let uid: Uuid = text.parse().map_err(|_| Error::Uid(text))?;
+        let uid = reconcile::uid(object.as_ref())?;
         let volume = Volume::clone(&object);
         let mut changed = false;
         for _ in 0..ROUNDS {

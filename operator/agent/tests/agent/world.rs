@@ -157,6 +157,7 @@ impl World {
                 vcpus: 1,
                 memory,
                 disk: Bytes::mib(64),
+                ..FlavorSpec::default()
             },
         ));
     }

@@ -1,17 +1,14 @@
-use virga_crds::{Bytes, Flavor, FlavorSpec, Instance};
+use virga_crds::{Flavor, Instance};
 
-use crate::world::{NAMESPACE, World};
+use crate::{
+    fixtures,
+    world::{NAMESPACE, World},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_flavor_counts_its_instances_and_outlives_them() {
     let world = World::start().await;
-    let spec = FlavorSpec {
-        description: String::new(),
-        vcpus: 1,
-        memory: Bytes::gib(1),
-        disk: Bytes::ZERO,
-    };
-    world.api.create(&Flavor::new("m1.small", spec));
+    world.api.create(&fixtures::flavor("m1.small"));
     world.instance("web-1", Some("a"), |_| {});
     world.instance("web-2", None, |_| {});
     world.settle().await;

@@ -6,21 +6,20 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, stream};
+use futures::Stream;
 use kube::{Resource, runtime::reflector::ObjectRef};
-use tokio::{sync::broadcast, time::Instant};
-use virga_core::{hypervisor::SILENCE_S, uses::User};
+use tokio::time::Instant;
+use virga_core::{hypervisor::HEARTBEAT_LIMIT, uses::User};
 use virga_crds::{Instance, Volume};
+use virga_runtime::wake::Wakeups;
 
 use crate::Context;
 
-/// How many objects a slow reader may be behind. One that is further behind is helped by its loop's resync.
-const BACKLOG: usize = 4096;
-
 /// The nodes that are lost, as this process sees it.
+#[derive(Default)]
 pub struct Lost {
     nodes: Mutex<Nodes>,
-    woken: broadcast::Sender<User>,
+    woken: Wakeups<User>,
 }
 
 #[derive(Default)]
@@ -30,19 +29,10 @@ struct Nodes {
     sought: HashMap<String, Instant>,
 }
 
-impl Default for Lost {
-    fn default() -> Self {
-        Self {
-            nodes: Mutex::default(),
-            woken: broadcast::Sender::new(BACKLOG),
-        }
-    }
-}
-
 /// Whether the node is no hypervisor any more: its agent is not heard of, and an operator has deleted its Hypervisor.
 pub fn is_decommissioned(node: &str, context: &Context) -> bool {
     let silence = context.scheduler.silence(node);
-    let silent = silence.is_none_or(|silence| silence >= Duration::from_secs(SILENCE_S));
+    let silent = silence.is_none_or(|silence| silence >= HEARTBEAT_LIMIT);
     silent && context.stores.hypervisors.get(&ObjectRef::new(node)).is_none()
 }
 
@@ -80,8 +70,7 @@ impl Lost {
     /// Wakes the loops of these.
     pub(super) fn wake(&self, users: &[User]) {
         for user in users {
-            // A failure to send means that nobody listens.
-            let _ = self.woken.send(user.clone());
+            self.woken.send(user.clone());
         }
     }
 
@@ -99,16 +88,7 @@ impl Lost {
         &self,
         kind: &'static str,
     ) -> impl Stream<Item = ObjectRef<K>> + Send + use<K> {
-        stream::unfold(self.woken.subscribe(), move |mut receiver| async move {
-            loop {
-                match receiver.recv().await {
-                    Ok(user) if user.kind == kind => {
-                        return Some((ObjectRef::new(&user.name).within(&user.namespace), receiver));
-                    }
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => return None,
-                }
-            }
-        })
+        self.woken
+            .picked(move |user| (user.kind == kind).then(|| ObjectRef::new(&user.name).within(&user.namespace)))
     }
 }

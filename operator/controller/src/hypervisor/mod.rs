@@ -7,8 +7,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use kube::{ResourceExt as _, runtime::Controller};
 use tokio_util::sync::CancellationToken;
 use virga_core::{
-    hypervisor::{self, Part, SILENCE_S},
-    uses::Target,
+    hypervisor::{self, HEARTBEAT_LIMIT, Part},
+    uses::TargetKind,
 };
 use virga_crds::Hypervisor;
 use virga_runtime::{
@@ -54,7 +54,6 @@ impl Reconcile for Hypervisors {
     }
 
     async fn reconcile(&self, host: Arc<Hypervisor>) -> Result<Done, apply::Error> {
-        let limit = Duration::from_secs(SILENCE_S);
         let name = host.name_any();
         // A node that this process never heard of is given its time from when it was first looked for.
         let silence = self.lost.silence(
@@ -62,29 +61,24 @@ impl Reconcile for Hypervisors {
             self.context.scheduler.silence(&name),
             self.context.clock.instant(),
         );
-        let lost = silence >= limit;
+        let lost = silence >= HEARTBEAT_LIMIT;
         let written = match hypervisor::status(&host, lost, self.context.clock.now()) {
             Part::Say(status) => self.context.writer.apply_status(host.as_ref(), &status).await?,
             Part::Leave => None,
         };
         if self.lost.set(&name, lost) {
-            self.lost.wake(&self.uses.of(&Target::node(&name)).await);
+            self.lost.wake(&self.uses.of(TargetKind::Node, host.as_ref()).await);
             if lost {
                 tracing::info!(node = name, "lost: its agent has not renewed its Lease");
             } else {
                 tracing::info!(node = name, "its agent is heard of again");
             }
         }
-        let done = if written.is_some() {
-            Done::changed()
-        } else {
-            Done::unchanged()
-        };
         // A lost one is looked at often enough to be welcomed back soon.
-        Ok(done.again_in(if lost {
+        Ok(Done::changed_if(written.is_some()).again_in(if lost {
             Duration::from_secs(5)
         } else {
-            limit.saturating_sub(silence) + Duration::from_millis(100)
+            HEARTBEAT_LIMIT.saturating_sub(silence) + Duration::from_millis(100)
         }))
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use virga_core::{
     hypervisor::is_ready,
     image::{self, Importer, Report},
-    uses::{Target, TargetKind},
+    uses::TargetKind,
 };
 use virga_crds::{CachedImageState, Image, ImageState};
 use virga_runtime::{
@@ -57,12 +57,7 @@ impl Reconcile for Images {
     }
 
     async fn reconcile(&self, live: Arc<Image>) -> Result<Done, apply::Error> {
-        let target = Target::within(
-            TargetKind::Image,
-            &live.namespace().unwrap_or_default(),
-            &live.name_any(),
-        );
-        let users = self.uses.of(&target).await;
+        let users = self.uses.of(TargetKind::Image, live.as_ref()).await;
         let reports = self.reports.of(&live.uid().unwrap_or_default()).await;
         let reports: Vec<_> = reports.iter().map(|(node, image)| Report { node, image }).collect();
         // Only an image that is not there yet needs the hosts.

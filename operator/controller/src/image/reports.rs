@@ -8,22 +8,19 @@ use std::{
 
 use futures::{Stream, StreamExt, stream};
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use virga_core::hypervisor::is_ready;
 use virga_crds::{CachedImage, Hypervisor, Image};
-use virga_runtime::watch::Change;
+use virga_runtime::{wake::Wakeups, watch::Change};
 
 use crate::stores::{Stores, Watches};
-
-/// How many changes a slow reader may be behind. One that is further behind is helped by its loop's resync.
-const BACKLOG: usize = 4096;
 
 /// The reports of the Hypervisors that are Ready.
 pub(super) struct Reports {
     index: RwLock<Index>,
     complete: watch::Sender<bool>,
-    touched: broadcast::Sender<ObjectRef<Image>>,
+    touched: Wakeups<ObjectRef<Image>>,
 }
 
 #[derive(Default)]
@@ -47,7 +44,7 @@ impl Reports {
         let reports = Arc::new(Self {
             index: RwLock::default(),
             complete: watch::Sender::new(false),
-            touched: broadcast::Sender::new(BACKLOG),
+            touched: Wakeups::default(),
         });
         let hosts = watches.hypervisors.changes().map(Seen::Host).boxed();
         let images = watches.images.changes().map(Seen::Image).boxed();
@@ -72,15 +69,7 @@ impl Reports {
 
     /// The images whose reports change, from now on.
     pub(super) fn touched(&self) -> impl Stream<Item = ObjectRef<Image>> + Send + use<> {
-        stream::unfold(self.touched.subscribe(), |mut receiver| async move {
-            loop {
-                match receiver.recv().await {
-                    Ok(image) => return Some((image, receiver)),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => return None,
-                }
-            }
-        })
+        self.touched.picked(Some)
     }
 
     async fn keep(self: Arc<Self>, stores: Stores, changes: impl Stream<Item = Seen>) {
@@ -108,8 +97,7 @@ impl Reports {
                 }
             });
             for image in touched {
-                // A failure to send means that nobody listens.
-                let _ = self.touched.send(image);
+                self.touched.send(image);
             }
         }
     }

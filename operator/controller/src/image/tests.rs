@@ -1,25 +1,11 @@
 use kube::ResourceExt as _;
 use serde_json::json;
-use virga_crds::{Bytes, Hypervisor, Image, ImageSource, ImageSpec, ImageState, ImageVisibility, Instance};
+use virga_crds::{Bytes, Hypervisor, Image, ImageState, Instance};
 
-use crate::world::{NAMESPACE, World};
-
-fn image() -> Image {
-    let spec = ImageSpec {
-        source: ImageSource {
-            http: None,
-            path: Some("debian.qcow2".into()),
-        },
-        disk_format: None,
-        visibility: ImageVisibility::Private,
-        min_disk: Bytes::ZERO,
-        min_memory: Bytes::ZERO,
-        properties: std::collections::BTreeMap::default(),
-    };
-    let mut image = Image::new("debian", spec);
-    image.metadata.namespace = Some(NAMESPACE.into());
-    image
-}
+use crate::{
+    fixtures,
+    world::{NAMESPACE, World},
+};
 
 fn status(world: &World) -> virga_crds::ImageStatus {
     world
@@ -43,7 +29,7 @@ fn report(world: &World, node: &str, uid: &str, state: &str) {
 #[tokio::test(start_paused = true)]
 async fn an_image_is_imported_by_one_host_and_then_active_for_ever() {
     let world = World::start().await;
-    let uid = world.api.create(&image()).uid().unwrap();
+    let uid = world.api.create(&fixtures::image("debian")).uid().unwrap();
     world.settle().await;
     assert_eq!(status(&world).state, Some(ImageState::Queued));
     assert_eq!(world.ready::<Image>(Some(NAMESPACE), "debian").0, "False/NoImporter");
@@ -84,7 +70,7 @@ async fn an_image_is_imported_by_one_host_and_then_active_for_ever() {
 async fn what_is_no_image_is_stalled_with_the_agents_words() {
     let world = World::start().await;
     world.host("a");
-    let uid = world.api.create(&image()).uid().unwrap();
+    let uid = world.api.create(&fixtures::image("debian")).uid().unwrap();
     world.settle().await;
     report(&world, "a", &uid, "Invalid");
     world.settle().await;
@@ -98,7 +84,7 @@ async fn what_is_no_image_is_stalled_with_the_agents_words() {
 #[tokio::test(start_paused = true)]
 async fn an_image_in_use_outlives_its_deletion() {
     let world = World::start().await;
-    world.api.create(&image());
+    world.api.create(&fixtures::image("debian"));
     world.instance("web-1", None, |_| {});
     world.settle().await;
     world.api.delete::<Image>(Some(NAMESPACE), "debian");

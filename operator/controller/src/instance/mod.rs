@@ -77,7 +77,7 @@ impl Reconcile for Instances {
         let Some(node) = &instance.spec.node_name else {
             // It was never on a node: nothing of it is anywhere.
             let released = deleting && self.release(&instance).await?;
-            return Ok(if released { Done::changed() } else { Done::unchanged() });
+            return Ok(Done::changed_if(released));
         };
         if deleting && is_decommissioned(node, &self.context) && self.release(&instance).await? {
             return Ok(Done::changed());
@@ -107,11 +107,7 @@ impl Reconcile for Instances {
                 obstacle.message,
             );
         }
-        let done = if made || written {
-            Done::changed()
-        } else {
-            Done::unchanged()
-        };
+        let done = Done::changed_if(made || written);
         Ok(if waits { done.again_in(AGAIN) } else { done })
     }
 }

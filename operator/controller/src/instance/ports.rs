@@ -6,7 +6,7 @@ use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use virga_core::{
     instance,
     network::{self, AddressError},
-    uses::{Target, TargetKind},
+    uses::TargetKind,
 };
 use virga_crds::{Instance, Interface, Network, Port, conditions::Reason};
 use virga_runtime::apply;
@@ -156,10 +156,7 @@ impl Ports {
                 reason: Reason::NetworkNotReady,
                 message: format!("{field}.network: Network {} is invalid: {problems}", interface.network),
             })?;
-            let users = self
-                .uses
-                .of(&Target::within(TargetKind::Network, &namespace, &network.name_any()))
-                .await;
+            let users = self.uses.of(TargetKind::Network, network).await;
             self.ipam.refresh(network, &valid, &users, &self.context.stores);
             given = self.ipam.allocate(network, claim);
         }

@@ -2,18 +2,15 @@
 
 mod ipam;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc};
 
-use kube::{ResourceExt as _, runtime::Controller};
+use kube::runtime::Controller;
 use tokio_util::sync::CancellationToken;
-use virga_core::{
-    network,
-    uses::{Target, TargetKind},
-};
+use virga_core::{network, uses::TargetKind};
 use virga_crds::Network;
 use virga_runtime::{
     apply,
-    reconcile::{self, Done, Reconcile, Settings},
+    reconcile::{self, Done, Reconcile},
 };
 
 pub use ipam::{Claim, Given, Ipam};
@@ -40,11 +37,13 @@ pub fn controller(
     let controller = Controller::for_shared_stream(watches.networks.applied(), watches.networks.store())
         .reconcile_on(uses.touched(TargetKind::Network));
     let metrics = context.metrics.clone();
-    let settings = Settings {
-        debounce: Duration::from_secs(1),
-        ..Settings::default()
-    };
-    reconcile::run(Networks { context, uses, ipam }, controller, settings, metrics, stop)
+    reconcile::run(
+        Networks { context, uses, ipam },
+        controller,
+        protect::counting(),
+        metrics,
+        stop,
+    )
 }
 
 impl Reconcile for Networks {
@@ -56,12 +55,7 @@ impl Reconcile for Networks {
     }
 
     async fn reconcile(&self, live: Arc<Network>) -> Result<Done, apply::Error> {
-        let target = Target::within(
-            TargetKind::Network,
-            &live.namespace().unwrap_or_default(),
-            &live.name_any(),
-        );
-        let users = self.uses.of(&target).await;
+        let users = self.uses.of(TargetKind::Network, live.as_ref()).await;
         let valid = network::validate(&live.spec);
         let addresses = valid
             .as_ref()

@@ -114,7 +114,7 @@ impl Reconcile for Projects {
                 .await?
                 .is_some();
         }
-        let done = if changed { Done::changed() } else { Done::unchanged() };
+        let done = Done::changed_if(changed);
         Ok(if project.metadata.deletion_timestamp.is_some() {
             done.again_in(AGAIN)
         } else if status.namespace.is_none() {

@@ -27,6 +27,7 @@ enum Seen {
     Flavor(String),
     Image(Key),
     ServerGroup(Key),
+    HostAggregate(String),
 }
 
 /// What the watches see, from now on.
@@ -57,6 +58,11 @@ fn seen(watches: &Watches) -> impl Stream<Item = Seen> + Send + Unpin + use<> {
             .images
             .applied()
             .map(|object| Seen::Image(key_of(object.as_ref())))
+            .boxed(),
+        watches
+            .host_aggregates
+            .touched()
+            .map(|object| Seen::HostAggregate(object.name_any()))
             .boxed(),
         watches
             .server_groups
@@ -115,6 +121,7 @@ fn note(scheduler: &Scheduler, seen: Seen) -> bool {
         }
         Seen::Volume(key) => scheduler.note_volume(&key),
         Seen::Flavor(name) => scheduler.note_flavor(&name),
+        Seen::HostAggregate(name) => scheduler.note_aggregate(&name),
         Seen::Image((namespace, name)) => scheduler.note_appeared(&missing::key("Image", &namespace, &name)),
         Seen::ServerGroup((namespace, name)) => {
             scheduler.note_appeared(&missing::key("ServerGroup", &namespace, &name));

@@ -6,12 +6,16 @@ use std::collections::HashSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tokio::time::Instant;
+use virga_core::hypervisor::HEARTBEAT_LIMIT;
 use virga_crds::{Hypervisor, Instance, Volume};
-use virga_scheduler::{Event, Resources, Uid};
+use virga_scheduler::{Claim, Event, Resources, Uid};
 
 use super::{
-    host, missing, request,
-    state::{HEARTBEAT_LIMIT, Key, Known, LEASE_PREFIX, Pending, Scheduler, State},
+    host::{self, Around, Lowest},
+    load::Build,
+    missing, request,
+    state::{Key, Known, LEASE_PREFIX, Pending, Scheduler, State},
+    takes::{self, Taken},
 };
 
 impl Scheduler {
@@ -19,18 +23,25 @@ impl Scheduler {
     pub(super) fn note_instance(&self, key: &Key) {
         let found = self.stores.instance(&key.0, &key.1);
         let mut state = self.state();
-        match found {
-            Some(instance) => self.place_seen(&mut state, key, &instance),
-            None => forget(&mut state, key),
+        let was_known = state.known.contains_key(key);
+        match &found {
+            Some(instance) => self.place_seen(&mut state, key, instance),
+            None => self.forget(&mut state, key),
         }
+        let new = found.is_some_and(|_| !was_known);
         self.spread(&mut state);
+        drop(state);
+        if new {
+            // Hints of others may name it.
+            self.note_appeared(&missing::key("Instance", &key.0, &key.1));
+        }
     }
 
     fn place_seen(&self, state: &mut State, key: &Key, instance: &Instance) {
         let uid = Uid::from(instance.uid().unwrap_or_default());
         let before = state.known.get(key).cloned();
         if before.as_ref().is_some_and(|before| before.uid != uid) {
-            forget(state, key);
+            self.forget(state, key);
         }
         let before = before.filter(|before| before.uid == uid);
         let host = instance
@@ -42,14 +53,25 @@ impl Scheduler {
             uid: uid.clone(),
             generation: instance.metadata.generation,
             placed: host.is_some(),
+            build: Build::of(instance),
         };
+        let busy = state.loads.note(
+            before.as_ref().and_then(|before| before.build.as_ref()),
+            now.build.as_ref(),
+        );
+        self.refresh(state, &busy);
         if let Some(host) = host {
-            let resources = request::taken(instance, &self.stores);
+            let Taken { resources, units } = takes::taken(instance, &self.stores);
             let group = instance.spec.server_group.as_ref();
             let group = group
                 .and_then(|name| self.stores.server_group(&key.0, name)?.uid())
                 .map(Uid::from);
-            state.cluster.place(&uid, host, &resources, group.as_ref());
+            let claim = Claim {
+                units: Some(&units),
+                group: group.as_ref(),
+                ..Claim::new(host, &resources)
+            };
+            state.cluster.place_claim(&uid, &claim);
             if before.is_none() {
                 confirm(state, instance, host, &resources);
             }
@@ -71,19 +93,53 @@ impl Scheduler {
     pub(super) fn note_hypervisor(&self, name: &str) {
         let found = self.stores.hypervisors.get(&ObjectRef::new(name));
         let mut state = self.state();
-        match found {
-            Some(hypervisor) => self.upsert_host(&mut state, &hypervisor),
-            None => state.cluster.remove_host(name),
+        let known = state.cluster.host(name).is_some();
+        if let Some(hypervisor) = &found {
+            self.upsert_host(&mut state, hypervisor);
+            self.join(&mut state, hypervisor);
+        } else {
+            state.cluster.remove_host(name);
+            state.memberships.remove(name);
         }
+        let came = found.is_some() && !known;
         self.spread(&mut state);
+        drop(state);
+        if came {
+            self.note_appeared(&missing::key("Hypervisor", "", name));
+        }
     }
 
-    fn upsert_host(&self, state: &mut State, hypervisor: &Hypervisor) {
+    /// Takes over what these hosts are busy with.
+    fn refresh(&self, state: &mut State, hosts: &[String]) {
+        for host in hosts {
+            if let Some(hypervisor) = self.stores.hypervisors.get(&ObjectRef::new(host)) {
+                self.upsert_host(state, &hypervisor);
+            }
+        }
+    }
+
+    fn forget(&self, state: &mut State, key: &Key) {
+        if let Some(known) = state.known.remove(key) {
+            state.cluster.forget(&known.uid);
+            stop_waiting(state, &known.uid);
+            let busy = state.loads.note(known.build.as_ref(), None);
+            self.refresh(state, &busy);
+        }
+    }
+
+    pub(super) fn upsert_host(&self, state: &mut State, hypervisor: &Hypervisor) {
         let lease = format!("{LEASE_PREFIX}{}", hypervisor.name_any());
         let heard_of = state.beats.is_fresh(&lease, self.clock.instant(), HEARTBEAT_LIMIT);
+        let aggregates = state.aggregates.clone();
+        let around = Around {
+            heard_of,
+            zone: aggregates.zone(hypervisor).map(|zone| zone.name),
+            load: state.loads.of(&hypervisor.name_any()),
+            lowest: Lowest::of(aggregates.of(hypervisor)),
+        };
         state
             .cluster
-            .upsert_host(host::host(hypervisor, heard_of, &self.defaults));
+            .upsert_host(host::host(hypervisor, around, &self.defaults));
     }
 
     /// A Lease was renewed or deleted.
@@ -198,9 +254,7 @@ impl Scheduler {
         for name in gone {
             state.cluster.remove_host(&name);
         }
-        for hypervisor in hypervisors {
-            self.upsert_host(&mut state, &hypervisor);
-        }
+        self.rebuild_aggregates(&mut state);
         let present: HashSet<Key> = volumes.iter().map(|v| key_of(v.as_ref())).collect();
         let gone: Vec<Key> = state
             .volumes
@@ -222,7 +276,7 @@ impl Scheduler {
             .cloned()
             .collect();
         for key in gone {
-            forget(&mut state, &key);
+            self.forget(&mut state, &key);
         }
         for instance in instances {
             self.place_seen(&mut state, &key_of(instance.as_ref()), &instance);
@@ -231,13 +285,6 @@ impl Scheduler {
         self.spread(&mut state);
         drop(state);
         self.woken.notify_one();
-    }
-}
-
-fn forget(state: &mut State, key: &Key) {
-    if let Some(known) = state.known.remove(key) {
-        state.cluster.forget(&known.uid);
-        stop_waiting(state, &known.uid);
     }
 }
 
@@ -292,7 +339,8 @@ fn place_volume(state: &mut State, key: &Key, volume: Option<&Volume>) {
     if let (Some(volume), Some(uid)) = (volume, uid)
         && let Some(host) = &volume.spec.node_name
     {
-        state.cluster.place(&uid, host, &request::volume_takes(volume), None);
+        let takes = takes::volume_takes(volume);
+        state.cluster.place_claim(&uid, &Claim::volume(host, &takes));
         state.volumes.insert(key.clone(), uid);
     }
 }

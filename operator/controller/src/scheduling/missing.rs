@@ -1,6 +1,7 @@
 //! What is said of something that an Instance names and that is not there: its field, the cure, and what may have been
 //! meant.
 
+use virga_core::nearest::distance;
 use virga_crds::conditions::Reason;
 
 use super::request::Obstacle;
@@ -12,6 +13,7 @@ pub(super) enum Named {
     Image,
     Volume,
     ServerGroup,
+    Instance,
 }
 
 /// The key under which the appearance of a Flavor is told.
@@ -37,6 +39,7 @@ pub(super) fn missing(
         Named::Image => ("Image", Reason::ImageNotFound),
         Named::Volume => ("Volume", Reason::VolumeNotFound),
         Named::ServerGroup => ("ServerGroup", Reason::ServerGroupNotFound),
+        Named::Instance => ("Instance", Reason::InstanceNotFound),
     };
     let place = match namespaces {
         Some((here, there)) if here == there => format!(" in namespace {there}"),
@@ -88,22 +91,6 @@ fn suggestion(name: &str, known: impl Iterator<Item = String>) -> String {
     format!(", {words} {}{end}", names.join(" or "))
 }
 
-/// The number of letters to put in, take out or change (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,18 +108,5 @@ mod tests {
             ", or name one that there is, such as g1.huge"
         );
         assert_eq!(suggested("x", &[]), "");
-    }
-
-    #[test]
-    fn the_distance_is_the_number_of_letters_that_differ() {
-        for (a, b, n) in [
-            ("", "", 0),
-            ("abc", "abc", 0),
-            ("abc", "abd", 1),
-            ("", "ab", 2),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!((distance(a, b), distance(b, a)), (n, n), "{a} {b}");
-        }
     }
 }

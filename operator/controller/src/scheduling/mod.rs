@@ -3,7 +3,13 @@
 //! | question | module |
 //! |---|---|
 //! | what does a Hypervisor offer? | [`host`] |
+//! | what does a HostAggregate say of its hosts? | [`aggregates`] |
 //! | what does an Instance ask for? | [`request`] |
+//! | … of its host beyond room? | `wishes` |
+//! | … of what its host has? | [`takes`] |
+//! | what is each host busy with? | `load` |
+//! | which filters hold when nobody says otherwise? | [`profile`] |
+//! | which profile did the operator write? | [`profile_file`] |
 //! | what is free, and who decides? | [`state`] |
 //! | how is that kept up to date? | `index` |
 //! | how does what the watches see get in there? | [`feed`] |
@@ -14,17 +20,23 @@
 //! | what is said of what is missing? | `missing` |
 //! | what is counted? | `metrics` |
 
+pub mod aggregates;
 pub mod bind;
 pub mod explain;
 pub mod feed;
 pub mod host;
 mod index;
+mod load;
 mod metrics;
 mod missing;
+pub mod profile;
+pub mod profile_file;
 pub mod queue;
 pub mod request;
 pub mod state;
 pub mod takeover;
+pub mod takes;
+mod wishes;
 
 pub use host::HostDefaults;
 pub use state::{Decision, Scheduler};

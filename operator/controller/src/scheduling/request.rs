@@ -1,16 +1,25 @@
 //! What does an Instance ask for? Pure over what the stores hold.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use virga_core::{
+    flavor::{self, ExtraSpecs},
+    image,
+};
 use virga_crds::{
     Bytes, Flavor, Image, ImageRef, ImageVisibility, Instance, ServerGroupPolicy, Volume,
     conditions::{Reason, types},
+    labels,
 };
-use virga_scheduler::{Group, OnlyHosts, Policy, Request, Resources};
+use virga_scheduler::{Demands, Group, ImageFacts, OnlyHosts, Policy, Request};
 
-use super::missing::{Named, key, missing};
+use super::{
+    missing::{Named, flavor_key, key, missing},
+    takes::{self, Taken},
+    wishes,
+};
 use crate::stores::Stores;
 
 /// A host that rejected an Instance is not tried again for this long: what it lacked may be there by then.
@@ -58,12 +67,28 @@ pub fn request(uid: &str, instance: &Instance, stores: &Stores, now: Timestamp) 
         .server_group
         .as_ref()
         .and_then(|name| find_group(name, &namespace, stores, &mut obstacles));
+    let forced_host = wishes::forced_host(instance, stores, &mut obstacles);
+    let extra = flavor.as_ref().map(|flavor| extra_specs(flavor, &mut obstacles));
+    let extra = extra.unwrap_or_default();
+    if let (Some(flavor), Some(image)) = (&flavor, &image) {
+        obstacles.extend(contradiction(flavor, &extra, image));
+    }
+    let demands = wishes::demands(instance, &extra, image.as_deref(), stores, &mut obstacles);
     let Some(flavor) = flavor.filter(|_| obstacles.is_empty()) else {
         return Err(obstacles);
     };
 
     let name = format!("{namespace}/{}", shown_name(instance));
-    let mut request = Request::new(uid, name, resources_of(instance, &flavor, image.as_deref(), &volumes));
+    let Taken { resources, units } = takes::of_flavor(instance, &flavor, &extra, image.as_deref(), &volumes);
+    let mut request = Request::new(uid, name, resources);
+    let demands = Demands {
+        resources: units,
+        ..demands
+    };
+    request.demands = (!demands.is_empty()).then(|| Box::new(demands));
+    request.forced_host = forced_host;
+    request.project = project(&namespace, stores);
+    request.flavor = flavor.name_any();
     request.zone = spec
         .placement
         .as_ref()
@@ -71,46 +96,16 @@ pub fn request(uid: &str, instance: &Instance, stores: &Stores, now: Timestamp) 
     request.architecture = image
         .as_ref()
         .and_then(|image| image.spec.properties.get("hw_architecture").cloned());
+    request.image = image.as_ref().map(|image| {
+        Arc::new(ImageFacts {
+            uid: image.uid().unwrap_or_default(),
+            properties: image.spec.properties.clone(),
+        })
+    });
     request.group = group;
     request.only_hosts = only_hosts;
     request.excluded_hosts = rejecting_hosts(instance, now);
     Ok(request)
-}
-
-/// What an Instance takes of the host that it is bound to: as built, else as its Flavor says.
-///
-/// Volumes that are not bound to a node yet count with the Instance; afterwards they count by themselves, because they
-/// stay when the Instance goes.
-pub fn taken(instance: &Instance, stores: &Stores) -> Resources {
-    let namespace = instance.namespace().unwrap_or_default();
-    let built = instance.status.as_ref().and_then(|status| status.flavor.as_ref());
-    let volumes = volumes(instance, &namespace, stores, &mut Vec::new());
-    if let Some(built) = built {
-        return sum(
-            u32::from(built.vcpus),
-            built.memory,
-            root_disk(instance, built.disk, None),
-            &volumes,
-        );
-    }
-    let Some(flavor) = stores.flavor(&instance.spec.flavor) else {
-        // Its finalizer keeps a used Flavor, so this is a cluster that was restored without it.
-        return Resources::default();
-    };
-    let image = instance
-        .spec
-        .image
-        .as_ref()
-        .and_then(|image| stores.image(image.namespace.as_deref().unwrap_or(&namespace), &image.name));
-    resources_of(instance, &flavor, image.as_deref(), &volumes)
-}
-
-/// A bound Volume's share of its node's disk.
-pub fn volume_takes(volume: &Volume) -> Resources {
-    Resources {
-        disk_bytes: volume.spec.size.0,
-        ..Resources::default()
-    }
 }
 
 /// Whether the node that the Instance is bound to has said that it can't take it.
@@ -149,62 +144,42 @@ fn rejecting_hosts(instance: &Instance, now: Timestamp) -> BTreeSet<String> {
         .collect()
 }
 
+/// What its Flavor asks for beyond its size. The webhook refuses what is wrong with that, so what is wrong is from
+/// before, or from a time without webhooks.
+fn extra_specs(flavor: &Flavor, obstacles: &mut Vec<Obstacle>) -> ExtraSpecs {
+    flavor::extra_specs(&flavor.spec).unwrap_or_else(|problems| {
+        let name = flavor.name_any();
+        obstacles.push(Obstacle {
+            reason: Reason::Invalid,
+            field: "spec.flavor".into(),
+            message: format!("the Flavor {name:?} can't be used: {problems}"),
+            waits_for: flavor_key(&name),
+            stuck: true,
+        });
+        ExtraSpecs::default()
+    })
+}
+
+/// The Project of a namespace; the namespace itself when it belongs to none.
+fn project(namespace: &str, stores: &Stores) -> String {
+    let found = stores.namespaces.get(&ObjectRef::new(namespace));
+    let project = found.and_then(|found| found.labels().get(labels::PROJECT).cloned());
+    project.unwrap_or_else(|| namespace.to_owned())
+}
+
 fn shown_name(instance: &Instance) -> String {
     let generated = || format!("{}…", instance.metadata.generate_name.as_deref().unwrap_or_default());
     instance.metadata.name.clone().unwrap_or_else(generated)
 }
 
-fn resources_of(
-    instance: &Instance,
-    flavor: &Flavor,
-    image: Option<&Image>,
-    volumes: &[std::sync::Arc<Volume>],
-) -> Resources {
-    let spec = &flavor.spec;
-    sum(
-        u32::from(spec.vcpus),
-        spec.memory,
-        root_disk(instance, spec.disk, image),
-        volumes,
-    )
-}
-
-/// A boot volume is the root disk, so the Instance itself takes none (Nova counts 0 as well).
-fn root_disk(instance: &Instance, disk: Bytes, image: Option<&Image>) -> Bytes {
-    if instance.spec.boot_volume.is_some() {
-        return Bytes::ZERO;
-    }
-    let of_image = || image.and_then(|image| image.status.as_ref()?.virtual_size);
-    if disk == Bytes::ZERO {
-        of_image().unwrap_or_default()
-    } else {
-        disk
-    }
-}
-
-fn sum(vcpus: u32, memory: Bytes, disk: Bytes, volumes: &[std::sync::Arc<Volume>]) -> Resources {
-    let unbound = volumes.iter().filter(|volume| volume.spec.node_name.is_none());
-    let volumes: u64 = unbound.map(|volume| volume.spec.size.0).fold(0, u64::saturating_add);
-    Resources {
-        vcpus,
-        memory_bytes: memory.0,
-        disk_bytes: disk.0.saturating_add(volumes),
-    }
-}
-
-fn find_image(
-    image: &ImageRef,
-    namespace: &str,
-    stores: &Stores,
-    obstacles: &mut Vec<Obstacle>,
-) -> Option<std::sync::Arc<Image>> {
+fn find_image(image: &ImageRef, namespace: &str, stores: &Stores, obstacles: &mut Vec<Obstacle>) -> Option<Arc<Image>> {
     let owner = image.namespace.as_deref().unwrap_or(namespace);
     match stores.image(owner, &image.name) {
         Some(found) if owner == namespace || found.spec.visibility == ImageVisibility::Public => Some(found),
         // A private image of somebody else looks as if it were not there: its name is not for others.
         _ => {
             let known = stores.images.state();
-            let visible = |image: &&std::sync::Arc<Image>| {
+            let visible = |image: &&Arc<Image>| {
                 image.namespace().as_deref() == Some(owner)
                     && (owner == namespace || image.spec.visibility == ImageVisibility::Public)
             };
@@ -222,12 +197,12 @@ fn find_image(
 }
 
 /// The volumes that it names and that exist, its boot volume first.
-fn volumes(
+pub(super) fn volumes(
     instance: &Instance,
     namespace: &str,
     stores: &Stores,
     obstacles: &mut Vec<Obstacle>,
-) -> Vec<std::sync::Arc<Volume>> {
+) -> Vec<Arc<Volume>> {
     let boot = instance
         .spec
         .boot_volume
@@ -248,7 +223,7 @@ fn volumes(
             }),
             None => {
                 let known = stores.volumes.state();
-                let here = |volume: &&std::sync::Arc<Volume>| volume.namespace().as_deref() == Some(namespace);
+                let here = |volume: &&Arc<Volume>| volume.namespace().as_deref() == Some(namespace);
                 let known = known.iter().filter(here).map(|volume| volume.name_any());
                 obstacles.push(missing(
                     Named::Volume,
@@ -264,7 +239,7 @@ fn volumes(
 }
 
 /// The one host that holds its volumes, if any does.
-fn holders(volumes: &[std::sync::Arc<Volume>], obstacles: &mut Vec<Obstacle>) -> Option<OnlyHosts> {
+fn holders(volumes: &[Arc<Volume>], obstacles: &mut Vec<Obstacle>) -> Option<OnlyHosts> {
     let mut bound = volumes
         .iter()
         .filter_map(|volume| Some((volume, volume.spec.node_name.as_deref()?)));
@@ -315,6 +290,25 @@ fn find_group(name: &str, namespace: &str, stores: &Stores, obstacles: &mut Vec<
     Some(Group {
         uid: group.uid().unwrap_or_default().into(),
         policy,
+    })
+}
+
+/// What of a host an image requires and a flavor forbids.
+fn contradiction(flavor: &Flavor, extra: &ExtraSpecs, image: &Image) -> Option<Obstacle> {
+    let both: Vec<String> = image::contradictions(&image.spec.properties, extra)
+        .into_iter()
+        .collect();
+    let name = image.name_any();
+    (!both.is_empty()).then(|| Obstacle {
+        reason: Reason::ImageDoesNotFit,
+        field: "spec.flavor".into(),
+        message: format!(
+            "the Image {name:?} requires trait {}, and Flavor {:?} forbids it: name another Flavor or Image",
+            both.join(" and "),
+            flavor.name_any()
+        ),
+        waits_for: key("Image", &image.namespace().unwrap_or_default(), &name),
+        stuck: true,
     })
 }
 

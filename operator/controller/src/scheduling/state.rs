@@ -5,7 +5,7 @@
 //! be complete decides (see [`super::takeover`]).
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,6 +13,7 @@ use std::{
 use kube::ResourceExt;
 use prometheus_client::registry::Registry;
 use tokio::{sync::Notify, time::Instant};
+use virga_core::host_aggregate::Aggregates;
 use virga_crds::Instance;
 use virga_runtime::{clock::Clock, heartbeat::Heartbeats};
 use virga_scheduler::{
@@ -22,13 +23,13 @@ use virga_scheduler::{
 use super::{
     host::HostDefaults,
     index::pending_key,
+    load::{Build, Loads},
     metrics::Metrics,
+    profile,
     request::{self, Obstacle},
 };
 use crate::stores::Stores;
 
-/// After this much silence a node is taken for lost: four heartbeats.
-pub const HEARTBEAT_LIMIT: Duration = Duration::from_secs(40);
 /// How long a reservation holds for a create that has not been seen: some webhook after us may have refused it.
 pub const RESERVATION_HOLDS: Duration = Duration::from_secs(30);
 /// An agent's Lease is named for its node, with this in front.
@@ -61,6 +62,12 @@ pub(super) struct State {
     pub(super) volumes: HashMap<Key, Uid>,
     /// Every Flavor that was seen.
     pub(super) flavors: HashSet<String>,
+    /// The aggregates, as they were when one of them changed last.
+    pub(super) aggregates: Arc<Aggregates>,
+    /// The aggregates of each host.
+    pub(super) memberships: HashMap<String, BTreeSet<String>>,
+    /// What each host is busy with.
+    pub(super) loads: Loads,
     /// What admission reserved for creates that have not been seen yet, oldest first.
     pub(super) pending: HashMap<Key, Vec<Pending>>,
     pub(super) open: bool,
@@ -72,6 +79,7 @@ pub(super) struct Known {
     pub(super) uid: Uid,
     pub(super) generation: Option<i64>,
     pub(super) placed: bool,
+    pub(super) build: Option<Build>,
 }
 
 /// A reservation for a create. The object has no UID yet when admission decides, so it is held under the review's.
@@ -110,7 +118,7 @@ impl Scheduler {
     /// A scheduler that knows nothing yet, and does not decide.
     pub fn new(stores: Stores, clock: Arc<dyn Clock>, defaults: HostDefaults, registry: &mut Registry) -> Self {
         let settings = Settings {
-            profile: Profile::default(),
+            profile: profile::resolved(),
             reservation_ttl: RESERVATION_HOLDS,
             seed: fastrand::u64(..),
         };
@@ -123,6 +131,9 @@ impl Scheduler {
                 waiters: HashMap::new(),
                 volumes: HashMap::new(),
                 flavors: HashSet::new(),
+                aggregates: Arc::default(),
+                memberships: HashMap::new(),
+                loads: Loads::default(),
                 pending: HashMap::new(),
                 open: false,
             }),
@@ -133,6 +144,12 @@ impl Scheduler {
             woken: Notify::new(),
             metrics: Metrics::register(registry),
         }
+    }
+
+    /// Decides by this profile from now on. What is placed stays; what waits is tried again.
+    pub fn set_profile(&self, profile: Profile) {
+        self.state().cluster.set_profile(profile);
+        self.woken.notify_one();
     }
 
     /// Where a create would go; unless it is a dry run, the room is reserved until the object is seen bound, or for
@@ -267,7 +284,7 @@ impl Scheduler {
     }
 
     /// How long the agent of this node has been silent, by this process's own clock; `None` if it was never heard of.
-    /// It is lost after [`HEARTBEAT_LIMIT`].
+    /// It is lost after [`virga_core::hypervisor::HEARTBEAT_LIMIT`].
     pub fn silence(&self, node: &str) -> Option<Duration> {
         self.state()
             .beats

@@ -1,19 +1,14 @@
-use virga_crds::{ServerGroup, ServerGroupPolicy, ServerGroupSpec};
+use virga_crds::ServerGroup;
 
-use crate::world::{NAMESPACE, World};
+use crate::{
+    fixtures,
+    world::{NAMESPACE, World},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_group_names_its_members() {
     let world = World::start().await;
-    let mut group = ServerGroup::new(
-        "web",
-        ServerGroupSpec {
-            policy: ServerGroupPolicy::AntiAffinity,
-            rules: None,
-        },
-    );
-    group.metadata.namespace = Some(NAMESPACE.into());
-    world.api.create(&group);
+    world.api.create(&fixtures::server_group("web"));
     for name in ["web-2", "web-1"] {
         world.instance(name, None, |spec| spec.server_group = Some("web".into()));
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use virga_core::{
     hypervisor::{self, Part},
-    uses::{Target, TargetKind},
+    uses::TargetKind,
     volume::{node_for, waiting_status},
 };
 use virga_crds::{Volume, finalizers, managers};
@@ -80,7 +80,7 @@ impl Reconcile for Volumes {
             }
             let status = waiting_status(&volume, now);
             let written = self.context.writer.apply_status(volume.as_ref(), &status).await?;
-            return Ok(done(written.as_ref()));
+            return Ok(Done::changed_if(written.is_some()));
         };
         if deleting && is_decommissioned(node, &self.context) {
             return self.release(&volume).await;
@@ -89,7 +89,7 @@ impl Reconcile for Volumes {
         match hypervisor::volume_status(&volume, node, lost, now) {
             Part::Say(status) => {
                 let written = self.context.writer.apply_status(volume.as_ref(), &status).await?;
-                Ok(done(written.as_ref()))
+                Ok(Done::changed_if(written.is_some()))
             }
             Part::Leave if lost => Ok(Done::waiting().again_in(AGAIN)),
             Part::Leave => Ok(Done::waiting()),
@@ -99,11 +99,7 @@ impl Reconcile for Volumes {
 
 impl Volumes {
     async fn node_for(&self, volume: &Volume) -> Option<String> {
-        let namespace = volume.namespace().unwrap_or_default();
-        let users = self
-            .uses
-            .of(&Target::within(TargetKind::Volume, &namespace, &volume.name_any()))
-            .await;
+        let users = self.uses.of(TargetKind::Volume, volume).await;
         let instances: Vec<_> = users
             .iter()
             .filter_map(|user| self.context.stores.instance(&user.namespace, &user.name))
@@ -118,20 +114,12 @@ impl Volumes {
             .binder
             .apply_fields(Some(volume), namespace.as_deref(), &volume.name_any(), fields)
             .await?;
-        Ok(done(bound.as_ref()))
+        Ok(Done::changed_if(bound.is_some()))
     }
 
     async fn release(&self, volume: &Volume) -> Result<Done, apply::Error> {
         let released = self.context.writer.remove_finalizer(volume, finalizers::AGENT).await?;
-        Ok(done(released.as_ref()))
-    }
-}
-
-fn done<K>(written: Option<&K>) -> Done {
-    if written.is_some() {
-        Done::changed()
-    } else {
-        Done::unchanged()
+        Ok(Done::changed_if(released.is_some()))
     }
 }
 

@@ -1,23 +1,14 @@
-use virga_crds::{Bytes, Volume, VolumeAttachment, VolumeSpec, finalizers, managers};
+use virga_crds::{Volume, VolumeAttachment, finalizers, managers};
 
-use crate::world::{NAMESPACE, World};
-
-fn volume(world: &World) {
-    let mut volume = Volume::new(
-        "data",
-        VolumeSpec {
-            size: Bytes::gib(1),
-            ..VolumeSpec::default()
-        },
-    );
-    volume.metadata.namespace = Some(NAMESPACE.into());
-    world.api.create(&volume);
-}
+use crate::{
+    fixtures,
+    world::{NAMESPACE, World},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_volume_waits_for_its_first_instance_and_goes_where_that_is() {
     let world = World::start().await;
-    volume(&world);
+    world.api.create(&fixtures::volume("data"));
     world.settle().await;
     assert_eq!(
         world.ready::<Volume>(Some(NAMESPACE), "data").0,
@@ -57,7 +48,7 @@ async fn a_volume_waits_for_its_first_instance_and_goes_where_that_is() {
 #[tokio::test(start_paused = true)]
 async fn a_volume_that_was_never_used_is_deleted_at_once() {
     let world = World::start().await;
-    volume(&world);
+    world.api.create(&fixtures::volume("data"));
     world.settle().await;
     world.api.delete::<Volume>(Some(NAMESPACE), "data");
     world.settle().await;

@@ -17,31 +17,24 @@ use std::{
 use axum::{Router, body::Body};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use kube::{Api, Client, ResourceExt, api::PostParams};
+use kube::{Api, Client, api::PostParams};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+#[allow(unused_imports, reason = "each test file uses a part of it")]
+pub use virga_controller::fixtures::{flavor, hypervisor, image, in_shop, instance, server_group};
 use virga_controller::{
-    Context,
-    leader::LEASE,
+    Context, fixtures,
+    process::{Identity, Parts},
     scheduling::{HostDefaults, Scheduler, feed, queue::Queue, takeover},
-    stores::{Stores, Watches},
+    stores::Stores,
     webhook::{Identities, Webhooks},
 };
-use virga_core::condition::Conditions;
 use virga_crds::{
-    Bytes, Cpu, Flavor, FlavorSpec, Hypervisor, HypervisorSpec, HypervisorStatus, Image, ImageRef, ImageSource,
-    ImageSpec, ImageVisibility, Instance, InstanceSpec, Network, Port, Project, Resources, ServerGroup, Volume,
+    Instance,
     conditions::{Reason, types},
 };
-use virga_runtime::{
-    apply::Writer,
-    clock::Clock,
-    events, heartbeat,
-    lease::{self, Leadership},
-    metrics::{self, ReconcileMetrics},
-    telemetry,
-};
+use virga_runtime::{clock::Clock, heartbeat, lease::Leadership, metrics, telemetry};
 use virga_scheduler::{Ratio, Ratios};
 use virga_testkit::FakeApi;
 
@@ -55,16 +48,7 @@ pub fn api() -> FakeApi {
         telemetry::Format::Text,
         &std::env::var("VIRGA_LOG_LEVEL").unwrap_or("warn".into()),
     );
-    FakeApi::new()
-        .with_crd::<Flavor>()
-        .with_crd::<Hypervisor>()
-        .with_crd::<Image>()
-        .with_crd::<Instance>()
-        .with_crd::<Network>()
-        .with_crd::<Port>()
-        .with_crd::<Project>()
-        .with_crd::<ServerGroup>()
-        .with_crd::<Volume>()
+    fixtures::api()
 }
 
 /// One process of the controller: its stores, its scheduler, its webhooks.
@@ -87,51 +71,39 @@ impl Replica {
     pub async fn start_with(api: &FakeApi, client: Client, name: &str) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(api.clock().reader());
         let mut registry = metrics::registry();
-        let (events, sender) = events::events(client.clone(), "virga-controller", name, &mut registry);
-        let reconcile_metrics = ReconcileMetrics::register(&mut registry);
         let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
-        let watches = Watches::new(&client, "virga-system");
-        let stores = watches.stores();
         // No processor is promised twice, so that the sums are easy.
         let ratios = Ratios {
             vcpus: Ratio::ONE,
             ..Ratios::default()
         };
-        let scheduler = Arc::new(Scheduler::new(
-            stores.clone(),
-            clock.clone(),
-            HostDefaults { ratios },
-            &mut registry,
-        ));
-        let options = lease::Options::new("virga-system", LEASE, name);
-        let (candidate, leadership) = lease::stand(client.clone(), clock.clone(), options);
-        let context = Arc::new(Context {
-            client: client.clone(),
-            clock,
-            events,
-            leadership: leadership.clone(),
-            metrics: reconcile_metrics,
-            namespace: "virga-system".into(),
-            scheduler: scheduler.clone(),
-            stores: stores.clone(),
-            writer: Writer::new(client.clone(), virga_crds::managers::CONTROLLER),
-        });
+        let identity = Identity {
+            namespace: "virga-system",
+            pod: name,
+            holder: name,
+        };
+        let Parts {
+            context,
+            watches,
+            sender,
+            candidate,
+        } = Parts::new(&client, &clock, identity, HostDefaults { ratios }, &mut registry);
         let identities = Identities {
             controller: CONTROLLER.into(),
             agent: AGENT.into(),
         };
         let router = Webhooks::new(&context, identities, &mut registry).router();
         tokio::spawn(sender.run(stopped.clone()));
-        tokio::spawn(feed::run(scheduler.clone(), &watches, stopped.clone()));
+        tokio::spawn(feed::run(context.scheduler.clone(), &watches, stopped.clone()));
         tokio::spawn(watches.run(stopped.clone()));
         tokio::spawn(candidate.run(stopped.clone()));
-        assert!(stores.synced().await);
+        assert!(context.stores.synced().await);
         Self {
+            scheduler: context.scheduler.clone(),
+            stores: context.stores.clone(),
+            leadership: context.leadership.clone(),
             context,
-            scheduler,
-            stores,
             router,
-            leadership,
             stop,
             stopped,
         }
@@ -238,77 +210,6 @@ pub async fn beat(api: &FakeApi, name: &str) -> CancellationToken {
     let there = |lease: Option<&k8s_openapi::api::coordination::v1::Lease>| lease.is_some();
     api.await_condition(Some("virga-system"), &lease, there).await;
     stop
-}
-
-/// A Hypervisor that is ready: 8 threads, 16 GiB of memory for guests, 100 GiB of disk.
-pub fn hypervisor(name: &str) -> Hypervisor {
-    let mut hypervisor = Hypervisor::new(name, HypervisorSpec::default());
-    let mut conditions = Conditions::new(&[], Some(1), jiff::Timestamp::UNIX_EPOCH);
-    conditions.set(types::READY, true, Reason::HeartbeatSeen, "");
-    hypervisor.status = Some(HypervisorStatus {
-        capacity: Some(Resources {
-            vcpus: 8,
-            memory: Bytes::mib(16 * 1024 + 512),
-            disk: Bytes::gib(100),
-        }),
-        cpu: Some(Cpu {
-            architecture: "x86_64".into(),
-            ..Cpu::default()
-        }),
-        conditions: conditions.into_vec(),
-        ..HypervisorStatus::default()
-    });
-    hypervisor
-}
-
-/// One core, 1 GiB of memory, 5 GiB of disk.
-pub fn flavor(name: &str) -> Flavor {
-    let spec = FlavorSpec {
-        description: String::new(),
-        vcpus: 1,
-        memory: Bytes::gib(1),
-        disk: Bytes::gib(5),
-    };
-    Flavor::new(name, spec)
-}
-
-/// An Image of the namespace `shop`.
-pub fn image(name: &str) -> Image {
-    let spec = ImageSpec {
-        source: ImageSource {
-            http: None,
-            path: Some("debian.qcow2".into()),
-        },
-        disk_format: None,
-        visibility: ImageVisibility::Private,
-        min_disk: Bytes::ZERO,
-        min_memory: Bytes::ZERO,
-        properties: BTreeMap::new(),
-    };
-    let mut image = Image::new(name, spec);
-    image.metadata.namespace = Some("shop".into());
-    image
-}
-
-/// An Instance of the namespace `shop`, with flavor `m1.small` and image `debian`.
-pub fn instance(name: &str) -> Instance {
-    let spec = InstanceSpec {
-        flavor: "m1.small".into(),
-        image: Some(ImageRef {
-            name: "debian".into(),
-            namespace: None,
-        }),
-        ..InstanceSpec::default()
-    };
-    let mut instance = Instance::new(name, spec);
-    instance.metadata.namespace = Some("shop".into());
-    instance
-}
-
-/// Puts an object into the namespace `shop`.
-pub fn in_shop<K: ResourceExt>(mut object: K) -> K {
-    object.meta_mut().namespace = Some("shop".into());
-    object
 }
 
 /// The flavor and the image that [`instance`] names.

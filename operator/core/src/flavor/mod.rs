@@ -1,4 +1,6 @@
-//! Flavors: how much each is used.
+//! Flavors: what each asks for, and how much it is used.
+
+mod extra_specs;
 
 use jiff::Timestamp;
 use virga_crds::{Flavor, FlavorStatus, conditions::Reason};
@@ -8,6 +10,8 @@ use crate::{
     protection::{Protection, protection},
     uses::User,
 };
+
+pub use extra_specs::{ExtraSpecs, extra_specs};
 
 /// What to do about a Flavor that these use.
 pub fn plan<'a>(

@@ -1,4 +1,8 @@
-//! Hypervisors: what to say of one whose agent is not heard of, and of what runs there.
+//! Hypervisors: what to say of one whose agent is not heard of, and of what runs there; the names of what a host can do.
+
+mod traits;
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -9,8 +13,10 @@ use virga_crds::{
 
 use crate::condition::{Conditions, is_true};
 
-/// How long an agent may be silent before its node counts as lost: the length of its Lease.
-pub const SILENCE_S: u64 = 40;
+pub use traits::{TraitFacts, check_resource_class, check_trait, traits};
+
+/// How long an agent may be silent before its node counts as lost: the length of its Lease, which is four heartbeats.
+pub const HEARTBEAT_LIMIT: Duration = Duration::from_secs(40);
 
 /// Whether Instances can be placed there and images be imported by it.
 pub fn is_ready(hypervisor: &Hypervisor) -> bool {
@@ -96,7 +102,7 @@ fn part(conditions: &[Condition], lost: bool, now: Timestamp, unknown: impl FnOn
 /// Whether a condition turned within the time after which a silent agent counts as lost, by its own clock.
 fn is_recent(condition: &Condition, now: Timestamp) -> bool {
     let age = now.duration_since(condition.last_transition_time.0).as_secs();
-    u64::try_from(age).is_ok_and(|age| age < SILENCE_S)
+    u64::try_from(age).is_ok_and(|age| age < HEARTBEAT_LIMIT.as_secs())
 }
 
 fn unknown(old: &[Condition], generation: Option<i64>, kinds: &[&str], message: &str, now: Timestamp) -> Value {

@@ -1,6 +1,7 @@
 //! Instances: what a valid one is, and what an agent does about it.
 
 mod effect;
+mod hints;
 mod needs;
 mod plan;
 mod ports;

@@ -3,6 +3,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use label::is_label;
 use virga_crds::Instance;
 
+use super::hints;
 use crate::{
     network::{AddressError, ValidNetwork},
     problem::Problems,
@@ -84,6 +85,9 @@ pub fn validate(instance: &Instance) -> Problems {
                 "not one line of an OpenSSH public key file",
             );
         }
+    }
+    if let Some(hints) = spec.placement.as_ref().and_then(|placement| placement.hints.as_ref()) {
+        problems.extend(hints::validate(instance, hints));
     }
     problems
 }

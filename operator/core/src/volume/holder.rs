@@ -19,17 +19,6 @@ pub fn holder(claimants: impl IntoIterator<Item = Claimant>) -> Option<Claimant>
     claimants.into_iter().min()
 }
 
-/// The device of an Instance's volume: the root disk is `vda`, the volumes follow in the order of `spec.volumes`.
-///
-/// `vdz` is the seed's, and an Instance has at most 16 volumes, so letters never run out.
-pub fn device(place: usize) -> String {
-    let letter = u8::try_from(place)
-        .ok()
-        .and_then(|n| b'a'.checked_add(n))
-        .unwrap_or(b'z');
-    format!("vd{}", char::from(letter))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,13 +46,5 @@ mod tests {
     fn a_volume_is_never_taken_from_a_domain_that_has_it() {
         let winner = holder([claimant(true, 1, "older"), claimant(false, 2, "younger")]);
         assert_eq!(winner.map(|w| w.uid).as_deref(), Some("younger"));
-    }
-
-    #[test]
-    fn volumes_follow_the_root_disk() {
-        assert_eq!(
-            (device(0), device(1), device(16)),
-            ("vda".into(), "vdb".into(), "vdq".into())
-        );
     }
 }

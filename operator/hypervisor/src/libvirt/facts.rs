@@ -20,7 +20,16 @@ pub(super) fn read(link: &Link) -> Result<HostFacts> {
 
     let node = connect.node_info().map_err(explain)?;
     let capabilities = Element::parse(&connect.capabilities().map_err(explain)?).map_err(unreadable)?;
-    let host = host_of(&capabilities);
+    let mut host = host_of(&capabilities);
+    // The capabilities list only what the model does not imply. A driver that can't tell more leaves it at that.
+    if let Some(cpu) = capabilities.path(&["host", "cpu"])
+        && let Ok(xml) = connect.baseline_cpu(&[&cpu.write()], virt::sys::VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES)
+    {
+        let implied = features_of(&Element::parse(&xml).map_err(unreadable)?);
+        host.cpu.features.extend(implied);
+        host.cpu.features.sort_unstable();
+        host.cpu.features.dedup();
+    }
     let mut firmware = vec![Firmware::Bios];
     // The test driver has no domain capabilities: then BIOS is all we know of.
     if let Some(kind) = host.domain_types.first()
@@ -57,12 +66,7 @@ fn host_of(capabilities: &Element) -> HostPart {
             .unwrap_or_default()
     };
     let architecture = text(&["host", "cpu", "arch"]);
-    let mut features: Vec<String> = capabilities
-        .path(&["host", "cpu"])
-        .into_iter()
-        .flat_map(|cpu| cpu.all("feature"))
-        .filter_map(|feature| feature.get("name").map(ToOwned::to_owned))
-        .collect();
+    let mut features = capabilities.path(&["host", "cpu"]).map(features_of).unwrap_or_default();
     features.sort_unstable();
     let guests = capabilities
         .all("guest")
@@ -89,6 +93,16 @@ fn host_of(capabilities: &Element) -> HostPart {
         domain_types: known.into_iter().filter(|kind| types.contains(kind.as_str())).collect(),
         machines: machines.into_iter().map(ToOwned::to_owned).collect(),
     }
+}
+
+/// The features that a `<cpu>` names.
+fn features_of(cpu: &Element) -> Vec<String> {
+    let named = cpu
+        .all("feature")
+        .filter(|feature| feature.get("policy") != Some("disable"));
+    named
+        .filter_map(|feature| feature.get("name").map(ToOwned::to_owned))
+        .collect()
 }
 
 fn uefi_of(domain_capabilities: &Element) -> Vec<Firmware> {

@@ -17,7 +17,7 @@ use super::{Error, LABEL, SeedFile};
 /// Where an image keeps the name of its volume set: the primary volume descriptor is sector 16 (ECMA-119, 8.4.13).
 pub(super) const VOLUME_SET: u64 = 16 * 2048 + 190;
 
-/// Builds the image in memory; it is at most a few hundred KiB. `key` becomes the name of the volume set.
+/// Builds the image in memory; it is at most about a MiB. `key` becomes the name of the volume set.
 pub(super) fn build(files: Vec<SeedFile>, key: &str) -> Result<Vec<u8>, Error> {
     let entries = files
         .into_iter()

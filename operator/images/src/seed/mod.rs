@@ -11,6 +11,7 @@ mod network;
 mod yaml;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
@@ -31,6 +32,12 @@ pub const MAX_SSH_KEYS: usize = 64;
 pub const MAX_SSH_KEY: usize = 8 * 1024;
 /// The most interfaces.
 pub const MAX_INTERFACES: usize = 32;
+/// The most entries of the user's metadata.
+pub const MAX_METADATA: usize = 64;
+/// The longest key of the user's metadata in characters, Nova's limit.
+pub const MAX_METADATA_KEY: usize = 255;
+/// The longest value of the user's metadata in characters.
+pub const MAX_METADATA_VALUE: usize = 1024;
 
 /// The volume label that cloud-init looks for.
 pub const LABEL: &str = "cidata";
@@ -44,19 +51,23 @@ pub struct Seed {
     pub hostname: String,
     /// Lines for `authorized_keys` of the image's default user.
     pub ssh_keys: Vec<String>,
+    /// The user's free map. In the guest it is `ds.meta_data.meta` of cloud-init's instance data, as it is in an
+    /// OpenStack cloud, so templates and scripts work in both.
+    pub metadata: BTreeMap<String, String>,
     /// Given to the guest byte for byte. Empty is the same as none.
     pub user_data: Option<Vec<u8>>,
     /// The network. When there are none, cloud-init tries DHCP on the first interface that it finds.
     pub interfaces: Vec<Interface>,
 }
 
-/// User data may hold passwords, so only its length is shown.
+/// User data and metadata may hold passwords, so only their lengths are shown.
 impl fmt::Debug for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Seed")
             .field("instance_id", &self.instance_id)
             .field("hostname", &self.hostname)
             .field("ssh_keys", &self.ssh_keys.len())
+            .field("metadata", &self.metadata.len())
             .field("user_data_bytes", &self.user_data.as_ref().map(Vec::len))
             .field("interfaces", &self.interfaces)
             .finish()
@@ -149,6 +160,8 @@ impl Seed {
         meta_data.scalar("instance-id", &self.instance_id);
         meta_data.scalar("local-hostname", &self.hostname);
         meta_data.list("public-keys", &self.ssh_keys);
+        // In a mapping of its own, no key of a stranger's can pass for one of ours.
+        meta_data.mapping("meta", &self.metadata);
         // cloud-init adds the meta data's keys too; images that read only cloud-config need them here.
         let mut ours = yaml::Mapping::default();
         ours.scalar("hostname", &self.hostname);
@@ -244,6 +257,7 @@ impl Seed {
                 return Err(Error::invalid(field, format!("expected 1 to {MAX_SSH_KEY} bytes")));
             }
         }
+        self.check_metadata()?;
         if self.user_data.as_ref().is_some_and(|data| data.len() > MAX_USER_DATA) {
             return Err(Error::invalid(
                 "user_data",
@@ -255,6 +269,31 @@ impl Seed {
                 "interfaces",
                 format!("there are more than {MAX_INTERFACES}"),
             ));
+        }
+        Ok(())
+    }
+
+    fn check_metadata(&self) -> Result<(), Error> {
+        if self.metadata.len() > MAX_METADATA {
+            return Err(Error::invalid(
+                "metadata",
+                format!("there are more than {MAX_METADATA} entries"),
+            ));
+        }
+        for (key, value) in &self.metadata {
+            // The key itself is not told: it may be what makes a message unreadable.
+            if !(1..=MAX_METADATA_KEY).contains(&key.chars().count()) {
+                return Err(Error::invalid(
+                    "metadata",
+                    format!("a key has not 1 to {MAX_METADATA_KEY} characters"),
+                ));
+            }
+            if value.chars().count() > MAX_METADATA_VALUE {
+                return Err(Error::invalid(
+                    format!("metadata[{key:?}]"),
+                    format!("it has more than {MAX_METADATA_VALUE} characters"),
+                ));
+            }
         }
         Ok(())
     }

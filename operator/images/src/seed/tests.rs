@@ -8,7 +8,16 @@ fn seed() -> Seed {
         hostname: "web-1".to_owned(),
         ssh_keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHVlcmVzb21la2V5 me@host".to_owned()],
         user_data: None,
+        metadata: BTreeMap::new(),
         interfaces: Vec::new(),
+    }
+}
+
+fn with_metadata(pairs: &[(&str, &str)]) -> Seed {
+    let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    Seed {
+        metadata: pairs.iter().map(own).collect(),
+        ..seed()
     }
 }
 
@@ -118,6 +127,57 @@ fn the_network_is_matched_by_mac_address() {
     );
 }
 
+/// The whole of the meta data, as something that knows nothing of how it was written reads it.
+fn read_back(seed: &Seed) -> serde_yaml::Value {
+    serde_yaml::from_str(&file(seed, "meta-data").unwrap()).unwrap()
+}
+
+#[test]
+fn metadata_is_in_the_meta_data_where_openstack_has_it() {
+    let seed = with_metadata(&[("tier", "database"), ("app.kubernetes.io/name", "shop")]);
+    let text = file(&seed, "meta-data").unwrap();
+    assert!(
+        text.ends_with("\nmeta:\n  app.kubernetes.io/name: shop\n  tier: database\n"),
+        "{text}"
+    );
+    assert_eq!(read_back(&seed)["meta"]["tier"], "database");
+    assert_eq!(read_back(&with_metadata(&[])).get("meta"), None);
+}
+
+#[test]
+fn metadata_of_any_characters_comes_out_as_it_went_in_and_touches_nothing_else() {
+    let long = "\u{1F600}".repeat(MAX_METADATA_KEY);
+    let hostile = [
+        ("instance-id", "i-other"),
+        ("<<", "{local-hostname: other}"),
+        ("a\nlocal-hostname: other\nb", "x\n---\ninstance-id: other"),
+        (
+            "\" : { [ ] } # & * ! | > ' % @ `",
+            "\\\" }\u{0}\u{7f}\u{85}\u{2028}\u{feff}\t",
+        ),
+        (" ", ""),
+        ("?", "- a"),
+        ("yes", "no"),
+        ("null", "~"),
+        ("1e3", "2001-01-01"),
+        (&long, &"\u{1F600}".repeat(MAX_METADATA_VALUE)),
+    ];
+    let seed = with_metadata(&hostile);
+    let read = read_back(&seed);
+    let keys: Vec<&str> = read
+        .as_mapping()
+        .unwrap()
+        .keys()
+        .filter_map(|key| key.as_str())
+        .collect();
+    assert_eq!(keys, ["instance-id", "local-hostname", "public-keys", "meta"]);
+    assert_eq!(read["instance-id"], seed.instance_id.as_str());
+    assert_eq!(read["local-hostname"], "web-1");
+    let meta: BTreeMap<String, String> = serde_yaml::from_value(read["meta"].clone()).unwrap();
+    assert_eq!(meta, seed.metadata);
+    assert!(file(&seed, "meta-data").unwrap().is_ascii());
+}
+
 #[test]
 fn what_could_break_out_of_its_line_is_refused() {
     let with_key = |key: &str| Seed {
@@ -222,6 +282,24 @@ fn all_is_bounded() {
         }),
         "ssh_keys"
     );
+    let key = |n: usize| format!("{n:0MAX_METADATA_KEY$}");
+    let full = |entries: usize| Seed {
+        metadata: (0..entries)
+            .map(|n| (key(n), "\u{1F600}".repeat(MAX_METADATA_VALUE)))
+            .collect(),
+        ..seed()
+    };
+    assert!(full(MAX_METADATA).iso().unwrap().len() < 1024 * 1024);
+    assert_eq!(refused(&full(MAX_METADATA + 1)), "metadata");
+    assert_eq!(refused(&with_metadata(&[("", "a")])), "metadata");
+    assert_eq!(
+        refused(&with_metadata(&[(&"k".repeat(MAX_METADATA_KEY + 1), "a")])),
+        "metadata"
+    );
+    assert_eq!(
+        refused(&with_metadata(&[("k", &"v".repeat(MAX_METADATA_VALUE + 1))])),
+        "metadata[\"k\"]"
+    );
     assert_eq!(
         refused(&Seed {
             interfaces: vec![interface(); MAX_INTERFACES + 1],
@@ -244,6 +322,7 @@ fn the_key_names_the_content_and_nothing_else() {
         .unwrap(),
         key
     );
+    assert_ne!(with_metadata(&[("tier", "web")]).key().unwrap(), key);
     assert_ne!(
         Seed {
             user_data: Some(b"a".to_vec()),
@@ -337,10 +416,10 @@ fn a_seed_is_written_again_only_when_its_content_changed() {
 }
 
 #[test]
-fn what_debug_prints_holds_no_user_data() {
+fn what_debug_prints_holds_no_user_data_and_no_metadata() {
     let seed = Seed {
         user_data: Some(b"password".to_vec()),
-        ..seed()
+        ..with_metadata(&[("key", "password")])
     };
     assert!(!format!("{seed:?}").contains("password"));
     assert!(!format!("{seed:?}").contains("112, 97"));

@@ -1,9 +1,13 @@
-//! YAML of one shape: a mapping of scalars and of lists of scalars. All that strangers wrote is in the scalars.
+//! YAML of one shape: a mapping of scalars, and of lists and mappings of scalars. All that strangers wrote is in the
+//! scalars.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 /// Words that YAML 1.1 (which cloud-init reads) takes for something else than text.
 const NOT_TEXT: [&str; 8] = ["y", "n", "yes", "no", "on", "off", "true", "false"];
+
+/// A key on one line with its value has at most 1024 characters (YAML 1.1, 9.2). Longer ones are marked as keys.
+const LONGEST_SIMPLE_KEY: usize = 1000;
 
 #[derive(Default)]
 pub(super) struct Mapping {
@@ -22,6 +26,22 @@ impl Mapping {
         }
         for value in values {
             self.line(&format!("- {}", scalar(value)));
+        }
+    }
+
+    /// Adds a mapping; nothing when it is empty.
+    pub(super) fn mapping(&mut self, name: &str, values: &BTreeMap<String, String>) {
+        if !values.is_empty() {
+            self.line(&format!("{name}:"));
+        }
+        for (key, value) in values {
+            let (key, value) = (scalar(key), scalar(value));
+            if key.len() <= LONGEST_SIMPLE_KEY {
+                self.line(&format!("  {key}: {value}"));
+            } else {
+                self.line(&format!("  ? {key}"));
+                self.line(&format!("  : {value}"));
+            }
         }
     }
 
@@ -72,6 +92,22 @@ mod tests {
         for value in ["web-1", "ssh-ed25519 AAAAC3Nza+/= me@host", "a.b"] {
             assert_eq!(scalar(value), value);
         }
+    }
+
+    #[test]
+    fn a_key_that_is_too_long_for_its_line_is_marked_as_one() {
+        let long = "ü".repeat(255);
+        let mut mapping = Mapping::default();
+        mapping.mapping("none", &BTreeMap::new());
+        mapping.mapping(
+            "meta",
+            &BTreeMap::from([("tier".to_owned(), "on".to_owned()), (long, "web: 1".to_owned())]),
+        );
+        let text = mapping.text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..2], ["meta:", r#"  tier: "on""#]);
+        assert!(lines[2].starts_with(r#"  ? "\U000000FC"#), "{text}");
+        assert_eq!(lines[3..], [r#"  : "web: 1""#]);
     }
 
     #[test]

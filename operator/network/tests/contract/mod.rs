@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use uuid::Uuid;
-use virga_hypervisor::{MacAddress, NetworkInfo};
+use virga_hypervisor::{DomainSpec, DomainType, InterfaceSpec, MacAddress, NetworkInfo, Owner, Topology};
 use virga_network::{Error, Mode, NetworkBackend, NodeNetwork, NodePort, NodeSubnet, SubnetRoute};
 
 /// What the suite needs besides the back end.
@@ -69,6 +69,26 @@ pub fn port(network: u8, number: u8) -> NodePort {
         ],
         hostname: format!("web-{number}"),
     }
+}
+
+/// A guest that is plugged into the network.
+pub fn guest(backend: &dyn NetworkBackend, network: &NodeNetwork) -> DomainSpec {
+    let uid = Uuid::from_u128(network.uid.as_u128() + 1);
+    let owner = Owner {
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+        uid,
+        generation: 1,
+    };
+    let mut guest = DomainSpec::new(owner, "virga-guest", DomainType::Qemu, Topology::sockets(1), 64 << 20);
+    let plug = backend.plug(network.uid, uid);
+    guest.interfaces.push(InterfaceSpec {
+        mac: MacAddress([0xfa, 0x16, 0x3e, 0, 0, 1]),
+        source: plug.source,
+        mtu: network.mtu,
+        alias: Some(plug.alias),
+    });
+    guest
 }
 
 pub async fn contract(setting: &Setting<'_>) {

@@ -4,6 +4,8 @@
 //! `compute_status_filter`.
 
 use super::{Filter, Why};
+use crate::bits::Bits;
+use crate::hosts::Hosts;
 use crate::{Ask, Aspects, Candidate, Scheduling};
 
 /// See the module.
@@ -15,7 +17,7 @@ impl Filter for ComputeFilter {
         "ComputeFilter"
     }
 
-    fn reads(&self) -> Aspects {
+    fn reads(&self, _ask: &Ask<'_>) -> Aspects {
         Aspects::LIVENESS
     }
 
@@ -29,8 +31,16 @@ impl Filter for ComputeFilter {
                 text: "disabled",
                 note: reason,
             },
+            Some(Scheduling::Maintenance { reason }) => Why {
+                text: "in maintenance",
+                note: reason,
+            },
             _ => Why::because("not responding"),
         })
+    }
+
+    fn sweep(&self, hosts: &Hosts, _ask: &Ask<'_>, left: &mut Bits) {
+        left.keep(hosts.open());
     }
 }
 
@@ -50,6 +60,20 @@ mod tests {
         assert_eq!(
             verdict("ComputeFilter", dead, &request()),
             Err("0/1 hosts: 1 ComputeFilter (not responding)".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_host_in_maintenance_is_rejected() {
+        let emptied = Host {
+            scheduling: Scheduling::Maintenance {
+                reason: "new kernel".to_owned(),
+            },
+            ..host()
+        };
+        assert_eq!(
+            verdict("ComputeFilter", emptied, &request()),
+            Err("0/1 hosts: 1 ComputeFilter (in maintenance)".to_owned())
         );
     }
 

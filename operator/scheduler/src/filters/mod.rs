@@ -3,51 +3,81 @@
 //! Each file is one rule under the name that Nova gives it. A host that a filter rejects is not shown to later filters
 //! and is counted under the filter that rejected it, as in Nova.
 
+mod aggregate_core;
+mod aggregate_disk;
+mod aggregate_image_properties_isolation;
+mod aggregate_instance_extra_specs;
+mod aggregate_io_ops;
+mod aggregate_membership;
+mod aggregate_multi_tenancy_isolation;
+mod aggregate_num_instances;
+mod aggregate_ram;
+mod aggregate_type_affinity;
+mod all_hosts;
 mod availability_zone;
 mod compute;
+mod compute_capabilities;
 mod core;
+mod different_host;
 mod disk;
 mod image_properties;
+mod io_ops;
+mod isolated_aggregates;
+mod isolated_hosts;
+mod json;
+mod metrics;
+mod num_instances;
 mod ram;
+mod requested_host;
+mod resource_class;
 mod retry;
+mod same_host;
 mod server_group_affinity;
 mod server_group_anti_affinity;
+mod simple_cidr_affinity;
+mod traits;
 mod volume_locality;
 
 use std::fmt::Debug;
 
+use crate::attribute::Number;
+use crate::bits::Bits;
+use crate::bound::Bound;
 use crate::hosts::Hosts;
-use crate::outcome::Tally;
-use crate::{Ask, Aspects, Candidate};
+use crate::query::Comparison;
+use crate::{Ask, Aspects, Candidate, Options};
 
 /// One rule about hosts.
 pub trait Filter: Debug + Sync {
     /// The name in profiles and in messages.
     fn name(&self) -> &'static str;
 
-    /// What of a host the rule looks at. A refused request is tried again when one of these changes.
-    fn reads(&self) -> Aspects;
+    /// What of a host the rule looks at for this request. A refused request is tried again when one of these changes.
+    fn reads(&self, ask: &Ask<'_>) -> Aspects;
 
     /// Whether the rule says anything about this request. Asked once a decision.
     fn applies(&self, _ask: &Ask<'_>) -> bool {
         true
     }
 
-    /// Whether the host passes.
+    /// Whether it does what Nova leaves to Placement, so that no profile goes without it.
+    fn is_placement(&self) -> bool {
+        false
+    }
+
+    /// The rule of Placement that it takes the place of.
+    fn stands_in_for(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether the host passes: the rule itself.
     fn check<'a>(&self, host: Candidate<'a>, ask: &Ask<'a>) -> Result<(), Why<'a>>;
 
-    /// Keeps those of `slots` that pass and counts the others.
-    ///
-    /// Provided here so that it is compiled once for each filter, with `check` inlined into the loop.
+    /// Takes those out of `left` that do not pass. The same as [`check`](Self::check) of each, but most rules can do it
+    /// for many hosts at once.
     #[doc(hidden)]
-    fn sweep<'a>(&self, hosts: &'a Hosts, ask: &Ask<'a>, slots: &mut Vec<u32>, tally: &mut Tally<'a>) {
-        slots.retain(|&slot| match self.check(hosts.candidate(slot), ask) {
-            Ok(()) => true,
-            Err(why) => {
-                tally.add(why);
-                false
-            }
-        });
+    fn sweep(&self, hosts: &Hosts, ask: &Ask<'_>, left: &mut Bits) {
+        left.retain(|slot| self.check(hosts.candidate(slot), ask).is_ok());
     }
 }
 
@@ -73,23 +103,101 @@ impl<'a> Why<'a> {
 /// An Instance larger than the whole host, which no freed room will help.
 pub(crate) const LARGER_THAN_HOST: Why<'static> = Why::because("larger than the host");
 
-/// Every filter, in the order that profiles use unless told otherwise: cheap and telling ones first.
-pub const ALL: [&dyn Filter; 10] = [
+/// The filters that profiles use unless told otherwise, cheap and telling ones first: those that Nova enables, and those
+/// that stand for Placement.
+pub const DEFAULT: [&dyn Filter; 15] = [
     &compute::ComputeFilter,
     &availability_zone::AvailabilityZoneFilter,
+    &requested_host::RequestedHostFilter,
     &retry::RetryFilter,
     &volume_locality::VolumeLocalityFilter,
     &image_properties::ImagePropertiesFilter,
+    &compute_capabilities::ComputeCapabilitiesFilter,
+    &traits::TraitsFilter,
+    &aggregate_membership::AggregateMembershipFilter,
     &core::CoreFilter,
     &ram::RamFilter,
     &disk::DiskFilter,
+    &resource_class::ResourceClassFilter,
     &server_group_anti_affinity::ServerGroupAntiAffinityFilter,
     &server_group_affinity::ServerGroupAffinityFilter,
 ];
 
+/// The filters that a profile has to name.
+pub const OTHERS: [&dyn Filter; 19] = [
+    &all_hosts::AllHostsFilter,
+    &aggregate_instance_extra_specs::AggregateInstanceExtraSpecsFilter,
+    &aggregate_multi_tenancy_isolation::AggregateMultiTenancyIsolation,
+    &aggregate_type_affinity::AggregateTypeAffinityFilter,
+    &aggregate_image_properties_isolation::AggregateImagePropertiesIsolation,
+    &io_ops::IoOpsFilter,
+    &aggregate_io_ops::AggregateIoOpsFilter,
+    &num_instances::NumInstancesFilter,
+    &aggregate_num_instances::AggregateNumInstancesFilter,
+    &isolated_hosts::IsolatedHostsFilter,
+    &isolated_aggregates::IsolatedAggregatesFilter,
+    &json::JsonFilter,
+    &metrics::MetricsFilter,
+    &different_host::DifferentHostFilter,
+    &same_host::SameHostFilter,
+    &simple_cidr_affinity::SimpleCIDRAffinityFilter,
+    &aggregate_core::AggregateCoreFilter,
+    &aggregate_ram::AggregateRamFilter,
+    &aggregate_disk::AggregateDiskFilter,
+];
+
+/// Every filter.
+pub fn all() -> impl Iterator<Item = &'static dyn Filter> {
+    DEFAULT.into_iter().chain(OTHERS)
+}
+
 /// The filter of a name.
 pub fn find(name: &str) -> Option<&'static dyn Filter> {
-    ALL.into_iter().find(|filter| filter.name() == name)
+    all().find(|filter| filter.name() == name)
+}
+
+/// Adds what no profile goes without: what stands for Placement, and MetricsFilter where metrics are required.
+pub(crate) fn complete(filters: &mut Vec<&'static dyn Filter>, options: &Options) {
+    let metrics = options.metrics.required && !options.metrics.weights.is_empty();
+    for filter in all() {
+        let name = filter.name();
+        let needed = filter.is_placement() || metrics && name == "MetricsFilter";
+        let there = |known: &&'static dyn Filter| known.name() == name || known.stands_in_for() == Some(name);
+        if needed && !filters.iter().any(there) {
+            filters.push(filter);
+        }
+    }
+}
+
+/// Keeps the hosts in a list of slots.
+fn keep_slots(hosts: &Hosts, slots: &[u32], left: &mut Bits) {
+    let mut kept = hosts.none();
+    for &slot in slots {
+        kept.set(slot, left.contains(slot));
+    }
+    *left = kept;
+}
+
+/// Keeps the hosts of which a number is below what their aggregates say, the least of several, or below `most`.
+///
+/// Most are below the least of all; only the others are asked one by one.
+fn keep_below(
+    hosts: &Hosts,
+    number: Number,
+    key: &str,
+    most: u32,
+    left: &mut Bits,
+    passes: impl Fn(Candidate<'_>) -> bool,
+) {
+    let limits = hosts.cohorts().values().filter_map(|cohort| cohort.least::<u32>(key));
+    let least = limits.chain([most]).min().unwrap_or(most);
+    let mut sure = left.clone();
+    if let Some(bound) = Bound::new(number, Comparison::Less, f64::from(least)) {
+        bound.keep(hosts, &mut sure);
+    }
+    left.drop_all(&sure);
+    left.retain(|slot| passes(hosts.candidate(slot)));
+    left.add_all(&sure);
 }
 
 #[cfg(test)]
@@ -100,8 +208,8 @@ mod tests {
 
     #[test]
     fn every_filter_is_found_by_its_own_name_only() {
-        let names: BTreeSet<_> = ALL.iter().map(|filter| filter.name()).collect();
-        assert_eq!(names.len(), ALL.len());
+        let names: BTreeSet<_> = all().map(Filter::name).collect();
+        assert_eq!(names.len(), DEFAULT.len() + OTHERS.len());
         for name in names {
             assert_eq!(find(name).unwrap().name(), name);
         }

@@ -7,6 +7,8 @@
 //! `max_unit`.
 
 use super::{Filter, LARGER_THAN_HOST, Why};
+use crate::bits::Bits;
+use crate::hosts::Hosts;
 use crate::{Ask, Aspects, Candidate};
 
 /// See the module.
@@ -18,7 +20,11 @@ impl Filter for RamFilter {
         "RamFilter"
     }
 
-    fn reads(&self) -> Aspects {
+    fn is_placement(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, _ask: &Ask<'_>) -> Aspects {
         Aspects::CAPACITY
     }
 
@@ -33,6 +39,12 @@ impl Filter for RamFilter {
         } else {
             Why::PLAIN
         })
+    }
+
+    fn sweep(&self, hosts: &Hosts, ask: &Ask<'_>, left: &mut Bits) {
+        hosts
+            .room_memory()
+            .keep_at_least(left, ask.request.resources.memory_bytes);
     }
 }
 

@@ -3,6 +3,8 @@
 //! Nova: the filter of this name until 2020; now the list of alternates and `ignore_hosts`.
 
 use super::{Filter, Why};
+use crate::bits::Bits;
+use crate::hosts::Hosts;
 use crate::{Ask, Aspects, Candidate};
 
 /// See the module.
@@ -14,7 +16,11 @@ impl Filter for RetryFilter {
         "RetryFilter"
     }
 
-    fn reads(&self) -> Aspects {
+    fn is_placement(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, _ask: &Ask<'_>) -> Aspects {
         Aspects::NONE
     }
 
@@ -28,6 +34,12 @@ impl Filter for RetryFilter {
             Ok(())
         } else {
             Err(Why::PLAIN)
+        }
+    }
+
+    fn sweep(&self, _hosts: &Hosts, ask: &Ask<'_>, left: &mut Bits) {
+        for &slot in &ask.excluded {
+            left.set(slot, false);
         }
     }
 }

@@ -4,6 +4,8 @@
 //! other hosts, as in Nova: the members may come back.
 
 use super::{Filter, Why};
+use crate::bits::Bits;
+use crate::hosts::Hosts;
 use crate::{Ask, Aspects, Candidate, Policy};
 
 /// See the module.
@@ -15,7 +17,7 @@ impl Filter for ServerGroupAffinityFilter {
         "ServerGroupAffinityFilter"
     }
 
-    fn reads(&self) -> Aspects {
+    fn reads(&self, _ask: &Ask<'_>) -> Aspects {
         Aspects::GROUP
     }
 
@@ -30,6 +32,14 @@ impl Filter for ServerGroupAffinityFilter {
         } else {
             Err(Why::PLAIN)
         }
+    }
+
+    fn sweep(&self, hosts: &Hosts, ask: &Ask<'_>, left: &mut Bits) {
+        let mut with_members = hosts.none();
+        for &(slot, _) in ask.members() {
+            with_members.set(slot, true);
+        }
+        left.keep(&with_members);
     }
 }
 

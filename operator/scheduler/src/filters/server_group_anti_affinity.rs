@@ -4,6 +4,8 @@
 //! count as members, so two members that are created at once never share a host; Nova finds that out on the host.
 
 use super::{Filter, Why};
+use crate::bits::Bits;
+use crate::hosts::Hosts;
 use crate::{Ask, Aspects, Candidate, Policy};
 
 /// See the module.
@@ -15,7 +17,7 @@ impl Filter for ServerGroupAntiAffinityFilter {
         "ServerGroupAntiAffinityFilter"
     }
 
-    fn reads(&self) -> Aspects {
+    fn reads(&self, _ask: &Ask<'_>) -> Aspects {
         Aspects::GROUP
     }
 
@@ -30,6 +32,17 @@ impl Filter for ServerGroupAntiAffinityFilter {
                 Err(Why::PLAIN)
             }
             _ => Ok(()),
+        }
+    }
+
+    fn sweep(&self, _hosts: &Hosts, ask: &Ask<'_>, left: &mut Bits) {
+        let Some(Policy::AntiAffinity { max_per_host }) = ask.policy() else {
+            return;
+        };
+        for &(slot, members) in ask.members() {
+            if members >= max_per_host.get() {
+                left.set(slot, false);
+            }
         }
     }
 }

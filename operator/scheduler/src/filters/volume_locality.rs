@@ -3,7 +3,9 @@
 //!
 //! Ours; Nova has the nearest thing in Cinder's `InstanceLocalityFilter`, seen from the other side.
 
-use super::{Filter, Why};
+use super::{Filter, Why, keep_slots};
+use crate::bits::Bits;
+use crate::hosts::Hosts;
 use crate::{Ask, Aspects, Candidate};
 
 /// See the module.
@@ -15,7 +17,11 @@ impl Filter for VolumeLocalityFilter {
         "VolumeLocalityFilter"
     }
 
-    fn reads(&self) -> Aspects {
+    fn is_placement(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, _ask: &Ask<'_>) -> Aspects {
         Aspects::NONE
     }
 
@@ -35,6 +41,12 @@ impl Filter for VolumeLocalityFilter {
             Err(Why::because(
                 ask.request.only_hosts.as_ref().map_or("", |only| only.reason.as_str()),
             ))
+        }
+    }
+
+    fn sweep(&self, hosts: &Hosts, ask: &Ask<'_>, left: &mut Bits) {
+        if let Some(only) = &ask.only {
+            keep_slots(hosts, only, left);
         }
     }
 }

@@ -3,8 +3,8 @@
 //! Nova: `nova/scheduler/weights/ram.py`, where the scale starts at zero. A positive multiplier spreads, a negative one
 //! packs.
 
-use super::{Weigher, amount};
-use crate::{Ask, Candidate};
+use super::Weigher;
+use crate::measure::Measure;
 
 /// See the module.
 #[derive(Debug)]
@@ -15,6 +15,10 @@ impl Weigher for RAMWeigher {
         "RAMWeigher"
     }
 
+    fn multiplier_key(&self) -> &'static str {
+        "ram_weight_multiplier"
+    }
+
     fn measures_room(&self) -> bool {
         true
     }
@@ -23,9 +27,8 @@ impl Weigher for RAMWeigher {
         Some(0.0)
     }
 
-    #[inline]
-    fn measure(&self, host: Candidate<'_>, _ask: &Ask<'_>) -> f64 {
-        amount(host.spare().memory_bytes)
+    fn kept(&self) -> Option<Measure> {
+        Some(Measure::SpareMemory)
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Nova: `nova/scheduler/weights/affinity.py`. Reservations count as members.
 
-use super::{Weigher, amount};
+use super::Weigher;
+use crate::bits::Bits;
+use crate::hosts::Hosts;
 use crate::{Ask, Candidate, Policy};
 
 /// See the module.
@@ -14,13 +16,23 @@ impl Weigher for ServerGroupSoftAntiAffinityWeigher {
         "ServerGroupSoftAntiAffinityWeigher"
     }
 
+    fn multiplier_key(&self) -> &'static str {
+        "soft_anti_affinity_weight_multiplier"
+    }
+
     fn applies(&self, ask: &Ask<'_>) -> bool {
         ask.policy() == Some(Policy::SoftAntiAffinity) && ask.has_members()
     }
 
-    #[inline]
     fn measure(&self, host: Candidate<'_>, ask: &Ask<'_>) -> f64 {
-        -amount(ask.members_on(host).into())
+        -f64::from(ask.members_on(host))
+    }
+
+    fn sweep(&self, _hosts: &Hosts, ask: &Ask<'_>, _slots: &Bits, figures: &mut [f64]) {
+        // All the other hosts have none.
+        for &(slot, members) in ask.members() {
+            figures[slot as usize] = -f64::from(members);
+        }
     }
 }
 

@@ -36,6 +36,12 @@ async fn words(widgets: &Api<Widget>, params: WatchParams, version: &str, count:
         .expect("events are readable")
 }
 
+/// The version of the whole list now: where a watch can begin.
+async fn newest(widgets: &Api<Widget>) -> String {
+    let list = widgets.list(&ListParams::default()).await.expect("a list");
+    list.metadata.resource_version.expect("its version")
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_list_comes_in_pages_and_by_selector() {
     let (api, widgets) = start();
@@ -81,13 +87,7 @@ async fn a_list_comes_in_pages_and_by_selector() {
 #[tokio::test(start_paused = true)]
 async fn a_watch_replays_from_a_version_and_hears_what_begins_and_ceases_to_match() {
     let (api, widgets) = start();
-    let before = widgets
-        .list(&ListParams::default())
-        .await
-        .unwrap()
-        .metadata
-        .resource_version
-        .unwrap();
+    let before = newest(&widgets).await;
     api.create(&widget("a"));
     let node = |node: Value| json!({"spec": {"nodeName": node}});
     api.merge::<Widget>(Some("shop"), "a", node(json!("n1")));
@@ -126,13 +126,7 @@ async fn an_expired_watch_says_gone_and_a_dropped_one_just_ends() {
         "nor can it begin there again"
     );
 
-    let version = widgets
-        .list(&ListParams::default())
-        .await
-        .unwrap()
-        .metadata
-        .resource_version
-        .unwrap();
+    let version = newest(&widgets).await;
     let mut events = widgets.watch(&WatchParams::default(), &version).await.unwrap().boxed();
     api.drop_watches();
     assert!(events.next().await.is_none());
@@ -141,13 +135,7 @@ async fn an_expired_watch_says_gone_and_a_dropped_one_just_ends() {
 #[tokio::test(start_paused = true)]
 async fn held_watches_hear_later_what_they_missed() {
     let (api, widgets) = start();
-    let version = widgets
-        .list(&ListParams::default())
-        .await
-        .unwrap()
-        .metadata
-        .resource_version
-        .unwrap();
+    let version = newest(&widgets).await;
     let mut events = widgets
         .watch(&WatchParams::default().disable_bookmarks(), &version)
         .await

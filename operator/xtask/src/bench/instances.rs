@@ -189,6 +189,7 @@ impl Bench<'_> {
             vcpus: 1,
             memory: Bytes::mib(128),
             disk: Bytes::ZERO,
+            ..FlavorSpec::default()
         };
         make(&self.all(), &Flavor::new(NAME, flavor)).await?;
         let image = ImageSpec {

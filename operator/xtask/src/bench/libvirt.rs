@@ -6,6 +6,7 @@ use std::time::Duration;
 use virga_lab::Node;
 
 use super::Error;
+use crate::file;
 
 /// Beside the agent's own directories, so that libvirt may read it and the agent does not look there.
 const FOLDER: &str = "/var/lib/virga/bench";
@@ -39,11 +40,7 @@ impl<'a> Twin<'a> {
         ])?;
         let path = node.file(&format!("{FOLDER}/domain.xml"));
         let xml = renamed(&xml, &directory, uid).ok_or_else(|| Error::unreadable("virsh dumpxml", &xml))?;
-        std::fs::write(&path, xml).map_err(|source| Error::Io {
-            doing: "writing",
-            path,
-            source,
-        })?;
+        file::write(&path, xml)?;
         Ok(twin)
     }
 

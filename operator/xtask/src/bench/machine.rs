@@ -46,13 +46,7 @@ impl Machine {
             None => String::new(),
         };
         Ok(Self {
-            date: date
-                .map_err(|source| Error::Command {
-                    doing: "asking for the date",
-                    source,
-                })?
-                .trim()
-                .to_owned(),
+            date: date.map_err(command::failed("asking for the date"))?.trim().to_owned(),
             processor: field(&cpuinfo, "model name"),
             processors: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             memory_gib: (kib + (1 << 19)) >> 20,

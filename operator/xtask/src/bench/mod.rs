@@ -4,15 +4,14 @@
 //! namespace of its own and is taken away again. The result is printed and written to docs/performance.md.
 
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-use std::{fs, io};
 
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
-use virga_lab::{Lab, NodeError};
+use virga_lab::{Administered, Lab, NodeError};
 
-use crate::command;
+use crate::{command, file};
 
 mod instances;
 mod libvirt;
@@ -77,13 +76,8 @@ pub enum Error {
         status: String,
     },
     /// An outside program.
-    #[error("{doing}")]
-    Command {
-        /// What was being done.
-        doing: &'static str,
-        /// Why.
-        source: command::Error,
-    },
+    #[error(transparent)]
+    Command(#[from] command::Failed),
     /// An answer was not understood.
     #[error("reading {what}: {text:?}")]
     Unreadable {
@@ -93,15 +87,8 @@ pub enum Error {
         text: String,
     },
     /// A file.
-    #[error("{doing} {}", path.display())]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] file::Error),
 }
 
 impl Error {
@@ -137,11 +124,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| Error::Io {
-            doing: "starting the runtime for",
-            path: "bench".into(),
-            source,
-        })?;
+        .map_err(file::failed("starting the runtime for", "bench"))?;
     let (starts, memory) = runtime.block_on(async {
         let client = client(&lab.kubeconfig()).await?;
         instances::measure(&lab, client, args.rounds, args.instances).await
@@ -161,28 +144,18 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if args.print_only {
         return Ok(());
     }
-    let path = checkout().join(PAGE);
-    fs::write(&path, page).map_err(|source| Error::Io {
-        doing: "writing",
-        path,
-        source,
-    })
+    Ok(file::write(&file::checkout().join(PAGE), page)?)
 }
 
 /// The lock that tests take who use the lab; held until it is dropped.
 fn turn() -> Result<File, Error> {
-    let path = checkout().join("e2e/lab");
+    let path = file::checkout().join("e2e/lab");
     let locked = File::open(&path).and_then(|folder| match folder.try_lock() {
         Ok(()) => Ok(Some(folder)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     });
-    let locked = locked.map_err(|source| Error::Io {
-        doing: "locking",
-        path,
-        source,
-    })?;
-    locked.ok_or(Error::LabInUse)
+    locked.map_err(file::failed("locking", &path))?.ok_or(Error::LabInUse)
 }
 
 async fn client(kubeconfig: &Path) -> Result<Client, Error> {
@@ -192,9 +165,4 @@ async fn client(kubeconfig: &Path) -> Result<Client, Error> {
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     config.connect_timeout = Some(Duration::from_secs(5));
     Client::try_from(config).map_err(Error::api("connecting to the lab's apiserver"))
-}
-
-fn checkout() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    folder.ancestors().nth(2).unwrap_or(folder).to_path_buf()
 }

@@ -4,13 +4,13 @@
 //! backports, whose source is derived from the machine's own. Services that come with the packages are not started: the
 //! lab runs its own, in its own namespaces.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use std::{fs, io};
 
-use crate::command;
+use crate::{command, file};
 
 mod packages;
 mod release;
@@ -74,28 +74,16 @@ pub enum Error {
     #[error("apt ended well, but these packages are still missing or too old: {0}")]
     StillMissing(String),
     /// An outside program failed.
-    #[error("{doing}")]
-    Command {
-        /// What was being done.
-        doing: &'static str,
-        /// Why.
-        source: command::Error,
-    },
+    #[error(transparent)]
+    Command(#[from] command::Failed),
     /// A file could not be handled.
-    #[error("{doing} {}", path.display())]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] file::Error),
 }
 
 /// Installs what is missing.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let release = Release::parse(&read("/etc/os-release".as_ref())?).map_err(Error::System)?;
+    let release = Release::parse(&file::read_text("/etc/os-release".as_ref())?).map_err(Error::System)?;
     let missing = missing(release)?;
     let count = missing.count();
     if count == 0 {
@@ -157,16 +145,14 @@ fn missing(release: Release) -> Result<packages::Missing, Error> {
         "dpkg-query --show --showformat '${Package} ${db:Status-Status} ${Version}\\n' \"$@\" 2>/dev/null || true",
         "sh",
     ]);
-    let answer = command::text(query.args(packages::all()), QUERY_LIMIT).map_err(|source| Error::Command {
-        doing: "asking dpkg what is installed",
-        source,
-    })?;
+    let answer = command::text(query.args(packages::all()), QUERY_LIMIT)
+        .map_err(command::failed("asking dpkg what is installed"))?;
     Ok(packages::missing(&answer, release))
 }
 
 /// By the effective user of this process.
 fn is_root() -> Result<bool, Error> {
-    let status = read("/proc/self/status".as_ref())?;
+    let status = file::read_text("/proc/self/status".as_ref())?;
     Ok(status
         .lines()
         .any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0")))
@@ -175,17 +161,17 @@ fn is_root() -> Result<bool, Error> {
 fn add_backports(release: Release) -> Result<(), Error> {
     let mut found = Vec::new();
     if Path::new(SOURCES).exists() {
-        found.extend(sources::parse_one_line(&read(SOURCES.as_ref())?));
+        found.extend(sources::parse_one_line(&file::read_text(SOURCES.as_ref())?));
     }
     let folder = Path::new(SOURCES_FOLDER);
     if folder.exists() {
-        let listing = fs::read_dir(folder).map_err(|source| io_error("listing", folder, source))?;
+        let listing = fs::read_dir(folder).map_err(file::failed("listing", folder))?;
         let mut files: Vec<PathBuf> = listing.filter_map(Result::ok).map(|entry| entry.path()).collect();
         files.sort();
         for file in files {
             match file.extension().and_then(|extension| extension.to_str()) {
-                Some("sources") => found.extend(sources::parse_deb822(&read(&file)?)),
-                Some("list") => found.extend(sources::parse_one_line(&read(&file)?)),
+                Some("sources") => found.extend(sources::parse_deb822(&file::read_text(&file)?)),
+                Some("list") => found.extend(sources::parse_one_line(&file::read_text(&file)?)),
                 _ => {}
             }
         }
@@ -195,8 +181,7 @@ fn add_backports(release: Release) -> Result<(), Error> {
         Backports::NoRelease => Err(Error::NoRelease(release.codename())),
         Backports::Missing(source) => {
             println!("adding {OUR_SOURCES}");
-            fs::write(OUR_SOURCES, source.to_string())
-                .map_err(|source| io_error("writing", OUR_SOURCES.as_ref(), source))
+            Ok(file::write(OUR_SOURCES.as_ref(), source.to_string())?)
         }
     }
 }
@@ -213,7 +198,7 @@ fn apt() -> Command {
 }
 
 fn show(doing: &'static str, command: &mut Command, limit: Duration) -> Result<(), Error> {
-    command::show(command, limit).map_err(|source| Error::Command { doing, source })
+    Ok(command::show(command, limit).map_err(command::failed(doing))?)
 }
 
 /// While this lives, package scripts start no service. A policy that the machine has already stays.
@@ -229,9 +214,9 @@ impl ServicesOff {
         }
         let guard = Self { ours: true };
         // 101: not allowed.
-        fs::write(policy, "#!/bin/sh\nexit 101\n").map_err(|source| io_error("writing", policy, source))?;
+        file::write(policy, "#!/bin/sh\nexit 101\n")?;
         fs::set_permissions(policy, fs::Permissions::from_mode(0o755))
-            .map_err(|source| io_error("making executable", policy, source))?;
+            .map_err(file::failed("making executable", policy))?;
         Ok(guard)
     }
 }
@@ -243,17 +228,5 @@ impl Drop for ServicesOff {
         {
             eprintln!("warning: removing {POLICY}: {error}; no service can be started until it is gone");
         }
-    }
-}
-
-fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|source| io_error("reading", path, source))
-}
-
-fn io_error(doing: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        doing,
-        path: path.to_owned(),
-        source,
     }
 }

@@ -2,12 +2,12 @@
 //! UEFI ones. Made by programs that work on plain files (mtools), so neither loop devices nor mounts are needed; the
 //! same bytes for the same content.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use std::{fs, io};
 
-use crate::command;
+use crate::{command, file};
 
 const STEP_LIMIT: Duration = Duration::from_mins(2);
 const SECTOR: u64 = 512;
@@ -38,23 +38,11 @@ pub struct Content<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An outside program failed.
-    #[error("{doing}")]
-    Command {
-        /// What was being done.
-        doing: &'static str,
-        /// Why.
-        source: command::Error,
-    },
+    #[error(transparent)]
+    Command(#[from] command::Failed),
     /// A file could not be handled.
-    #[error("{doing} {}", path.display())]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] file::Error),
     /// syslinux' boot code does not fit.
     #[error("{MBR} has {length} bytes, more than {BOOT_CODE_BYTES}")]
     BootCode {
@@ -66,21 +54,9 @@ pub enum Error {
 /// Writes the disk to `target` as a compressed qcow2 image. `work` is a folder for what comes before it.
 pub fn write(content: &Content<'_>, work: &Path, target: &Path) -> Result<(), Error> {
     let raw = work.join("disk.raw");
-    let boot_code = fs::read(MBR).map_err(|source| Error::Io {
-        doing: "reading",
-        path: MBR.into(),
-        source,
-    })?;
-    let image = fs::File::create(&raw).map_err(|source| Error::Io {
-        doing: "making",
-        path: raw.clone(),
-        source,
-    })?;
-    image.set_len(DISK_BYTES).map_err(|source| Error::Io {
-        doing: "sizing",
-        path: raw.clone(),
-        source,
-    })?;
+    let boot_code = file::read(MBR.as_ref())?;
+    let image = fs::File::create(&raw).map_err(file::failed("making", &raw))?;
+    image.set_len(DISK_BYTES).map_err(file::failed("sizing", &raw))?;
     drop(image);
 
     let offset = FIRST_SECTOR * SECTOR;
@@ -119,12 +95,8 @@ pub fn write(content: &Content<'_>, work: &Path, target: &Path) -> Result<(), Er
     step("making folders in the boot partition", &mut folders)?;
     let staged = |name: &str, bytes: &[u8]| {
         let path = work.join(name);
-        fs::write(&path, bytes).map_err(|source| Error::Io {
-            doing: "writing",
-            path: path.clone(),
-            source,
-        })?;
-        Ok(path)
+        file::write(&path, bytes)?;
+        Ok::<_, Error>(path)
     };
     for (file, at) in [
         (content.kernel.to_owned(), "::/vmlinuz"),
@@ -140,11 +112,7 @@ pub fn write(content: &Content<'_>, work: &Path, target: &Path) -> Result<(), Er
     }
 
     let record = boot_record(&boot_code)?;
-    write_start(&raw, &record).map_err(|source| Error::Io {
-        doing: "partitioning",
-        path: raw.clone(),
-        source,
-    })?;
+    write_start(&raw, &record).map_err(file::failed("partitioning", &raw))?;
     let mut convert = Command::new("qemu-img");
     convert
         .args(["convert", "-q", "-f", "raw", "-O", "qcow2", "-c"])
@@ -156,9 +124,8 @@ pub fn write(content: &Content<'_>, work: &Path, target: &Path) -> Result<(), Er
 fn step(doing: &'static str, command: &mut Command) -> Result<(), Error> {
     // mtools and syslinux (which runs mtools) take the time from here.
     command.env("SOURCE_DATE_EPOCH", "0").env("TZ", "UTC");
-    command::output(command, STEP_LIMIT)
-        .map(drop)
-        .map_err(|source| Error::Command { doing, source })
+    command::output(command, STEP_LIMIT).map_err(command::failed(doing))?;
+    Ok(())
 }
 
 fn mtools(program: &str) -> Command {

@@ -11,12 +11,13 @@
 //! - `GUEST-USER-DATA exit=0` after the user's script,
 //! - `GUEST-READY host=web-1 ip=10.0.0.5 up=2.50` when all of it works.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use std::{fs, io};
 
-use crate::{closure, command, digest};
+use crate::tree::Tree;
+use crate::{closure, command, digest, file};
 
 mod cpio;
 mod disk;
@@ -81,23 +82,11 @@ pub enum Error {
     #[error("making the guest's disk")]
     Disk(#[from] disk::Error),
     /// An outside program failed.
-    #[error("{doing}")]
-    Command {
-        /// What was being done.
-        doing: &'static str,
-        /// Why.
-        source: command::Error,
-    },
+    #[error(transparent)]
+    Command(#[from] command::Failed),
     /// A file could not be handled.
-    #[error("{doing} {}", path.display())]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] file::Error),
     /// A package lacks a file.
     #[error("the packages have no {0}")]
     Absent(&'static str),
@@ -110,16 +99,16 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let folder = cache.join(key(&packages));
     let image = folder.join("guest.qcow2");
     if args.rebuild || !image.exists() {
-        make_folder(&folder)?;
+        file::make_folder(&folder)?;
         let debs = packages::download(&packages, &cache.join("packages"))?;
         // In the same file system as its place: the finished image appears there at once or not at all.
-        let work = tempfile::tempdir_in(&cache).map_err(|source| io_error("making a folder in", &cache, source))?;
+        let work = tempfile::tempdir_in(&cache).map_err(file::failed("making a folder in", &cache))?;
         let built = build(&debs, work.path())?;
-        fs::rename(&built, &image).map_err(|source| io_error("storing", &image, source))?;
+        fs::rename(&built, &image).map_err(file::failed("storing", &image))?;
     }
-    let bytes = read(&image)?;
+    let bytes = file::read(&image)?;
     if let Some(out) = &args.out {
-        fs::copy(&image, out).map_err(|source| io_error("copying the image to", out, source))?;
+        fs::copy(&image, out).map_err(file::failed("copying the image to", out))?;
     }
     let path = args.out.as_ref().unwrap_or(&image);
     let digest = digest::sha256(&bytes);
@@ -144,23 +133,20 @@ fn key(packages: &[packages::Package]) -> String {
 
 fn build(debs: &[PathBuf], work: &Path) -> Result<PathBuf, Error> {
     let system = work.join("system");
-    make_folder(&system)?;
+    file::make_folder(&system)?;
     packages::unpack(debs, &system)?;
     let kernel = kernel(&system)?;
     let archive = work.join("initramfs.cpio");
     let packed = work.join("initramfs.lz4");
-    fs::write(&archive, initramfs(&system)?.archive()?).map_err(|source| io_error("writing", &archive, source))?;
+    file::write(&archive, cpio::archive(&initramfs(&system)?)?)?;
     // The legacy format (-l) is the one that the kernel reads.
     let mut lz4 = Command::new("lz4");
     lz4.args(["-l", "-9", "-q", "-f"]).arg(&archive).arg(&packed);
-    command::output(&mut lz4, COMPRESS_LIMIT).map_err(|source| Error::Command {
-        doing: "compressing the initramfs",
-        source,
-    })?;
+    command::output(&mut lz4, COMPRESS_LIMIT).map_err(command::failed("compressing the initramfs"))?;
     let image = work.join("guest.qcow2");
     let content = disk::Content {
         kernel: &kernel,
-        initramfs: &read(&packed)?,
+        initramfs: &file::read(&packed)?,
         uefi_loader: &find(&system, "usr/lib/systemd/boot/efi/systemd-bootx64.efi")?,
         command_line: COMMAND_LINE,
     };
@@ -169,8 +155,8 @@ fn build(debs: &[PathBuf], work: &Path) -> Result<PathBuf, Error> {
 }
 
 /// The guest's file tree. `system` holds the unpacked packages.
-fn initramfs(system: &Path) -> Result<cpio::Tree, Error> {
-    let mut tree = cpio::Tree::default();
+fn initramfs(system: &Path) -> Result<Tree, Error> {
+    let mut tree = Tree::default();
     for folder in ["dev", "etc/dropbear", "mnt", "proc", "run", "sys", "var/log", "www"] {
         tree.folder(folder, 0o755);
     }
@@ -191,11 +177,9 @@ fn initramfs(system: &Path) -> Result<cpio::Tree, Error> {
 
     let busybox = find(system, "bin/busybox")?;
     let mut list = Command::new(&busybox);
-    let applets = command::text(list.arg("--list-full"), APPLETS_LIMIT).map_err(|source| Error::Command {
-        doing: "listing busybox' applets",
-        source,
-    })?;
-    tree.file("bin/busybox", 0o755, read(&busybox)?);
+    let applets =
+        command::text(list.arg("--list-full"), APPLETS_LIMIT).map_err(command::failed("listing busybox' applets"))?;
+    tree.file("bin/busybox", 0o755, file::read(&busybox)?);
     tree.link("init", "/bin/busybox");
     for applet in applets.lines() {
         tree.link(applet, "/bin/busybox");
@@ -203,14 +187,14 @@ fn initramfs(system: &Path) -> Result<cpio::Tree, Error> {
 
     for program in PROGRAMS {
         let path = find(system, program)?;
-        let content = read(&path)?;
+        let content = file::read(&path)?;
         if let Ok(Some(loader)) = closure::interpreter(&content) {
             let name = loader.rsplit('/').next().unwrap_or(&loader);
             tree.link(loader.trim_start_matches('/'), &format!("/lib/x86_64-linux-gnu/{name}"));
         }
         for library in closure::of(&path, closure::System::Folder(system))? {
             let name = library.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            tree.file(&format!("lib/x86_64-linux-gnu/{name}"), 0o755, read(&library)?);
+            tree.file(&format!("lib/x86_64-linux-gnu/{name}"), 0o755, file::read(&library)?);
         }
         tree.file(program, 0o755, content);
     }
@@ -221,7 +205,7 @@ fn initramfs(system: &Path) -> Result<cpio::Tree, Error> {
 /// The kernel's file: `boot/vmlinuz-VERSION`, the only one.
 fn kernel(system: &Path) -> Result<PathBuf, Error> {
     let boot = system.join("boot");
-    let listing = fs::read_dir(&boot).map_err(|source| io_error("listing", &boot, source))?;
+    let listing = fs::read_dir(&boot).map_err(file::failed("listing", &boot))?;
     listing
         .filter_map(Result::ok)
         .map(|entry| entry.path())
@@ -238,20 +222,4 @@ fn find(system: &Path, path: &'static str) -> Result<PathBuf, Error> {
         .into_iter()
         .find(|path| path.exists())
         .ok_or(Error::Absent(path))
-}
-
-fn make_folder(path: &Path) -> Result<(), Error> {
-    fs::create_dir_all(path).map_err(|source| io_error("making", path, source))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|source| io_error("reading", path, source))
-}
-
-fn io_error(doing: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        doing,
-        path: path.to_owned(),
-        source,
-    }
 }

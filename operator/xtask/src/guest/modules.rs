@@ -1,14 +1,14 @@
 //! The kernel modules of the guest: the drivers that it needs and what they depend on.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use std::{fs, io};
 
-use crate::command;
-use crate::guest::cpio::Tree;
+use crate::tree::Tree;
+use crate::{command, file};
 
 const DEPMOD_LIMIT: Duration = Duration::from_mins(1);
 const DECOMPRESS_LIMIT: Duration = Duration::from_secs(20);
@@ -38,23 +38,11 @@ const DRIVERS: [&str; 17] = [
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An outside program failed.
-    #[error("{doing}")]
-    Command {
-        /// What was being done.
-        doing: String,
-        /// Why.
-        source: command::Error,
-    },
+    #[error(transparent)]
+    Command(#[from] command::Failed),
     /// A file could not be handled.
-    #[error("{doing} {}", path.display())]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] file::Error),
     /// There is not exactly one kernel.
     #[error("expected one kernel in {}, found {found}", folder.display())]
     Kernels {
@@ -76,20 +64,19 @@ pub fn add(tree: &mut Tree, system: &Path) -> Result<(), Error> {
     let source = all.join(&version);
     // The first index says what the drivers depend on; the second is of the chosen ones only, and goes to the guest.
     depmod(&all, &version)?;
-    let needed = with_dependencies(&read_text(&source.join("modules.dep"))?, &DRIVERS);
+    let needed = with_dependencies(&file::read_text(&source.join("modules.dep"))?, &DRIVERS);
 
-    let staging =
-        tempfile::tempdir().map_err(|source| io_error("making a folder in", &std::env::temp_dir(), source))?;
+    let staging = tempfile::tempdir().map_err(file::failed("making a folder in", std::env::temp_dir()))?;
     let target = staging.path().join(&version);
     let mut modules = BTreeMap::new();
     for path in needed {
         let content = decompressed(&source.join(&path))?;
         let name = path.trim_end_matches(".xz").trim_end_matches(".zst").to_owned();
-        write(&target.join(&name), &content)?;
+        file::put(&target.join(&name), &content)?;
         modules.insert(name, content);
     }
     for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
-        write(&target.join(list), &read(&source.join(list))?)?;
+        file::put(&target.join(list), &file::read(&source.join(list))?)?;
     }
     depmod(staging.path(), &version)?;
 
@@ -98,7 +85,7 @@ pub fn add(tree: &mut Tree, system: &Path) -> Result<(), Error> {
         tree.file(&format!("{folder}/{name}"), 0o644, content);
     }
     for index in ["modules.dep", "modules.alias"] {
-        tree.file(&format!("{folder}/{index}"), 0o644, read(&target.join(index))?);
+        tree.file(&format!("{folder}/{index}"), 0o644, file::read(&target.join(index))?);
     }
     Ok(())
 }
@@ -121,7 +108,7 @@ fn with_dependencies(index: &str, names: &[&str]) -> Vec<String> {
 }
 
 fn only_entry(folder: &Path) -> Result<String, Error> {
-    let listing = fs::read_dir(folder).map_err(|source| io_error("listing", folder, source))?;
+    let listing = fs::read_dir(folder).map_err(file::failed("listing", folder))?;
     let names: Vec<String> = listing
         .filter_map(Result::ok)
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -138,23 +125,19 @@ fn only_entry(folder: &Path) -> Result<String, Error> {
 /// Indexes `modules/version`.
 fn depmod(modules: &Path, version: &str) -> Result<(), Error> {
     // depmod looks below /lib or below /usr/lib, as it was built; in this folder both are the same.
-    let base = tempfile::tempdir().map_err(|source| io_error("making a folder in", &std::env::temp_dir(), source))?;
+    let base = tempfile::tempdir().map_err(file::failed("making a folder in", std::env::temp_dir()))?;
     let library = base.path().join("usr/lib");
-    fs::create_dir_all(&library).map_err(|source| io_error("making", &library, source))?;
+    file::make_folder(&library)?;
     for (link, target) in [
         (base.path().join("lib"), Path::new("usr/lib")),
         (library.join("modules"), modules),
     ] {
-        symlink(target, &link).map_err(|source| io_error("linking", &link, source))?;
+        symlink(target, &link).map_err(file::failed("linking", &link))?;
     }
     let mut depmod = Command::new("depmod");
     depmod.arg("--basedir").arg(base.path()).arg(version);
-    command::output(&mut depmod, DEPMOD_LIMIT)
-        .map(drop)
-        .map_err(|source| Error::Command {
-            doing: "indexing the kernel's modules".into(),
-            source,
-        })
+    command::output(&mut depmod, DEPMOD_LIMIT).map_err(command::failed("indexing the kernel's modules"))?;
+    Ok(())
 }
 
 /// Modules are decompressed once here rather than at each boot; the whole disk is compressed anyway.
@@ -162,36 +145,12 @@ fn decompressed(path: &Path) -> Result<Vec<u8>, Error> {
     let program = match path.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => "xz",
         Some("zst") => "zstd",
-        _ => return read(path),
+        _ => return Ok(file::read(path)?),
     };
     let mut decompress = Command::new(program);
     decompress.args(["--decompress", "--stdout"]).arg(path);
-    command::output(&mut decompress, DECOMPRESS_LIMIT).map_err(|source| Error::Command {
-        doing: format!("decompressing {}", path.display()),
-        source,
-    })
-}
-
-fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder).map_err(|source| io_error("making", folder, source))?;
-    fs::write(path, content).map_err(|source| io_error("writing", path, source))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|source| io_error("reading", path, source))
-}
-
-fn read_text(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|source| io_error("reading", path, source))
-}
-
-fn io_error(doing: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        doing,
-        path: path.to_owned(),
-        source,
-    }
+    let doing = format!("decompressing {}", path.display());
+    Ok(command::output(&mut decompress, DECOMPRESS_LIMIT).map_err(command::failed(doing))?)
 }
 
 #[cfg(test)]

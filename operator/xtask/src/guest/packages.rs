@@ -1,12 +1,12 @@
 //! The Debian packages that the guest is made of: which there are, fetched and unpacked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use std::{fs, io};
 
-use crate::command;
+use crate::{command, file};
 
 /// One question to apt's cache.
 const QUERY_LIMIT: Duration = Duration::from_mins(1);
@@ -21,23 +21,11 @@ const MAX_ROUNDS: usize = 12;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An outside program failed.
-    #[error("{doing}")]
-    Command {
-        /// What was being done.
-        doing: String,
-        /// Why.
-        source: command::Error,
-    },
+    #[error(transparent)]
+    Command(#[from] command::Failed),
     /// A file could not be handled.
-    #[error("{doing} {}", path.display())]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] file::Error),
     /// apt knows no kernel that is new enough.
     #[error("no {KERNEL} of version {major}.{minor} or later in apt's lists; `cargo xtask deps` adds the backports", major = KERNEL_AT_LEAST.0, minor = KERNEL_AT_LEAST.1)]
     NoKernel,
@@ -85,12 +73,10 @@ impl Package {
 pub fn resolve() -> Result<Vec<Package>, Error> {
     match resolve_in_lists() {
         // A machine made from an image often has no lists, or old ones.
-        Err(Error::Command { .. } | Error::NoKernel) => {
+        Err(Error::Command(_) | Error::NoKernel) => {
             let mut update = Command::new("apt-get");
-            command::output(update.args(["-q", "update"]), UPDATE_LIMIT).map_err(|source| Error::Command {
-                doing: "updating apt's lists".to_owned(),
-                source,
-            })?;
+            command::output(update.args(["-q", "update"]), UPDATE_LIMIT)
+                .map_err(command::failed("updating apt's lists"))?;
             resolve_in_lists()
         }
         outcome => outcome,
@@ -122,36 +108,22 @@ fn resolve_in_lists() -> Result<Vec<Package>, Error> {
 
 /// Downloads what is not in `folder` yet; returns the files in the order of the packages. apt checks the digests.
 pub fn download(packages: &[Package], folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    fs::create_dir_all(folder).map_err(|source| Error::Io {
-        doing: "making",
-        path: folder.to_owned(),
-        source,
-    })?;
+    file::make_folder(folder)?;
     let mut files = Vec::new();
     for package in packages {
         let file = folder.join(package.file_name());
         if !file.exists() {
             // Into its own folder first: a download that was cut short must not look like a package.
-            let part = tempfile::tempdir_in(folder).map_err(|source| Error::Io {
-                doing: "making a folder in",
-                path: folder.to_owned(),
-                source,
-            })?;
+            let part = tempfile::tempdir_in(folder).map_err(file::failed("making a folder in", folder))?;
             // As root, apt would drop to a user who may not write here, and complain.
             let mut download = Command::new("apt-get");
             download
                 .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
                 .current_dir(part.path());
             download.arg(format!("{}={}", package.name, package.version));
-            command::output(&mut download, DOWNLOAD_LIMIT).map_err(|source| Error::Command {
-                doing: format!("downloading {}", package.name),
-                source,
-            })?;
-            fs::rename(part.path().join(package.file_name()), &file).map_err(|source| Error::Io {
-                doing: "storing",
-                path: file.clone(),
-                source,
-            })?;
+            command::output(&mut download, DOWNLOAD_LIMIT)
+                .map_err(command::failed(format!("downloading {}", package.name)))?;
+            fs::rename(part.path().join(package.file_name()), &file).map_err(file::failed("storing", &file))?;
         }
         files.push(file);
     }
@@ -163,10 +135,7 @@ pub fn unpack(files: &[PathBuf], folder: &Path) -> Result<(), Error> {
     for file in files {
         let mut unpack = Command::new("dpkg-deb");
         unpack.arg("--extract").arg(file).arg(folder);
-        command::output(&mut unpack, UNPACK_LIMIT).map_err(|source| Error::Command {
-            doing: format!("unpacking {}", file.display()),
-            source,
-        })?;
+        command::output(&mut unpack, UNPACK_LIMIT).map_err(command::failed(format!("unpacking {}", file.display())))?;
     }
     Ok(())
 }
@@ -180,10 +149,8 @@ fn show(names: &[&str], all_versions: bool) -> Result<String, Error> {
             "--no-all-versions"
         })
         .args(names);
-    command::text(&mut show, QUERY_LIMIT).map_err(|source| Error::Command {
-        doing: format!("asking apt about {}", names.join(", ")),
-        source,
-    })
+    let doing = format!("asking apt about {}", names.join(", "));
+    Ok(command::text(&mut show, QUERY_LIMIT).map_err(command::failed(doing))?)
 }
 
 fn is_library(name: &str) -> bool {

@@ -10,7 +10,7 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use crate::command;
+use crate::{command, file};
 
 mod oci;
 mod rootfs;
@@ -41,13 +41,8 @@ enum Which {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An outside program failed.
-    #[error("{doing}")]
-    Command {
-        /// What was being done.
-        doing: String,
-        /// Why.
-        source: command::Error,
-    },
+    #[error(transparent)]
+    Command(#[from] command::Failed),
     /// cargo's answer was not understood.
     #[error("reading what cargo says of the workspace")]
     Metadata(#[from] serde_json::Error),
@@ -63,15 +58,8 @@ pub enum Error {
         source: rootfs::Error,
     },
     /// A file could not be handled.
-    #[error("{doing} {}", path.display())]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] file::Error),
 }
 
 /// The image of one of our processes.
@@ -124,11 +112,7 @@ impl ProcessImage {
             user: self.user.clone(),
             environment: vec!["PATH=/usr/bin".to_owned()],
         };
-        oci::archive(&self.image(), &layer, &process, time).map_err(|source| Error::Io {
-            doing: "archiving",
-            path: binary.to_owned(),
-            source,
-        })
+        Ok(oci::archive(&self.image(), &layer, &process, time).map_err(file::failed("archiving", binary))?)
     }
 }
 
@@ -151,8 +135,8 @@ pub struct Built {
 pub fn run(args: Args) -> Result<(), Error> {
     let workspace = Workspace::ask()?;
     let out = args.out.unwrap_or_else(|| workspace.target_directory.join("image"));
-    fs::create_dir_all(&out).map_err(|source| io_error("making", &out, source))?;
-    let out = fs::canonicalize(&out).map_err(|source| io_error("finding", &out, source))?;
+    file::make_folder(&out)?;
+    let out = fs::canonicalize(&out).map_err(file::failed("finding", &out))?;
     let time = source_time()?;
     let processes = ProcessImage::of(args.process);
     workspace.build(&processes)?;
@@ -160,7 +144,7 @@ pub fn run(args: Args) -> Result<(), Error> {
     for process in processes {
         let archive = process.archive(&workspace.target_directory.join("release").join(process.name), time)?;
         let path = out.join(format!("{}.tar", process.name));
-        fs::write(&path, &archive.bytes).map_err(|source| io_error("writing", &path, source))?;
+        file::write(&path, &archive.bytes)?;
         let image = format!("{}:{}", process.image(), archive.tag);
         println!("{image} {} {} {}", archive.digest, archive.bytes.len(), path.display());
         built.push(Built {
@@ -179,13 +163,13 @@ fn record(path: &Path, built: Vec<Built>) -> Result<(), Error> {
     let mut images: Vec<Built> = match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(source) => return Err(io_error("reading", path, source)),
+        Err(source) => return Err(file::failed("reading", path)(source).into()),
     };
     images.retain(|image| built.iter().all(|new| new.name != image.name) && image.archive.exists());
     images.extend(built);
     images.sort_by(|one, other| one.name.cmp(&other.name));
     let text = serde_json::to_string_pretty(&images)? + "\n";
-    fs::write(path, text).map_err(|source| io_error("writing", path, source))
+    Ok(file::write(path, text)?)
 }
 
 /// The time that all files and the image get: reproducible-builds.org's variable, else 1970.
@@ -207,10 +191,8 @@ impl Workspace {
     fn ask() -> Result<Self, Error> {
         let mut metadata = cargo();
         metadata.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]);
-        let answer = command::output(&mut metadata, QUERY_LIMIT).map_err(|source| Error::Command {
-            doing: "asking cargo about the workspace".into(),
-            source,
-        })?;
+        let answer =
+            command::output(&mut metadata, QUERY_LIMIT).map_err(command::failed("asking cargo about the workspace"))?;
         Ok(serde_json::from_slice(&answer)?)
     }
 
@@ -247,24 +229,13 @@ impl Workspace {
         for process in processes {
             build.args(["--package", process.name, "--bin", process.name]);
         }
-        command::show(&mut build, BUILD_LIMIT).map_err(|source| Error::Command {
-            doing: "building the programs".into(),
-            source,
-        })
+        Ok(command::show(&mut build, BUILD_LIMIT).map_err(command::failed("building the programs"))?)
     }
 }
 
 /// The cargo that runs this, else the one in the path.
 fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
-fn io_error(doing: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        doing,
-        path: path.to_owned(),
-        source,
-    }
 }
 
 #[cfg(test)]

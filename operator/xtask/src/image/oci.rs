@@ -8,90 +8,46 @@ use std::io;
 use serde_json::{Value, json};
 
 use crate::digest;
+use crate::tree::{Entry, Tree};
 
-/// One entry of a layer. Everything belongs to root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Entry {
-    Folder { mode: u32 },
-    File { mode: u32, content: Vec<u8> },
-    Link { target: String },
-}
-
-/// A file tree that becomes a layer. Paths are relative to its root; folders above an entry are made with it.
-#[derive(Debug, Default)]
-pub struct Layer {
-    entries: BTreeMap<String, Entry>,
-}
-
-impl Layer {
-    /// A folder.
-    pub fn folder(&mut self, path: &str, mode: u32) {
-        self.above(path);
-        self.entries.insert(path.to_owned(), Entry::Folder { mode });
-    }
-
-    /// A regular file.
-    pub fn file(&mut self, path: &str, mode: u32, content: impl Into<Vec<u8>>) {
-        self.above(path);
-        self.entries.insert(
-            path.to_owned(),
-            Entry::File {
-                mode,
-                content: content.into(),
-            },
-        );
-    }
-
-    /// A symbolic link.
-    pub fn link(&mut self, path: &str, target: &str) {
-        self.above(path);
-        self.entries.insert(
-            path.to_owned(),
-            Entry::Link {
-                target: target.to_owned(),
-            },
-        );
-    }
-
-    fn above(&mut self, path: &str) {
-        for (at, _) in path.match_indices('/') {
-            self.entries
-                .entry(path[..at].to_owned())
-                .or_insert(Entry::Folder { mode: 0o755 });
-        }
-    }
-
-    /// The layer as an uncompressed tar archive, sorted by path, with one time (seconds since 1970) for all.
-    fn tar(&self, time: u64) -> io::Result<Vec<u8>> {
-        let mut archive = tar::Builder::new(Vec::new());
-        for (path, entry) in &self.entries {
-            let mut header = tar::Header::new_gnu();
-            header.set_mtime(time);
-            header.set_uid(0);
-            header.set_gid(0);
-            match entry {
-                Entry::Folder { mode } => {
-                    header.set_entry_type(tar::EntryType::Directory);
-                    header.set_mode(*mode);
-                    header.set_size(0);
-                    archive.append_data(&mut header, format!("{path}/"), io::empty())?;
-                }
-                Entry::File { mode, content } => {
-                    header.set_entry_type(tar::EntryType::Regular);
-                    header.set_mode(*mode);
-                    header.set_size(content.len() as u64);
-                    archive.append_data(&mut header, path, content.as_slice())?;
-                }
-                Entry::Link { target } => {
-                    header.set_entry_type(tar::EntryType::Symlink);
-                    header.set_mode(0o777);
-                    header.set_size(0);
-                    archive.append_link(&mut header, path, target)?;
-                }
+/// The tree as an uncompressed tar archive, sorted by path, with one time (seconds since 1970) for all.
+fn tar(tree: &Tree, time: u64) -> io::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, entry) in tree.entries() {
+        let mut header = tar::Header::new_gnu();
+        header.set_mtime(time);
+        header.set_uid(0);
+        header.set_gid(0);
+        match entry {
+            Entry::Folder { mode } => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_mode(*mode);
+                header.set_size(0);
+                archive.append_data(&mut header, format!("{path}/"), io::empty())?;
+            }
+            Entry::File { mode, content } => {
+                header.set_entry_type(tar::EntryType::Regular);
+                header.set_mode(*mode);
+                header.set_size(content.len() as u64);
+                archive.append_data(&mut header, path, content.as_slice())?;
+            }
+            Entry::Link { target } => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_mode(0o777);
+                header.set_size(0);
+                archive.append_link(&mut header, path, target)?;
+            }
+            Entry::CharacterDevice { mode, major, minor } => {
+                header.set_entry_type(tar::EntryType::Char);
+                header.set_mode(*mode);
+                header.set_size(0);
+                header.set_device_major(*major)?;
+                header.set_device_minor(*minor)?;
+                archive.append_data(&mut header, path, io::empty())?;
             }
         }
-        archive.into_inner()
     }
+    archive.into_inner()
 }
 
 /// What a container of the image runs.
@@ -117,10 +73,10 @@ pub struct Archive {
 }
 
 /// Builds an image called `name` (without tag); `time` is its creation in seconds since 1970.
-pub fn archive(name: &str, layer: &Layer, process: &Process, time: u64) -> io::Result<Archive> {
+pub fn archive(name: &str, layer: &Tree, process: &Process, time: u64) -> io::Result<Archive> {
     let mut blobs = Blobs::default();
     // Not compressed: it is read on the machine where it was made, and compressors change their output by version.
-    let layer = blobs.add("application/vnd.oci.image.layer.v1.tar", layer.tar(time)?);
+    let layer = blobs.add("application/vnd.oci.image.layer.v1.tar", tar(layer, time)?);
     let config = blobs.add_json(
         "application/vnd.oci.image.config.v1+json",
         &json!({
@@ -152,14 +108,14 @@ pub fn archive(name: &str, layer: &Layer, process: &Process, time: u64) -> io::R
         "manifests": [manifest],
     });
 
-    let mut files = Layer::default();
+    let mut files = Tree::default();
     files.file("oci-layout", 0o644, json!({"imageLayoutVersion": "1.0.0"}).to_string());
     files.file("index.json", 0o644, index.to_string());
     for (hash, bytes) in blobs.by_hash {
         files.file(&format!("blobs/sha256/{hash}"), 0o644, bytes);
     }
     Ok(Archive {
-        bytes: files.tar(time)?,
+        bytes: tar(&files, time)?,
         digest,
         tag,
     })
@@ -190,11 +146,12 @@ mod tests {
 
     use super::*;
 
-    fn layer() -> Layer {
-        let mut layer = Layer::default();
+    fn layer() -> Tree {
+        let mut layer = Tree::default();
         layer.file("usr/bin/true", 0o755, "program");
         layer.link("var/run", "/run");
         layer.folder("tmp", 0o1777);
+        layer.character_device("dev/null", 0o666, 1, 3);
         layer
     }
 
@@ -254,9 +211,28 @@ mod tests {
         assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
         let layer = files(&blob(&files_, &manifest["layers"][0]));
         let paths: Vec<&str> = layer.keys().map(String::as_str).collect();
-        assert_eq!(paths, ["tmp/", "usr/", "usr/bin/", "usr/bin/true", "var/", "var/run"]);
+        assert_eq!(
+            paths,
+            [
+                "dev/",
+                "dev/null",
+                "tmp/",
+                "usr/",
+                "usr/bin/",
+                "usr/bin/true",
+                "var/",
+                "var/run"
+            ]
+        );
         assert_eq!(layer["usr/bin/true"].1, b"program");
         assert_eq!(layer["tmp/"].0.mode().expect("a mode"), 0o1777);
+        let null = &layer["dev/null"].0;
+        assert_eq!(null.entry_type(), tar::EntryType::Char);
+        let device = (null.device_major(), null.device_minor());
+        assert_eq!(
+            (device.0.expect("a major"), device.1.expect("a minor")),
+            (Some(1), Some(3))
+        );
         for (header, _) in layer.values() {
             let owner = (header.uid().expect("a user"), header.gid().expect("a group"));
             assert_eq!((owner, header.mtime().expect("a time")), ((0, 0), 0));
@@ -265,11 +241,12 @@ mod tests {
 
     #[test]
     fn the_same_content_gives_the_same_bytes() {
-        let mut other = Layer::default();
+        let mut other = Tree::default();
+        other.character_device("dev/null", 0o666, 1, 3);
         other.folder("tmp", 0o1777);
         other.link("var/run", "/run");
         other.file("usr/bin/true", 0o755, "program");
-        let build = |layer: &Layer| archive("virga.local/test", layer, &process(), 0).expect("an archive");
+        let build = |layer: &Tree| archive("virga.local/test", layer, &process(), 0).expect("an archive");
         assert_eq!(build(&layer()).bytes, build(&other).bytes);
         other.file("usr/bin/true", 0o755, "another program");
         assert_ne!(build(&layer()).tag, build(&other).tag);

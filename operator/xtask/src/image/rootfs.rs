@@ -2,10 +2,9 @@
 //! files that a program expects of a system. There is no base image.
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
-use crate::closure;
-use crate::image::oci::Layer;
+use crate::tree::Tree;
+use crate::{closure, file};
 
 /// What went wrong while a file tree was put together.
 #[derive(Debug, thiserror::Error)]
@@ -14,13 +13,8 @@ pub enum Error {
     #[error(transparent)]
     Closure(#[from] closure::Error),
     /// A file could not be read.
-    #[error("reading {}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] file::Error),
 }
 
 /// The number of user and group `virga`: the one that other images without root use.
@@ -30,8 +24,8 @@ pub const USER: u32 = 65532;
 const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
 
 /// Builds the tree. `programs` are files on this machine with their absolute place in the image.
-pub fn layer(programs: &[(PathBuf, String)]) -> Result<Layer, Error> {
-    let mut layer = Layer::default();
+pub fn layer(programs: &[(PathBuf, String)]) -> Result<Tree, Error> {
+    let mut layer = Tree::default();
     layer.file(
         "etc/passwd",
         0o644,
@@ -46,22 +40,15 @@ pub fn layer(programs: &[(PathBuf, String)]) -> Result<Layer, Error> {
     layer.link("var/run", "/run");
     let certificates = Path::new("/").join(CERTIFICATES);
     if certificates.exists() {
-        layer.file(CERTIFICATES, 0o644, read(&certificates)?);
+        layer.file(CERTIFICATES, 0o644, file::read(&certificates)?);
     }
     for (program, place) in programs {
-        layer.file(place.trim_start_matches('/'), 0o755, read(program)?);
+        layer.file(place.trim_start_matches('/'), 0o755, file::read(program)?);
         for library in closure::of(program, closure::System::Machine)? {
             // The name by which it was asked for, and the content behind all links.
             let place = library.to_string_lossy().trim_start_matches('/').to_owned();
-            layer.file(&place, 0o755, read(&library)?);
+            layer.file(&place, 0o755, file::read(&library)?);
         }
     }
     Ok(layer)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })
 }

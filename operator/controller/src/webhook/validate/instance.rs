@@ -3,9 +3,9 @@
 use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use virga_core::{instance, network};
-use virga_crds::{Image, ImageRef, ImageVisibility, Instance, Interface};
+use virga_crds::{Image, ImageRef, ImageVisibility, Instance, Interface, Scheduling};
 
 use super::Findings;
 use crate::{scheduling::request, stores::Stores};
@@ -34,6 +34,11 @@ pub(super) fn validate_new(new: &Instance, stores: &Stores) -> Findings {
     for interface in &new.spec.interfaces {
         validate_interface(new, interface, stores, &mut findings);
     }
+    warn_of_cordon(new, stores, &mut findings);
+    if let Some(circle) = circle(new, stores) {
+        let message = format!("none of these would ever be placed, for each waits for the next: {circle}");
+        findings.problems.add("spec.placement.hints.sameHost", message);
+    }
     for (field, volume) in volumes(new) {
         if let Some(holder) = other_instances(new, stores).find(|other| volumes(other).any(|(_, name)| name == volume))
         {
@@ -45,6 +50,48 @@ pub(super) fn validate_new(new: &Instance, stores: &Stores) -> Findings {
         }
     }
     findings
+}
+
+/// An operator may name a cordoned host, and lift the cordon afterwards; until then the Instance waits.
+fn warn_of_cordon(new: &Instance, stores: &Stores, findings: &mut Findings) {
+    let host = new
+        .spec
+        .placement
+        .as_ref()
+        .and_then(|placement| placement.host.as_ref());
+    let Some(host) = host else { return };
+    let found = stores.hypervisors.get(&ObjectRef::new(host));
+    if found.is_some_and(|found| found.spec.scheduling == Scheduling::Cordoned) {
+        let message =
+            format!("the host {host:?} is cordoned: the Instance waits until it is not; or name another host");
+        findings.warn("spec.placement.host", &message);
+    }
+}
+
+/// How many Instances a chain of hints is followed through.
+const LONGEST_CHAIN: usize = 64;
+
+/// A chain of Instances that have no host, each to be placed beside the next one only, that ends where it began.
+fn circle(new: &Instance, stores: &Stores) -> Option<String> {
+    let (namespace, itself) = (new.namespace()?, new.metadata.name.clone()?);
+    let next = |instance: &Instance| {
+        let hints = instance.spec.placement.as_ref()?.hints.as_ref()?;
+        match hints.same_host.as_slice() {
+            [only] if instance.spec.node_name.is_none() => Some(only.clone()),
+            _ => None,
+        }
+    };
+    let mut chain = vec![itself.clone()];
+    let mut at = next(new)?;
+    while chain.len() < LONGEST_CHAIN {
+        chain.push(at.clone());
+        if at == itself {
+            // An Instance that names itself is told so where it is looked at by itself.
+            return (chain.len() > 2).then(|| chain.join(", "));
+        }
+        at = next(stores.instance(&namespace, &at)?.as_ref())?;
+    }
+    None
 }
 
 fn validate_interface(new: &Instance, interface: &Interface, stores: &Stores, findings: &mut Findings) {

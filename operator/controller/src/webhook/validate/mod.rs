@@ -3,13 +3,15 @@
 //! Everything that is wrong is said at once. What is only missing is a warning: a Git repository applies in any order.
 
 mod deletion;
+mod hosts;
 mod instance;
 
 use kube::{ResourceExt, core::admission::Operation};
 use serde::de::DeserializeOwned;
-use virga_core::{network, problem::Problems};
-use virga_crds::{Flavor, Hypervisor, Image, Instance, Network, Port, Project, SYSTEM_NAMESPACE, ServerGroup, Volume};
-use virga_scheduler::Ratio;
+use virga_core::{flavor, image, network, problem::Problems};
+use virga_crds::{Flavor, Image, Instance, Network, Port, Project, SYSTEM_NAMESPACE, ServerGroup, Volume};
+
+use virga_scheduler::Attribute;
 
 use super::{
     Webhooks,
@@ -37,8 +39,9 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
     let stores = &hooks.stores;
     match (request.kind.kind.as_str(), &request.operation) {
         (_, Operation::Delete) => deletion::review(stores, request),
-        ("Flavor", _) => check::<Flavor>(request, |_, _| Findings::default()),
-        ("Hypervisor", _) => check(request, |new, _| hypervisor(new)),
+        ("Flavor", _) => check(request, |new, _| flavor(new)),
+        ("HostAggregate", _) => check(request, |new, _| hosts::host_aggregate(new, stores)),
+        ("Hypervisor", _) => check(request, |new, _| hosts::hypervisor(new, stores)),
         ("Image", _) => check(request, |new, _| image(new)),
         ("Instance", Operation::Update) => check(request, |new, _| instance::validate(new)),
         ("Instance", _) => check(request, |new: &Instance, _| instance::validate_new(new, stores)),
@@ -97,62 +100,31 @@ where
     }
 }
 
-fn hypervisor(new: &Hypervisor) -> Findings {
+fn flavor(new: &Flavor) -> Findings {
     let mut findings = Findings::default();
-    let ratios = new.spec.allocation_ratios.clone().unwrap_or_default();
-    for (field, text) in [
-        ("vcpus", ratios.vcpus),
-        ("memory", ratios.memory),
-        ("disk", ratios.disk),
-    ] {
-        if let Some(Err(error)) = text.map(|text| text.parse::<Ratio>()) {
-            findings
-                .problems
-                .add(format!("spec.allocationRatios.{field}"), error.to_string());
-        }
-    }
-    let capacity = new.status.as_ref().and_then(|status| status.capacity);
-    if let (Some(reserved), Some(capacity)) = (&new.spec.reserved, capacity) {
-        let amounts = [
-            ("vcpus", u64::from(reserved.vcpus), u64::from(capacity.vcpus)),
-            ("memory", reserved.memory.unwrap_or_default().0, capacity.memory.0),
-            ("disk", reserved.disk.0, capacity.disk.0),
-        ];
-        for (field, reserved, capacity) in amounts {
-            if reserved > 0 && reserved >= capacity {
-                findings.warn(
-                    &format!("spec.reserved.{field}"),
-                    "is all that the host has: nothing can be placed there",
-                );
+    match flavor::extra_specs(&new.spec) {
+        Err(problems) => findings.problems = problems,
+        // What hosts can be asked about is the scheduler's to say.
+        Ok(extra) => {
+            for path in extra.capabilities.keys() {
+                let parts: Vec<&str> = path.split(':').collect();
+                if Attribute::find(&parts).is_none() {
+                    let message = "a host has no such capability: see docs/scheduling.md for those that it has";
+                    findings
+                        .problems
+                        .add(format!("spec.extraSpecs[capabilities:{path}]"), message);
+                }
             }
         }
     }
     findings
 }
 
-/// The properties that shape a machine, with what each may be.
-const PROPERTIES: [(&str, &[&str]); 3] = [
-    ("hw_architecture", &["x86_64", "aarch64"]),
-    ("hw_firmware_type", &["bios", "uefi"]),
-    ("hw_machine_type", &["q35", "pc"]),
-];
-
 fn image(new: &Image) -> Findings {
-    let mut findings = Findings::default();
-    for (name, values) in PROPERTIES {
-        if let Some(value) = new
-            .spec
-            .properties
-            .get(name)
-            .filter(|value| !values.contains(&value.as_str()))
-        {
-            let field = format!("spec.properties[{name}]");
-            findings
-                .problems
-                .add(field, format!("{value:?} is not known: write {}", values.join(" or ")));
-        }
+    Findings {
+        problems: image::validate_properties(&new.spec.properties),
+        warnings: Vec::new(),
     }
-    findings
 }
 
 /// A Port's addresses come from the controller's books: one that somebody else wrote would be handed out twice.

@@ -1,0 +1,122 @@
+//! What may members and readers of a project do?
+
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::json;
+use virga_crds::Placement;
+use virga_e2e::objects::instance;
+use virga_e2e::{BOUND, eventually, with_temp_namespace};
+
+use crate::with_the_chart_s_rules;
+
+#[tokio::test]
+async fn a_member_of_a_project_does_what_members_do_and_a_reader_reads() {
+    let cluster = with_the_chart_s_rules();
+    with_temp_namespace(cluster, async |t| {
+        for (role, user) in [("virga-member", "ann"), ("virga-reader", "bob")] {
+            t.cluster.kubectl(&[
+                "create",
+                "rolebinding",
+                user,
+                &format!("--clusterrole={role}"),
+                &format!("--user={user}"),
+                "--namespace",
+                &t.namespace,
+            ]);
+        }
+        let may = async |user: &str, verb: &str, what: &str| {
+            let (resource, subresource) = what.split_once('/').unwrap_or((what, ""));
+            let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+            let review: SubjectAccessReview = serde_json::from_value(json!({
+                "metadata": {},
+                "spec": {
+                    "user": user, "groups": ["system:authenticated"],
+                    "resourceAttributes": {
+                        "namespace": t.namespace, "verb": verb,
+                        "group": group, "resource": resource, "subresource": subresource,
+                    },
+                },
+            }))
+            .unwrap();
+            let reviews: Api<SubjectAccessReview> = Api::all(t.client.clone());
+            let answer = reviews.create(&PostParams::default(), &review).await.unwrap();
+            answer.status.unwrap().allowed
+        };
+        for (verb, what, member, reader) in [
+            ("create", "instances.virga.dev", true, false),
+            ("delete", "volumes.virga.dev", true, false),
+            ("get", "networks.virga.dev", true, true),
+            ("watch", "instances.virga.dev", true, true),
+            ("get", "flavors.virga.dev", true, true),
+            ("create", "flavors.virga.dev", false, false),
+            ("create", "secrets", true, false),
+            ("get", "secrets", true, false),
+            ("create", "ports.virga.dev", false, false),
+            ("update", "instances.virga.dev/status", false, false),
+            ("update", "hypervisors.virga.dev", false, false),
+            ("create", "projects.virga.dev", false, false),
+        ] {
+            assert_eq!(may("ann", verb, what).await, member, "member: {verb} {what}");
+            assert_eq!(may("bob", verb, what).await, reader, "reader: {verb} {what}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_who_may_bind_a_hypervisor_says_on_which_host_an_instance_runs() {
+    let cluster = with_the_chart_s_rules();
+    with_temp_namespace(cluster, async |t| {
+        let namespace = t.namespace.as_str();
+        for (role, user) in [("virga-member", "ann"), ("virga-member", "op")] {
+            let (role, binding) = (format!("--clusterrole={role}"), format!("--user={user}"));
+            t.cluster
+                .kubectl(&["create", "rolebinding", user, &role, &binding, "--namespace", namespace]);
+        }
+        let role = format!("{namespace}-binder");
+        t.cluster.apply(&format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: {role}}}\n\
+             rules:\n- {{apiGroups: [virga.dev], resources: [hypervisors], verbs: [bind], resourceNames: [node-1]}}\n"
+        ));
+        let (to_role, to_user) = (format!("--clusterrole={role}"), "--user=op");
+        t.cluster
+            .kubectl(&["create", "clusterrolebinding", &role, &to_role, to_user]);
+        let creates = |user: &str, host: Option<&str>| {
+            let mut new = instance("forced", "m1.small");
+            new.spec.placement = host.map(|host| Placement {
+                host: Some(host.into()),
+                ..Placement::default()
+            });
+            let as_user = format!("--as={user}");
+            let args = [
+                "create",
+                "--dry-run=server",
+                "--filename=-",
+                "--namespace",
+                namespace,
+                &as_user,
+            ];
+            t.cluster.kubectl_says_of(&args, &serde_yaml::to_string(&new).unwrap())
+        };
+        // A policy is in force some time after it was made.
+        eventually("a member can't choose the host", BOUND, async || {
+            let said = creates("ann", Some("node-1")).stderr;
+            said.contains("spec.placement.host: only those who may bind a Hypervisor choose the host")
+                .then_some(())
+                .ok_or(said)
+        })
+        .await;
+        eventually("a binder can", BOUND, async || {
+            let said = creates("op", Some("node-1"));
+            said.ok.then_some(()).ok_or(said.stderr)
+        })
+        .await;
+        assert!(!creates("op", Some("node-2")).ok, "that host is not theirs");
+        assert!(creates("ann", None).ok, "who names no host needs no right");
+        for kind in ["clusterrolebinding", "clusterrole"] {
+            t.cluster.kubectl(&["delete", kind, &role]);
+        }
+    })
+    .await;
+}

@@ -1,0 +1,92 @@
+//! What is a guest told beside its name and keys? User data from a Secret, and the user's metadata.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use virga_crds::{Instance, SecretKeyRef, UserData};
+use virga_e2e::objects::{instance, plugged};
+use virga_e2e::{Installation, eventually, is_ready, on_node, ready_because, with_temp_namespace};
+
+use crate::{GUEST, given_a_place_for_guests, host, nothing_new_is_left, remains};
+
+const SECRET: &str = "7c1e-is-known-to-two";
+
+/// Prints what nobody but the guest and the Secret's owner should know, and the meta data of its seed.
+fn script() -> String {
+    format!("#!/bin/sh\necho 'secret: {SECRET}'\nsed 's/^/seed: /' /run/seed/meta-data\n")
+}
+
+fn secret(name: &str) -> Secret {
+    let mut secret = Secret::default();
+    secret.metadata.name = Some(name.into());
+    secret.data = Some(BTreeMap::from([(
+        "userData".to_owned(),
+        ByteString(script().into_bytes()),
+    )]));
+    secret
+}
+
+#[tokio::test]
+async fn what_a_secret_and_the_metadata_hold_is_known_in_the_guest() {
+    let (installation, _turn) = Installation::turn().await;
+    let Some(lab) = installation.lab("reads a console on its node") else {
+        return;
+    };
+    with_temp_namespace(&installation.cluster, async |t| {
+        let flavor = given_a_place_for_guests(&t, "10.37.0.0/24").await;
+        let before = remains(lab);
+        let mut told = plugged(instance("told", &flavor), "net");
+        told.spec.user_data = Some(UserData {
+            inline: None,
+            secret_ref: Some(SecretKeyRef {
+                name: "init".into(),
+                key: "userData".into(),
+            }),
+        });
+        told.spec.metadata = BTreeMap::from([
+            ("tier".to_owned(), "database".to_owned()),
+            ("local-hostname".to_owned(), "x\nlocal-hostname: other".to_owned()),
+        ]);
+        t.create(told).await;
+        // The Secret may come later: until then it is said what is missing, and where.
+        t.await_condition::<Instance>(
+            "told",
+            "UserDataNotFound",
+            ready_because(
+                "UserDataNotFound",
+                "spec.userData.secretRef: there is no Secret \"init\"",
+            ),
+        )
+        .await;
+        t.create(secret("init")).await;
+        let told = t.await_within::<Instance>(GUEST, "told", "Ready", is_ready).await;
+
+        let (node, uid) = (host(lab, &told), told.uid().unwrap());
+        let console = eventually("its user data has run", GUEST, async || {
+            let console = on_node::console(&node, &uid);
+            let ran = console.contains("GUEST-USER-DATA exit=0") && console.contains("GUEST-READY host=told ");
+            ran.then_some(console.clone()).ok_or(console)
+        })
+        .await;
+        for line in [
+            &format!("secret: {SECRET}"),
+            &format!("seed: instance-id: \"{uid}\""),
+            "seed: local-hostname: told",
+            "seed: meta:",
+            "seed:   tier: database",
+            r#"seed:   local-hostname: "x\U0000000Alocal-hostname: other""#,
+        ] {
+            let found = console.lines().any(|found| found.trim_end() == line);
+            assert!(found, "{line:?} is not in\n{console}");
+        }
+        // Only the Secret and the guest have it.
+        let everything = ["get", "instances,ports,events", "--output=yaml", "--namespace"];
+        let everything = t.cluster.kubectl(&[&everything[..], &[&t.namespace]].concat());
+        assert!(!everything.contains(SECRET), "{everything}");
+        t.delete::<Instance>(GUEST, "told").await;
+        nothing_new_is_left(lab, &before).await;
+    })
+    .await;
+}

@@ -1,0 +1,38 @@
+//! Is an Instance's domain there, and does it run?
+
+use uuid::Uuid;
+use virga_core::instance::{Domain, Power, WentOff};
+use virga_hypervisor::{DomainInfo, DomainState, Kind, StateReason};
+
+use crate::host::Host;
+
+/// The domain, as libvirt says.
+pub async fn look(host: &Host, uid: Uuid) -> Domain {
+    match host.read(uid, move |hypervisor| hypervisor.domain(uid)).await {
+        Ok(info) => Domain::Defined(power(&info)),
+        Err(error) => match error.kind() {
+            Kind::NotFound => Domain::Absent,
+            Kind::Foreign => Domain::Foreign(error.to_string()),
+            _ => Domain::Unreachable(error.to_string()),
+        },
+    }
+}
+
+/// libvirt's state and reason, in the words that decisions are made in.
+fn power(info: &DomainInfo) -> Power {
+    match info.state {
+        DomainState::Running => Power::Running,
+        DomainState::Paused if info.reason == StateReason::IoError => Power::IoError,
+        DomainState::Paused => Power::Paused,
+        DomainState::Sleeping => Power::Sleeping,
+        DomainState::ShuttingDown => Power::ShuttingDown,
+        DomainState::Crashed => Power::Crashed,
+        DomainState::ShutOff => Power::Off(match info.reason {
+            StateReason::Shutdown => WentOff::ByGuest,
+            StateReason::Crashed => WentOff::Crashed,
+            StateReason::Failed => WentOff::Failed,
+            StateReason::Destroyed | StateReason::User => WentOff::Destroyed,
+            _ => WentOff::Unknown,
+        }),
+    }
+}

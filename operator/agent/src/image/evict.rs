@@ -1,0 +1,77 @@
+//! Which images may go when room is needed?
+
+use std::{collections::HashSet, path::Path};
+
+use kube::ResourceExt;
+use virga_images::{Digest, cache::Evicted};
+use virga_runtime::class::chain;
+
+use super::images::Images;
+
+impl Images {
+    /// Makes room, when the cache is too large or the disk too full. What a disk here lies over, or an Instance here
+    /// names, stays.
+    pub async fn evict(&self) {
+        match self.shared.cache.evict(self.pins().await).await {
+            Ok(Evicted { digests, .. }) if digests.is_empty() => {}
+            Ok(Evicted { digests, bytes }) => {
+                tracing::info!(images = digests.len(), bytes, "evicted images");
+                self.tell(None);
+            }
+            Err(error) => tracing::warn!(error = chain(&error), "evicting images"),
+        }
+    }
+
+    async fn pins(&self) -> HashSet<Digest> {
+        let mut pins = bases(&self.shared.layout.instances()).await;
+        for instance in self.shared.stores.instances.state() {
+            let Some(named) = &instance.spec.image else { continue };
+            let own = instance.namespace().unwrap_or_default();
+            let image = self.shared.stores.named_image(&own, named);
+            pins.extend(image.and_then(|image| self.digest(&image)));
+        }
+        pins
+    }
+}
+
+/// The digests of all images that a root disk on this node lies over, from the links beside the disks.
+async fn bases(instances: &Path) -> HashSet<Digest> {
+    let instances = instances.to_owned();
+    let read = move || -> std::io::Result<HashSet<Digest>> {
+        let mut bases = HashSet::new();
+        for directory in std::fs::read_dir(instances)? {
+            let Ok(target) = std::fs::read_link(directory?.path().join("base")) else {
+                continue;
+            };
+            bases.extend(digest_in(&target));
+        }
+        Ok(bases)
+    };
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(bases)) => bases,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "looking for images in use");
+            HashSet::new()
+        }
+        Err(_) => HashSet::new(),
+    }
+}
+
+/// The digest in the name of a cached image's file: `sha256-<hex>.<format>`.
+fn digest_in(path: &Path) -> Option<Digest> {
+    let stem = path.file_stem()?.to_str()?;
+    stem.strip_prefix("sha256-")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_read_from_its_links_target() {
+        let hex = "ab".repeat(32);
+        let digest = digest_in(Path::new(&format!("/images/sha256-{hex}.qcow2")));
+        assert_eq!(digest.map(|digest| digest.hex()), Some(hex));
+        assert_eq!(digest_in(Path::new("/etc/passwd")), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! What was asked for?
+
+use std::path::PathBuf;
+
+use crate::profile::RatioArgs;
+
+/// The flags of `kubectl virga`.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "kubectl-virga",
+    bin_name = "kubectl virga",
+    version,
+    about = "Why is an Instance where it is, and where would others go?"
+)]
+pub struct Args {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// Say where Instances would go, from manifests alone: no cluster is asked
+    Simulate(SimulateArgs),
+    /// Say why an Instance is where it is, or why it is nowhere
+    Explain(ExplainArgs),
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}
+
+/// The flags of `simulate`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SimulateArgs {
+    /// Manifests: files, directories with all below them, or - for standard input
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
+    pub filename: Vec<PathBuf>,
+
+    /// The namespace of objects that name none
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+
+    /// Draw how full each host is
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+
+    /// A scheduler profile to use instead of the standard one; given twice, both are compared
+    #[arg(long, value_name = "FILE")]
+    pub profile: Vec<PathBuf>,
+
+    /// Decides among hosts of equal weight
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+
+    /// All Instances are created at once: those that are placed count as being built. Otherwise each is built before the
+    /// next one comes
+    #[arg(long)]
+    pub burst: bool,
+
+    /// Exit with status 3 when an Instance was refused
+    #[arg(long)]
+    pub fail_on_refused: bool,
+
+    /// Ratios of hosts that say nothing
+    #[command(flatten)]
+    pub ratios: RatioArgs,
+}
+
+/// The flags of `explain`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExplainArgs {
+    /// The Instance
+    pub instance: String,
+
+    /// Only this host: why there, or why not
+    pub host: Option<String>,
+
+    /// The Instance's namespace; that of the kubeconfig's context when absent
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+
+    /// The scheduler profile that the controller uses, when it is not the standard one
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+
+    /// The kubeconfig to use; without it, what kubectl would use
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The context of the kubeconfig to use
+    #[arg(long)]
+    pub context: Option<String>,
+
+    /// Ratios of hosts that say nothing
+    #[command(flatten)]
+    pub ratios: RatioArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn flags_are_those_of_kubectl_where_it_has_them() {
+        Args::command().debug_assert();
+        let args = Args::parse_from([
+            "kubectl-virga",
+            "simulate",
+            "-f",
+            "a.yaml",
+            "b",
+            "-o",
+            "json",
+            "-f",
+            "c",
+        ]);
+        let Command::Simulate(args) = args.command else {
+            panic!()
+        };
+        assert_eq!(args.filename, ["a.yaml", "b", "c"].map(PathBuf::from));
+        assert_eq!(args.output, Output::Json);
+        let args = Args::parse_from(["kubectl-virga", "explain", "web-1", "node-2", "-n", "shop"]);
+        let Command::Explain(args) = args.command else { panic!() };
+        assert_eq!(
+            (args.host.as_deref(), args.namespace.as_deref()),
+            (Some("node-2"), Some("shop"))
+        );
+        assert!(Args::try_parse_from(["kubectl-virga", "simulate"]).is_err());
+    }
+}

@@ -1,0 +1,25 @@
+//! `kubectl virga`: why is an Instance where it is, and where would others go?
+//!
+//! | question | module |
+//! |---|---|
+//! | what was asked for? | [`flags`] |
+//! | what do the manifests say? | [`manifests`] |
+//! | what is there? | [`objects`] |
+//! | by which rules is decided? | [`profile`] |
+//! | what does the scheduler see of it? | [`index`] |
+//! | where would these Instances go? | [`simulate`] |
+//! | how full would the hosts be, as a picture? | [`plot`] |
+//! | why is this Instance there, or nowhere? | [`explain`] |
+//! | how is it said? | [`words`] |
+//!
+//! Nothing here decides: hosts, requests and decisions are made by the controller's own code.
+
+pub mod explain;
+pub mod flags;
+pub mod index;
+pub mod manifests;
+pub mod objects;
+pub mod plot;
+pub mod profile;
+pub mod simulate;
+pub mod words;

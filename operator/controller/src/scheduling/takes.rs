@@ -1,0 +1,157 @@
+//! What does an Instance take of its host? Its Flavor's size, unless extra specs say otherwise, and its volumes that are
+//! on no node yet. Pure over what the stores hold.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::ResourceExt;
+use virga_core::flavor::{self, ExtraSpecs};
+use virga_crds::{Bytes, Flavor, Image, Instance, Volume};
+use virga_scheduler::Resources;
+
+use super::request::volumes;
+use crate::stores::Stores;
+
+/// What is taken of a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Processors, memory and disk.
+    pub resources: Resources,
+    /// Units of the operators' own resource classes.
+    pub units: BTreeMap<String, u64>,
+}
+
+/// What an Instance takes of the host that it is bound to: as built, else as its Flavor says.
+///
+/// Volumes that are not bound to a node yet count with the Instance; afterwards they count by themselves, because they
+/// stay when the Instance goes.
+pub fn taken(instance: &Instance, stores: &Stores) -> Taken {
+    let namespace = instance.namespace().unwrap_or_default();
+    let volumes = volumes(instance, &namespace, stores, &mut Vec::new());
+    let flavor = stores.flavor(&instance.spec.flavor);
+    // What a Flavor asks for never changes, so what it says now was said when the Instance was placed.
+    let extra = flavor
+        .as_ref()
+        .and_then(|flavor| flavor::extra_specs(&flavor.spec).ok())
+        .unwrap_or_default();
+    let built = instance.status.as_ref().and_then(|status| status.flavor.as_ref());
+    if let Some(built) = built {
+        let disk = root_disk(instance, built.disk, None);
+        return sum(u32::from(built.vcpus), built.memory, disk, &extra, &volumes);
+    }
+    let Some(flavor) = flavor else {
+        // Its finalizer keeps a used Flavor, so this is a cluster that was restored without it.
+        return Taken::default();
+    };
+    let image = instance
+        .spec
+        .image
+        .as_ref()
+        .and_then(|image| stores.image(image.namespace.as_deref().unwrap_or(&namespace), &image.name));
+    of_flavor(instance, &flavor, &extra, image.as_deref(), &volumes)
+}
+
+/// What an Instance of this Flavor takes.
+pub(super) fn of_flavor(
+    instance: &Instance,
+    flavor: &Flavor,
+    extra: &ExtraSpecs,
+    image: Option<&Image>,
+    volumes: &[Arc<Volume>],
+) -> Taken {
+    let spec = &flavor.spec;
+    let disk = root_disk(instance, spec.disk, image);
+    sum(u32::from(spec.vcpus), spec.memory, disk, extra, volumes)
+}
+
+/// A bound Volume's share of its node's disk.
+pub fn volume_takes(volume: &Volume) -> Resources {
+    Resources {
+        disk_bytes: volume.spec.size.0,
+        ..Resources::default()
+    }
+}
+
+/// A boot volume is the root disk, so the Instance itself takes none (Nova counts 0 as well).
+fn root_disk(instance: &Instance, disk: Bytes, image: Option<&Image>) -> Bytes {
+    if instance.spec.boot_volume.is_some() {
+        return Bytes::ZERO;
+    }
+    let of_image = || image.and_then(|image| image.status.as_ref()?.virtual_size);
+    if disk == Bytes::ZERO {
+        of_image().unwrap_or_default()
+    } else {
+        disk
+    }
+}
+
+fn sum(vcpus: u32, memory: Bytes, disk: Bytes, extra: &ExtraSpecs, volumes: &[Arc<Volume>]) -> Taken {
+    let unbound = volumes.iter().filter(|volume| volume.spec.node_name.is_none());
+    let volumes: u64 = unbound.map(|volume| volume.spec.size.0).fold(0, u64::saturating_add);
+    let counted = extra.counted(virga_crds::Resources { vcpus, memory, disk });
+    Taken {
+        resources: Resources {
+            vcpus: counted.vcpus,
+            memory_bytes: counted.memory.0,
+            disk_bytes: counted.disk.0.saturating_add(volumes),
+        },
+        units: extra.units(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    fn of(extra: &[(&str, &str)], change: impl FnOnce(&mut Instance)) -> Taken {
+        let mut flavor = fixtures::flavor("m1.small");
+        let pairs = extra
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        flavor.spec.extra_specs = pairs.collect();
+        let mut instance = fixtures::instance("web");
+        change(&mut instance);
+        let extra = flavor::extra_specs(&flavor.spec).unwrap();
+        of_flavor(&instance, &flavor, &extra, None, &[Arc::new(fixtures::volume("data"))])
+    }
+
+    #[test]
+    fn the_flavor_s_size_and_volumes_that_are_nowhere_yet_are_taken() {
+        let taken = of(&[], |_| {});
+        let resources = Resources {
+            vcpus: 1,
+            memory_bytes: 1 << 30,
+            disk_bytes: 6 << 30,
+        };
+        assert_eq!(
+            taken,
+            Taken {
+                resources,
+                ..Taken::default()
+            }
+        );
+        let booted = of(&[], |instance| instance.spec.boot_volume = Some("data".into()));
+        assert_eq!(booted.resources.disk_bytes, 1 << 30, "the boot volume is the root disk");
+    }
+
+    #[test]
+    fn extra_specs_stand_for_the_flavor_s_own_amounts() {
+        let taken = of(
+            &[
+                ("resources:VCPU", "0"),
+                ("resources:MEMORY_MB", "512"),
+                ("resources:DISK_GB", "2"),
+                ("resources:CUSTOM_LICENCE", "3"),
+                ("resources:CUSTOM_NONE", "0"),
+            ],
+            |_| {},
+        );
+        let resources = Resources {
+            vcpus: 0,
+            memory_bytes: 512 << 20,
+            disk_bytes: 3 << 30,
+        };
+        let units = BTreeMap::from([("CUSTOM_LICENCE".to_owned(), 3)]);
+        assert_eq!(taken, Taken { resources, units });
+    }
+}

@@ -1,0 +1,201 @@
+use super::*;
+
+fn specs(pairs: &[(&str, &str)]) -> FlavorSpec {
+    FlavorSpec {
+        extra_specs: pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+        ..FlavorSpec::default()
+    }
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+/// The one problem that this pair is.
+fn problem(key: &str, value: &str) -> String {
+    let problems = extra_specs(&specs(&[(key, value)])).unwrap_err();
+    assert_eq!(problems.iter().count(), 1, "{problems}");
+    problems.to_string()
+}
+
+#[test]
+fn all_that_scheduling_reads_is_found() {
+    let read = extra_specs(&specs(&[
+        ("resources:VCPU", "2"),
+        ("resources:DISK_GB", "0"),
+        ("resources:CUSTOM_LICENCE", "1"),
+        ("resources_A:CUSTOM_LICENCE", "2"),
+        ("resources1:CUSTOM_FPGA", "1"),
+        ("trait:HW_CPU_X86_AVX2", "required"),
+        ("trait1:CUSTOM_SSD", "required"),
+        ("trait:CUSTOM_OLD", "forbidden"),
+        ("trait:in:CUSTOM_NVME,CUSTOM_SSD", "required"),
+        ("group_policy", "none"),
+        ("aggregate_instance_extra_specs:disk", "<or> ssd <or> nvme"),
+        ("capabilities:cpu_info:features", "<in> avx2"),
+    ]))
+    .unwrap();
+    let resources = [("CUSTOM_FPGA", 1), ("CUSTOM_LICENCE", 3), ("DISK_GB", 0), ("VCPU", 2)];
+    let resources: BTreeMap<String, u32> = resources.map(|(class, amount)| (class.to_owned(), amount)).into();
+    assert_eq!(read.resources, resources);
+    assert_eq!(read.required, names(&["CUSTOM_SSD", "HW_CPU_X86_AVX2"]));
+    assert_eq!(read.any_of, BTreeSet::from([names(&["CUSTOM_NVME", "CUSTOM_SSD"])]));
+    assert_eq!(read.forbidden, names(&["CUSTOM_OLD"]));
+    assert_eq!(read.aggregate["disk"], "<or> ssd <or> nvme");
+    assert_eq!(read.capabilities["cpu_info:features"], "<in> avx2");
+    assert_eq!(extra_specs(&specs(&[])), Ok(ExtraSpecs::default()));
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_told_with_its_field_and_the_cure() {
+    for (key, value, words) in [
+        ("resources:VCPU", "two", "\"two\" is no amount: write a whole number"),
+        ("resources:VCPU", "-1", "no amount"),
+        ("resources:VCPU", "1.5", "no amount"),
+        ("resources:CUSTOM_FPGA", "2147483648", "no amount"),
+        ("trait:CUSTOM_SSD", "yes", "write required or forbidden"),
+        ("trait:CUSTOM_SSD", "Required", "write required or forbidden"),
+        ("trait:in:CUSTOM_A,CUSTOM_B", "forbidden", "can be required only"),
+        ("group_policy", "any", "write none or isolate"),
+        ("aggregate_instance_extra_specs:cores", ">= many", "compares numbers"),
+        ("capabilities:vcpus_total", "", "a value is needed"),
+    ] {
+        let said = problem(key, value);
+        assert!(said.starts_with(&format!("spec.extraSpecs[{key}]: ")), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn what_nova_knows_and_we_do_not_do_says_so() {
+    for key in [
+        "hw:cpu_policy",
+        "hw:numa_nodes",
+        "hw:numa_cpus.0",
+        "hw:numa_mem.12",
+        "hw:mem_page_size",
+        "pci_passthrough:alias",
+        "quota:disk_total_iops_sec",
+        "hw_rng:allowed",
+        "accel:device_profile",
+        "os:secure_boot",
+    ] {
+        let said = problem(key, "whatever");
+        assert!(
+            said.ends_with("is known to Nova, but Virga does not carry it out yet: leave it out"),
+            "{said}"
+        );
+    }
+    assert!(problem("resources:VGPU", "1").contains("no inventory of this class yet"));
+}
+
+#[test]
+fn an_unknown_key_is_told_the_nearest_known_one() {
+    for (key, words) in [
+        ("hw:cpu_polcy", "did you mean hw:cpu_policy?"),
+        ("hw:numa_cpus.x", "is not known"),
+        ("resource:VCPU", "did you mean resources:VCPU?"),
+        ("resources:VCPUS", "did you mean VCPU?"),
+        ("resources:custom_fpga", "CUSTOM_"),
+        ("traits:CUSTOM_SSD", "did you mean trait:CUSTOM_SSD?"),
+        ("trait:HW_CPU_X86_AVX22", "did you mean HW_CPU_X86_AVX2?"),
+        ("trait:ssd", "CUSTOM_"),
+        ("trait:in:CUSTOM_A,", "CUSTOM_"),
+        ("grouppolicy", "did you mean group_policy?"),
+        (
+            "agregate_instance_extra_specs:ssd",
+            "did you mean aggregate_instance_extra_specs:ssd?",
+        ),
+        ("capability:vcpus", "did you mean capabilities:vcpus?"),
+        ("zzz:zzz", "scopes are resources, trait"),
+        ("ssd", "aggregate_instance_extra_specs:ssd or capabilities:ssd"),
+        ("capabilities:", "a name must follow capabilities:"),
+        ("capabilities:cpu_info:", "a name must follow capabilities:"),
+        ("resources:", "CUSTOM_"),
+        ("resources a:VCPU", "no suffix of a group"),
+    ] {
+        let said = problem(key, "1");
+        assert!(said.starts_with(&format!("spec.extraSpecs[{key}]: ")), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn contradictions_are_told() {
+    let both = extra_specs(&specs(&[
+        ("trait:CUSTOM_A", "required"),
+        ("trait1:CUSTOM_A", "forbidden"),
+    ]));
+    assert!(both.unwrap_err().to_string().contains("is required and forbidden"));
+    let none = extra_specs(&specs(&[
+        ("trait:in:CUSTOM_A,CUSTOM_B", "required"),
+        ("trait:CUSTOM_A", "forbidden"),
+        ("trait:CUSTOM_B", "forbidden"),
+    ]));
+    assert!(
+        none.unwrap_err()
+            .to_string()
+            .contains("all of these traits are forbidden")
+    );
+    let isolated = [
+        ("resources1:CUSTOM_A", "1"),
+        ("resources2:CUSTOM_A", "1"),
+        ("group_policy", "isolate"),
+    ];
+    assert!(
+        extra_specs(&specs(&isolated))
+            .unwrap_err()
+            .to_string()
+            .contains("one provider")
+    );
+    assert!(
+        extra_specs(&specs(&isolated[1..])).is_ok(),
+        "one group has nothing to be isolated from"
+    );
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let problems = extra_specs(&specs(&[
+        ("hw:cpu_policy", "shared"),
+        ("trait:x", "required"),
+        ("y", "1"),
+    ]));
+    let fields: Vec<String> = problems.unwrap_err().iter().map(|one| one.field.clone()).collect();
+    assert_eq!(
+        fields,
+        [
+            "spec.extraSpecs[hw:cpu_policy]",
+            "spec.extraSpecs[trait:x]",
+            "spec.extraSpecs[y]"
+        ]
+    );
+}
+
+#[test]
+fn what_is_said_of_a_class_stands_for_the_flavor_s_own_amount() {
+    let own = Resources {
+        vcpus: 4,
+        memory: Bytes::gib(2),
+        disk: Bytes::gib(10),
+    };
+    let read = |pairs: &[(&str, &str)]| extra_specs(&specs(pairs)).unwrap();
+    assert_eq!(read(&[("resources:CUSTOM_A", "3")]).counted(own), own);
+    let all = read(&[
+        ("resources:VCPU", "0"),
+        ("resources:MEMORY_MB", "512"),
+        ("resources:DISK_GB", "1"),
+        ("resources:CUSTOM_A", "3"),
+        ("resources:CUSTOM_B", "0"),
+    ]);
+    let counted = Resources {
+        vcpus: 0,
+        memory: Bytes::mib(512),
+        disk: Bytes::gib(1),
+    };
+    assert_eq!(all.counted(own), counted);
+    assert_eq!(all.units(), BTreeMap::from([("CUSTOM_A".to_owned(), 3)]));
+}

@@ -1,0 +1,105 @@
+//! AggregateRamFilter: as RamFilter, but the host's aggregates may say how many times over it is given out.
+//!
+//! Nova: the filter of this name until 2019. The least of the aggregates' `ram_allocation_ratio` counts; the host's own
+//! ratio when none is set or when one of them is none. Takes the place of RamFilter in a profile that names it. Queues wake
+//! for it whenever anything leaves a host.
+
+use super::{Filter, LARGER_THAN_HOST, Why};
+use crate::{Ask, Aspects, Candidate};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct AggregateRamFilter;
+
+impl Filter for AggregateRamFilter {
+    fn name(&self) -> &'static str {
+        "AggregateRamFilter"
+    }
+
+    fn stands_in_for(&self) -> Option<&'static str> {
+        Some("RamFilter")
+    }
+
+    fn reads(&self, _ask: &Ask<'_>) -> Aspects {
+        Aspects::CAPACITY | Aspects::AGGREGATES | Aspects::USAGE
+    }
+
+    fn check<'a>(&self, host: Candidate<'a>, ask: &Ask<'a>) -> Result<(), Why<'a>> {
+        let Some(facts) = host.host() else { return Ok(()) };
+        let asked = ask.request.resources.memory_bytes;
+        let (capacity, reserved) = (facts.capacity.memory_bytes, facts.reserved.memory_bytes);
+        let ratio = host.cohort().and_then(|cohort| cohort.ratio("ram_allocation_ratio"));
+        let limit = ratio
+            .unwrap_or(facts.ratios.memory)
+            .of(capacity.saturating_sub(reserved));
+        if asked > capacity {
+            Err(LARGER_THAN_HOST)
+        } else if asked == 0 || u128::from(limit) >= host.used().memory_bytes + u128::from(asked) {
+            Ok(())
+        } else {
+            Err(Why::PLAIN)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fixtures::{GIB, aggregate, ask, host, only_with, request};
+    use crate::{Aggregate, Options, Request, Resources, Uid};
+
+    const NAME: &str = "AggregateRamFilter";
+
+    fn amount(memory_bytes: u64) -> Resources {
+        Resources {
+            memory_bytes,
+            ..Resources::default()
+        }
+    }
+
+    /// A host of 16 * GIB, used and asked for in whole hosts and tenths.
+    fn judge(used: u64, asked: u64, aggregates: &[Aggregate]) -> Result<(), String> {
+        let mut cluster = only_with(&Options::default(), NAME);
+        cluster.upsert_host(host());
+        cluster.place(&Uid::from("other"), "node-1", &amount(used), None);
+        for aggregate in aggregates {
+            cluster.upsert_aggregate(aggregate.clone());
+        }
+        let request = Request {
+            resources: amount(asked),
+            ..request()
+        };
+        ask(&cluster, &request)
+    }
+
+    fn ratio(name: &str, ratio: &str) -> Aggregate {
+        aggregate(name, &["node-1"], &[("ram_allocation_ratio", ratio)])
+    }
+
+    #[test]
+    fn the_least_ratio_of_the_aggregates_counts() {
+        let aggregates = [ratio("a", "6"), ratio("b", "5")];
+        assert_eq!(judge(4 * (16 * GIB), 16 * GIB, &aggregates), Ok(()));
+        assert_eq!(
+            judge(4 * (16 * GIB) + 1, 16 * GIB, &aggregates),
+            Err(format!("0/1 hosts: 1 {NAME}"))
+        );
+    }
+
+    #[test]
+    fn without_a_ratio_the_host_s_own_counts() {
+        let full = 16 * GIB;
+        for aggregates in [vec![], vec![ratio("a", "lots"), ratio("b", "9")]] {
+            assert!(judge(full, 1, &aggregates).is_err());
+            assert_eq!(judge(full - 1, 1, &aggregates), Ok(()));
+            assert_eq!(judge(full + 1, 0, &aggregates), Ok(()), "who asks for nothing fits");
+        }
+    }
+
+    #[test]
+    fn one_instance_is_never_larger_than_the_host() {
+        assert_eq!(
+            judge(0, 16 * GIB + 1, &[ratio("a", "9")]),
+            Err(format!("0/1 hosts: 1 {NAME} (larger than the host)"))
+        );
+    }
+}
