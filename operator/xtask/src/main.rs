@@ -15,6 +15,7 @@ mod r#gen;
 mod guest;
 mod image;
 mod lab;
+mod scale;
 mod tree;
 
 #[derive(Parser)]
@@ -41,6 +42,8 @@ enum Task {
     Image(image::Args),
     /// A real Kubernetes with libvirt nodes on this machine
     Lab(lab::Args),
+    /// Measure a controller with 10,000 Hypervisors and 100,000 Instances, and write docs/scale.md
+    Scale(scale::Args),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Task::Guest(args) => guest::run(&args).map_err(Into::into),
         Task::Image(args) => image::run(args).map_err(Into::into),
         Task::Lab(args) => lab::run(args).map_err(Into::into),
+        Task::Scale(args) => scale::run(&args).map_err(Into::into),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

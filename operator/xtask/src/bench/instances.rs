@@ -21,6 +21,7 @@ use virga_crds::{
 use virga_lab::Lab;
 
 use super::Error;
+use super::effects::Effects;
 use super::libvirt::Twin;
 use super::memory::Memory;
 use super::writes::Writes;
@@ -45,6 +46,8 @@ pub struct Starts {
     pub created: Vec<Duration>,
     /// libvirt's define and start of the same domain.
     pub libvirt: Vec<Duration>,
+    /// The mean of the agent's steps.
+    pub steps: Vec<(&'static str, Duration)>,
     /// Writes of all rounds, by resource.
     pub writes: BTreeMap<String, u64>,
 }
@@ -116,6 +119,7 @@ impl Bench<'_> {
         // It keeps the network up, and its processors have to be idle.
         sleep(BOOTED).await;
         let mut starts = Starts::default();
+        let steps = Effects::now(&node)?;
         for round in 1..=rounds {
             let name = format!("round-{round}");
             let before = Writes::now(&self.client).await?;
@@ -141,6 +145,7 @@ impl Bench<'_> {
                 *starts.writes.entry(resource).or_insert(0) += count;
             }
         }
+        starts.steps = Effects::now(&node)?.since(&steps);
         Ok(starts)
     }
 

@@ -13,6 +13,7 @@ use virga_lab::{Administered, Lab, NodeError};
 
 use crate::{command, file};
 
+mod effects;
 mod instances;
 mod libvirt;
 mod machine;

@@ -75,6 +75,16 @@ fn write(page: &mut String, measured: &Measured) -> std::fmt::Result {
         )?;
     }
 
+    writeln!(
+        page,
+        "\nThe agent's steps, by its own clock. `EnsureNetwork` runs beside the three before it and ends before `RecordPower`; \
+         its time is libvirt's, which starts dnsmasq anew for each new DHCP entry.\n"
+    )?;
+    writeln!(page, "| step | mean |\n|---|---:|")?;
+    for (step, mean) in &starts.steps {
+        writeln!(page, "| `{step}` | {} ms |", mean.as_millis())?;
+    }
+
     writeln!(page, "\n## API writes for one Instance\n")?;
     writeln!(
         page,
