@@ -9,6 +9,7 @@ use virga_e2e::{BOUND, Case, condition, eventually, with_temp_namespace};
 
 use crate::hosts::Hosts;
 use crate::process::Controller;
+use crate::stage;
 
 /// The answer to `kubectl create --dry-run=server` of this.
 fn says(t: &Case, object: &Value) -> String {
@@ -112,10 +113,7 @@ async fn what_is_wrong_by_itself_is_refused_with_its_field_and_the_cure() {
 async fn a_host_is_in_one_zone_and_a_zone_chooses_hosts() {
     let controller = Controller::running().await;
     with_temp_namespace(controller.cluster, async |t| {
-        let hosts = Hosts::up(&t, 2, Bytes::gib(8)).await;
-        t.create(guest()).await;
-        let flavor = t.flavor("one", tiny()).await;
-        controller.knows_flavor(&t, &flavor).await;
+        let (hosts, flavor) = stage(&t, &controller, 2, Bytes::gib(8)).await;
         let zone = format!("z-{}", t.namespace);
         let aggregate = made(&t, &json!({"hypervisors": [hosts.name(1)], "availabilityZone": zone})).await;
 
@@ -165,10 +163,7 @@ async fn a_host_is_in_one_zone_and_a_zone_chooses_hosts() {
 async fn a_forced_host_that_is_cordoned_is_warned_of_and_waited_for() {
     let controller = Controller::running().await;
     with_temp_namespace(controller.cluster, async |t| {
-        let hosts = Hosts::up(&t, 2, Bytes::gib(8)).await;
-        t.create(guest()).await;
-        let flavor = t.flavor("one", tiny()).await;
-        controller.knows_flavor(&t, &flavor).await;
+        let (hosts, flavor) = stage(&t, &controller, 2, Bytes::gib(8)).await;
         hosts.cordon(&t, 0, "a new disk").await;
         let mut new = instance("forced", &flavor);
         new.spec.placement = serde_json::from_value(json!({"host": hosts.name(0)})).unwrap();

@@ -4,7 +4,7 @@
 //! ratio when none is set or when one of them is none. Takes the place of CoreFilter in a profile that names it. Queues wake
 //! for it whenever anything leaves a host.
 
-use super::{Filter, LARGER_THAN_HOST, Why};
+use super::{Filter, Given, Why, fits};
 use crate::{Ask, Aspects, Candidate};
 
 /// See the module.
@@ -26,19 +26,14 @@ impl Filter for AggregateCoreFilter {
 
     fn check<'a>(&self, host: Candidate<'a>, ask: &Ask<'a>) -> Result<(), Why<'a>> {
         let Some(facts) = host.host() else { return Ok(()) };
-        let asked = u64::from(ask.request.resources.vcpus);
-        let (capacity, reserved) = (u64::from(facts.capacity.vcpus), u64::from(facts.reserved.vcpus));
         let ratio = host.cohort().and_then(|cohort| cohort.ratio("cpu_allocation_ratio"));
-        let limit = ratio
-            .unwrap_or(facts.ratios.vcpus)
-            .of(capacity.saturating_sub(reserved));
-        if asked > capacity {
-            Err(LARGER_THAN_HOST)
-        } else if asked == 0 || u128::from(limit) >= u128::from(host.used().vcpus) + u128::from(asked) {
-            Ok(())
-        } else {
-            Err(Why::PLAIN)
-        }
+        fits(&Given {
+            asked: ask.request.resources.vcpus.into(),
+            used: host.used().vcpus.into(),
+            capacity: facts.capacity.vcpus.into(),
+            reserved: facts.reserved.vcpus.into(),
+            ratio: ratio.unwrap_or(facts.ratios.vcpus),
+        })
     }
 }
 

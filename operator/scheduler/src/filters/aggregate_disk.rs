@@ -4,7 +4,7 @@
 //! ratio when none is set or when one of them is none. Takes the place of DiskFilter in a profile that names it. Queues wake
 //! for it whenever anything leaves a host.
 
-use super::{Filter, LARGER_THAN_HOST, Why};
+use super::{Filter, Given, Why, fits};
 use crate::{Ask, Aspects, Candidate};
 
 /// See the module.
@@ -26,17 +26,14 @@ impl Filter for AggregateDiskFilter {
 
     fn check<'a>(&self, host: Candidate<'a>, ask: &Ask<'a>) -> Result<(), Why<'a>> {
         let Some(facts) = host.host() else { return Ok(()) };
-        let asked = ask.request.resources.disk_bytes;
-        let (capacity, reserved) = (facts.capacity.disk_bytes, facts.reserved.disk_bytes);
         let ratio = host.cohort().and_then(|cohort| cohort.ratio("disk_allocation_ratio"));
-        let limit = ratio.unwrap_or(facts.ratios.disk).of(capacity.saturating_sub(reserved));
-        if asked > capacity {
-            Err(LARGER_THAN_HOST)
-        } else if asked == 0 || u128::from(limit) >= host.used().disk_bytes + u128::from(asked) {
-            Ok(())
-        } else {
-            Err(Why::PLAIN)
-        }
+        fits(&Given {
+            asked: ask.request.resources.disk_bytes,
+            used: host.used().disk_bytes,
+            capacity: facts.capacity.disk_bytes,
+            reserved: facts.reserved.disk_bytes,
+            ratio: ratio.unwrap_or(facts.ratios.disk),
+        })
     }
 }
 

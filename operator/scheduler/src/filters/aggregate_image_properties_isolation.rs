@@ -4,7 +4,7 @@
 //! Nova: `nova/scheduler/filters/aggregate_image_properties_isolation.py`. Keys that are no property of the image are left
 //! alone. Nova knows a fixed list of properties; here every property of the image counts.
 
-use super::{Filter, Why};
+use super::{Filter, Why, by_aggregates};
 use crate::bits::Bits;
 use crate::cohort::Cohort;
 use crate::hosts::Hosts;
@@ -31,10 +31,7 @@ impl Filter for AggregateImagePropertiesIsolation {
     }
 
     fn check<'a>(&self, host: Candidate<'a>, ask: &Ask<'a>) -> Result<(), Why<'a>> {
-        match host.cohort() {
-            Some(cohort) if !passes(cohort, ask) => Err(Why::PLAIN),
-            _ => Ok(()),
-        }
+        by_aggregates(host, |cohort| passes(cohort, ask))
     }
 
     fn sweep(&self, hosts: &Hosts, ask: &Ask<'_>, left: &mut Bits) {

@@ -3,7 +3,7 @@
 //! Nova: `nova/scheduler/filters/aggregate_multitenancy_isolation.py`. Every key that begins with `filter_tenant_id` lists
 //! projects, with commas between them; projects are namespaces here.
 
-use super::{Filter, Why};
+use super::{Filter, Why, by_aggregates};
 use crate::bits::Bits;
 use crate::cohort::Cohort;
 use crate::hosts::Hosts;
@@ -23,10 +23,7 @@ impl Filter for AggregateMultiTenancyIsolation {
     }
 
     fn check<'a>(&self, host: Candidate<'a>, ask: &Ask<'a>) -> Result<(), Why<'a>> {
-        match host.cohort() {
-            Some(cohort) if !passes(cohort, ask) => Err(Why::PLAIN),
-            _ => Ok(()),
-        }
+        by_aggregates(host, |cohort| passes(cohort, ask))
     }
 
     fn sweep(&self, hosts: &Hosts, ask: &Ask<'_>, left: &mut Bits) {

@@ -3,7 +3,7 @@
 //! Nova: `nova/scheduler/filters/num_instances_filter.py`. The least of the aggregates' `max_instances_per_host` counts; the option when none is set
 //! or when one of them is no number.
 
-use super::{Filter, Why, keep_below};
+use super::{Filter, Why, is_below, keep_below};
 use crate::attribute::Number;
 use crate::bits::Bits;
 use crate::hosts::Hosts;
@@ -23,9 +23,7 @@ impl Filter for AggregateNumInstancesFilter {
     }
 
     fn check<'a>(&self, host: Candidate<'a>, ask: &Ask<'a>) -> Result<(), Why<'a>> {
-        let number = Number::NumInstances.of(host).unwrap_or(0.0);
-        let most = host.cohort().and_then(|cohort| cohort.least::<u32>(KEY));
-        if number < f64::from(most.unwrap_or(ask.options.max_instances_per_host)) {
+        if is_below(host, Number::NumInstances, KEY, ask.options.max_instances_per_host) {
             Ok(())
         } else {
             Err(Why::PLAIN)
@@ -33,10 +31,13 @@ impl Filter for AggregateNumInstancesFilter {
     }
 
     fn sweep(&self, hosts: &Hosts, ask: &Ask<'_>, left: &mut Bits) {
-        let most = ask.options.max_instances_per_host;
-        keep_below(hosts, Number::NumInstances, KEY, most, left, |host| {
-            self.check(host, ask).is_ok()
-        });
+        keep_below(
+            hosts,
+            Number::NumInstances,
+            KEY,
+            ask.options.max_instances_per_host,
+            left,
+        );
     }
 }
 

@@ -4,7 +4,7 @@
 //! ratio when none is set or when one of them is none. Takes the place of RamFilter in a profile that names it. Queues wake
 //! for it whenever anything leaves a host.
 
-use super::{Filter, LARGER_THAN_HOST, Why};
+use super::{Filter, Given, Why, fits};
 use crate::{Ask, Aspects, Candidate};
 
 /// See the module.
@@ -26,19 +26,14 @@ impl Filter for AggregateRamFilter {
 
     fn check<'a>(&self, host: Candidate<'a>, ask: &Ask<'a>) -> Result<(), Why<'a>> {
         let Some(facts) = host.host() else { return Ok(()) };
-        let asked = ask.request.resources.memory_bytes;
-        let (capacity, reserved) = (facts.capacity.memory_bytes, facts.reserved.memory_bytes);
         let ratio = host.cohort().and_then(|cohort| cohort.ratio("ram_allocation_ratio"));
-        let limit = ratio
-            .unwrap_or(facts.ratios.memory)
-            .of(capacity.saturating_sub(reserved));
-        if asked > capacity {
-            Err(LARGER_THAN_HOST)
-        } else if asked == 0 || u128::from(limit) >= host.used().memory_bytes + u128::from(asked) {
-            Ok(())
-        } else {
-            Err(Why::PLAIN)
-        }
+        fits(&Given {
+            asked: ask.request.resources.memory_bytes,
+            used: host.used().memory_bytes,
+            capacity: facts.capacity.memory_bytes,
+            reserved: facts.reserved.memory_bytes,
+            ratio: ratio.unwrap_or(facts.ratios.memory),
+        })
     }
 }
 

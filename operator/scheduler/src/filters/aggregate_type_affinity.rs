@@ -2,7 +2,7 @@
 //!
 //! Nova: `nova/scheduler/filters/type_filter.py`. The key `instance_type` lists names of flavors, with commas between them.
 
-use super::{Filter, Why};
+use super::{Filter, Why, by_aggregates};
 use crate::bits::Bits;
 use crate::cohort::Cohort;
 use crate::hosts::Hosts;
@@ -22,10 +22,7 @@ impl Filter for AggregateTypeAffinityFilter {
     }
 
     fn check<'a>(&self, host: Candidate<'a>, ask: &Ask<'a>) -> Result<(), Why<'a>> {
-        match host.cohort() {
-            Some(cohort) if !passes(cohort, ask) => Err(Why::PLAIN),
-            _ => Ok(()),
-        }
+        by_aggregates(host, |cohort| passes(cohort, ask))
     }
 
     fn sweep(&self, hosts: &Hosts, ask: &Ask<'_>, left: &mut Bits) {

@@ -43,9 +43,10 @@ use std::fmt::Debug;
 use crate::attribute::Number;
 use crate::bits::Bits;
 use crate::bound::Bound;
+use crate::cohort::Cohort;
 use crate::hosts::Hosts;
 use crate::query::Comparison;
-use crate::{Ask, Aspects, Candidate, Options};
+use crate::{Ask, Aspects, Candidate, Options, Ratio};
 
 /// One rule about hosts.
 pub trait Filter: Debug + Sync {
@@ -178,17 +179,53 @@ fn keep_slots(hosts: &Hosts, slots: &[u32], left: &mut Bits) {
     *left = kept;
 }
 
-/// Keeps the hosts of which a number is below what their aggregates say, the least of several, or below `most`.
+/// Whether a host passes by what its aggregates say together. One that is in none passes.
+fn by_aggregates<'a>(host: Candidate<'_>, passes: impl FnOnce(&Cohort) -> bool) -> Result<(), Why<'a>> {
+    if host.cohort().is_none_or(passes) {
+        Ok(())
+    } else {
+        Err(Why::PLAIN)
+    }
+}
+
+/// What is asked of one amount of a host, and how much of it is given out.
+struct Given {
+    asked: u64,
+    used: u128,
+    capacity: u64,
+    reserved: u64,
+    ratio: Ratio,
+}
+
+/// `(capacity − reserved) × ratio ≥ used + asked`, and `asked ≤ capacity`. Who asks for nothing fits.
+fn fits<'a>(given: &Given) -> Result<(), Why<'a>> {
+    let Given {
+        asked,
+        used,
+        capacity,
+        reserved,
+        ratio,
+    } = *given;
+    let limit = ratio.of(capacity.saturating_sub(reserved));
+    if asked > capacity {
+        Err(LARGER_THAN_HOST)
+    } else if asked == 0 || u128::from(limit) >= used + u128::from(asked) {
+        Ok(())
+    } else {
+        Err(Why::PLAIN)
+    }
+}
+
+/// Whether a number is below what the host's aggregates say, the least of several, or below `most`.
+fn is_below(host: Candidate<'_>, number: Number, key: &str, most: u32) -> bool {
+    let said = host.cohort().and_then(|cohort| cohort.least::<u32>(key));
+    number.of(host).unwrap_or(0.0) < f64::from(said.unwrap_or(most))
+}
+
+/// Keeps the hosts that [are below](is_below).
 ///
 /// Most are below the least of all; only the others are asked one by one.
-fn keep_below(
-    hosts: &Hosts,
-    number: Number,
-    key: &str,
-    most: u32,
-    left: &mut Bits,
-    passes: impl Fn(Candidate<'_>) -> bool,
-) {
+fn keep_below(hosts: &Hosts, number: Number, key: &str, most: u32, left: &mut Bits) {
     let limits = hosts.cohorts().values().filter_map(|cohort| cohort.least::<u32>(key));
     let least = limits.chain([most]).min().unwrap_or(most);
     let mut sure = left.clone();
@@ -196,7 +233,7 @@ fn keep_below(
         bound.keep(hosts, &mut sure);
     }
     left.drop_all(&sure);
-    left.retain(|slot| passes(hosts.candidate(slot)));
+    left.retain(|slot| is_below(hosts.candidate(slot), number, key, most));
     left.add_all(&sure);
 }
 
