@@ -8,6 +8,7 @@
 //! | by which rules is decided? | [`profile`] |
 //! | what does the scheduler see of it? | [`index`] |
 //! | where would these Instances go? | [`simulate`] |
+//! | how full are the hosts? | [`usage`] |
 //! | how full would the hosts be, as a picture? | [`plot`] |
 //! | why is this Instance there, or nowhere? | [`explain`] |
 //! | how is it said? | [`words`] |
@@ -22,4 +23,5 @@ pub mod objects;
 pub mod plot;
 pub mod profile;
 pub mod simulate;
+pub mod usage;
 pub mod words;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::simulate::{Amount, HostUse};
+use crate::usage::{Amount, HostUse};
 
 /// With more hosts each gets a square instead of bars.
 const MOST_BARS: usize = 60;

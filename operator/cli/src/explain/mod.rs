@@ -25,7 +25,8 @@ use crate::{
     flags::{ExplainArgs, Output},
     index::Index,
     profile,
-    simulate::{HostUse, Obstacle},
+    simulate::Obstacle,
+    usage::HostUse,
 };
 
 /// Why there is no answer.

@@ -9,7 +9,7 @@ use virga_scheduler::{Part, Verdict};
 
 use super::{Explained, Said};
 use crate::{
-    simulate::Amount,
+    usage::Amount,
     words::{Table, bytes, printable},
 };
 

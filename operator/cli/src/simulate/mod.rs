@@ -2,7 +2,6 @@
 
 mod json;
 mod report;
-mod usage;
 
 use std::{fs, io, io::Write, path::PathBuf, time::Duration};
 
@@ -18,10 +17,9 @@ use crate::{
     manifests::{self, Faults, Manifests},
     objects::Objects,
     plot, profile,
+    usage::HostUse,
     words::printable,
 };
-
-pub use usage::{Amount, HostUse};
 
 /// What became of one Instance.
 #[derive(Debug, Clone, Serialize)]

@@ -8,9 +8,10 @@ use std::{
 
 use virga_scheduler::Rejection;
 
-use super::{Amount, Decision, HostUse, Rules, Summary, simulate};
+use super::{Decision, Rules, Summary, simulate};
 use crate::{
     objects::Objects,
+    usage::{Amount, HostUse},
     words::{Table, bar, bytes, printable},
 };
 
