@@ -51,6 +51,8 @@ pub mod types {
     pub const LIBVIRT_CONNECTED: &str = "LibvirtConnected";
     /// A Hypervisor's data directory is nearly full.
     pub const DISK_PRESSURE: &str = "DiskPressure";
+    /// A host has the CPUs, pages and devices that its Hypervisor's spec names.
+    pub const TOPOLOGY_VALID: &str = "TopologyValid";
 }
 
 macro_rules! reasons {
@@ -155,6 +157,13 @@ reasons! {
     Stopped
     /// The domain is paused.
     Paused
+    /// The guest's memory is saved on the host's disk, and its process is gone.
+    Suspended
+    /// The guest can't go on from its saved memory; the message says why. To start it afresh, set powerState to Stopped,
+    /// then to Running.
+    SavedMemoryUnusable
+    /// What is asked for can't be done in the state that the Instance is in; the message says in which it can.
+    StateForbids
     /// The guest crashed; QEMU ended without being asked to.
     GuestCrashed
     /// libvirt refused or failed; the message says what and it is tried again.
@@ -173,6 +182,9 @@ reasons! {
     EnoughSpace
     /// The host's disk is nearly full.
     LowSpace
+    /// The host lacks CPUs, pages or devices that its spec names, or can't give them to guests; the message names the
+    /// field and the cure.
+    HardwareMissing
     /// Another Project owns the namespace, or it exists without being marked for this Project.
     NamespaceConflict
     /// The image is being imported; the message says how far it is.

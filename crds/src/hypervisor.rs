@@ -2,7 +2,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, Condition, DiskFormat, schema};
+use crate::{
+    Bytes, Condition, CpuPartition, DiskFormat, NumaCell, PciDevice, PciDeviceSelector, ReservedPages, schema,
+};
 
 /// A host that runs Instances: Nova's compute service and compute node. Made by the host's agent, with the Node's name.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,6 +74,13 @@ pub struct HypervisorSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["resourceClass"]))]
     pub inventories: Vec<Inventory>,
+    /// Which CPUs guests share and which are given to one guest each; all are shared when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuPartition>,
+    /// Devices that guests may have, by the name that a Flavor asks for them with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub pci_devices: Vec<PciDeviceSelector>,
 }
 
 /// How much a host has of a resource of the operators' own, and in which amounts it is given out (Placement's inventory).
@@ -157,6 +166,10 @@ pub struct Reserved {
     #[serde(default)]
     #[schemars(extend("default" = 0))]
     pub disk: Bytes,
+    /// Huge pages, for others than guests (Nova's `reserved_huge_pages`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["cell", "size"]))]
+    pub pages: Vec<ReservedPages>,
 }
 
 /// What a Hypervisor's agent reports.
@@ -194,11 +207,23 @@ pub struct HypervisorStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 255)), extend("x-kubernetes-list-type" = "set"))]
     pub traits: Vec<String>,
+    /// Its NUMA cells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub cells: Vec<NumaCell>,
+    /// Those of its PCI devices that guests may have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["address"]))]
+    pub pci_devices: Vec<PciDevice>,
+    /// What its agent measures, by name, such as `cpu.percent`; absent unless it is told to measure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub metrics: Vec<HostMetric>,
     /// The images in its cache, and those on the way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uid"]))]
     pub images: Vec<CachedImage>,
-    /// Ready, LibvirtConnected, DiskPressure.
+    /// Ready, LibvirtConnected, DiskPressure, TopologyValid.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -280,6 +305,18 @@ pub struct Capabilities {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
     pub firmware: Vec<String>,
+}
+
+/// A measured value of a host, for MetricsFilter and MetricsWeigher (Nova's compute monitors).
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostMetric {
+    /// Nova's name of it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z][a-z0-9._]*$"))]
+    pub name: String,
+    /// Its value, a decimal number.
+    #[schemars(length(min = 1, max = 24), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
+    pub value: String,
 }
 
 /// One image in a host's cache.

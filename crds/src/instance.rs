@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, Condition, schema};
+use crate::{Bytes, Condition, InstanceTopology, schema};
 
 /// A virtual machine: Nova's server.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,12 +34,14 @@ use crate::{Bytes, Condition, schema};
     printcolumn(name = "Group", type_ = "string", json_path = ".spec.serverGroup", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = kube::core::Rule::new("size(self.metadata.name) <= 63").message("metadata.name: at most 63 characters: it is the guest's host name"),
-    validation = kube::core::Rule::new("has(self.spec.hostname) || !self.metadata.name.contains('.')").message("metadata.name: no dots unless spec.hostname is given: it is the guest's host name")
+    validation = kube::core::Rule::new("has(self.spec.hostname) || !self.metadata.name.contains('.')").message("metadata.name: no dots unless spec.hostname is given: it is the guest's host name"),
+    validation = kube::core::Rule::new("!has(self.spec.reboot) || !has(self.status) || !has(self.status.reboot) || self.spec.reboot.at >= self.status.reboot.at || (has(oldSelf.spec.reboot) && oldSelf.spec.reboot.at == self.spec.reboot.at)").message("spec.reboot.at: not before status.reboot.at: that reboot was begun already")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = kube::core::Rule::new("has(self.image) != has(self.bootVolume)").message("exactly one of image and bootVolume must be given: they are the two sources of the root disk"),
     validation = kube::core::Rule::new("!has(self.bootVolume) || !has(self.volumes) || !self.volumes.exists(v, v.name == self.bootVolume)").message("bootVolume must not be listed in volumes again"),
+    validation = kube::core::Rule::new("self.powerState != 'Suspended' || oldSelf.powerState != 'Stopped'").message("powerState: what is stopped has no memory to save: set Running first"),
     validation = kube::core::Rule::new("self.flavor == oldSelf.flavor").message("flavor is immutable: delete the Instance and create it anew with another flavor"),
     validation = kube::core::Rule::new("has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image)").message("image is immutable: delete the Instance and create it anew"),
     validation = kube::core::Rule::new("has(self.bootVolume) == has(oldSelf.bootVolume) && (!has(self.bootVolume) || self.bootVolume == oldSelf.bootVolume)").message("bootVolume is immutable: delete the Instance and create it anew"),
@@ -51,6 +54,10 @@ use crate::{Bytes, Condition, schema};
     validation = kube::core::Rule::new("has(self.placement) == has(oldSelf.placement) && (!has(self.placement) || self.placement == oldSelf.placement)").message("placement is immutable: it is used once, when the Instance is placed"),
 )]
 pub struct InstanceSpec {
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub description: String,
     /// The Flavor: how large the machine is.
     #[schemars(schema_with = "schema::dotted_name")]
     pub flavor: String,
@@ -95,10 +102,79 @@ pub struct InstanceSpec {
     #[serde(default)]
     #[schemars(extend("default" = "Running"))]
     pub power_state: PowerState,
+    /// A reboot: each new `at` is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot: Option<Reboot>,
+    /// When a guest that ended by itself is started again.
+    #[serde(default)]
+    #[schemars(extend("default" = "Always"))]
+    pub run_policy: RunPolicy,
+    /// While this is there, nothing else of the spec may change and the Instance can't be deleted (Nova's lock).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<Lock>,
+    /// Whether it can be deleted.
+    #[serde(default)]
+    #[schemars(extend("default" = "Disabled"))]
+    pub protection: Protection,
     /// The node that it is bound to. Set by the scheduler, never by users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::dotted_name")]
     pub node_name: Option<String>,
+}
+
+/// A reboot that is asked for.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::Rule::new("self.at >= timestamp('2020-01-01T00:00:00Z') && self.at < timestamp('2100-01-01T00:00:00Z')").message("at must be a time of this century, from 2020 on"))]
+pub struct Reboot {
+    /// When. A time that has passed is now; one before the Instance was created is none.
+    pub at: Time,
+    /// How.
+    #[serde(default, rename = "type")]
+    #[schemars(extend("default" = "Soft"))]
+    pub type_: RebootType,
+}
+
+/// How an Instance is rebooted.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RebootType {
+    /// The guest is asked to shut down (ACPI), and is started again; its process is ended when it takes over a minute.
+    #[default]
+    Soft,
+    /// Its process is ended, and it is started again. Saved memory is thrown away.
+    Hard,
+}
+
+/// When a guest that ended by itself is started again: KubeVirt's run strategies. Nova's servers are Manual.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunPolicy {
+    /// Always: after it shut itself down, after a crash, after the host was restarted.
+    #[default]
+    Always,
+    /// Unless it shut itself down.
+    OnFailure,
+    /// Never.
+    Manual,
+}
+
+/// Why an Instance is locked.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lock {
+    /// For people: told to those who are refused.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 255))]
+    pub reason: String,
+}
+
+/// Whether something can be deleted.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protection {
+    /// It can.
+    #[default]
+    Disabled,
+    /// It can't, until this is Disabled.
+    Enabled,
 }
 
 /// An Image, of this namespace or another.
@@ -229,6 +305,8 @@ pub enum PowerState {
     Stopped,
     /// Stand still, with its memory kept.
     Paused,
+    /// Take no memory and no processor: its memory is saved on the host's disk, and it goes on from there.
+    Suspended,
 }
 
 /// What became of an Instance.
@@ -252,6 +330,9 @@ pub struct InstanceStatus {
     /// The Flavor as the machine was built with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flavor: Option<BuiltFlavor>,
+    /// The last reboot that was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot: Option<RebootStatus>,
     /// The host that has the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::dotted_name")]
@@ -260,14 +341,88 @@ pub struct InstanceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub addresses: Vec<Address>,
+    /// Which CPUs, pages and devices of its host it has, if it asked for any; the same as long as it is on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<InstanceTopology>,
     /// Hosts that could not take it since it was last placed, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "atomic"))]
     pub rejected_by: Vec<String>,
+    /// Why it was placed where it is, or nowhere. Absent while something is missing that it needs to be placed at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub scheduling: Option<InstanceScheduling>,
     /// Scheduled, StorageReady, NetworkReady, Running, Ready; Reconciling and Stalled while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// A reboot that was begun.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RebootStatus {
+    /// Which: the `at` that asked for it.
+    pub at: Time,
+    /// When the guest was started again; absent while it is shutting down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+}
+
+/// The decision that placed an Instance, or found no host for it. It names no host: its own is `spec.nodeName`, and the
+/// others are for operators to know.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceScheduling {
+    /// When it was decided.
+    pub decided_at: Time,
+    /// Who asked.
+    pub decided_by: DecidedBy,
+    /// How many hosts were looked at.
+    #[schemars(range(min = 0))]
+    pub hosts: i32,
+    /// How many of them passed every filter.
+    #[schemars(range(min = 0))]
+    pub survivors: i32,
+    /// How many hosts each filter took out, in the order in which the filters ran. Each host is counted once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["filter"]))]
+    pub rejections: Vec<FilterRejections>,
+    /// The weights of the best three hosts, best first, as decimal numbers. Weights of different decisions can't be
+    /// compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3), inner(length(min = 1, max = 32), regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$")), extend("x-kubernetes-list-type" = "atomic"))]
+    pub weights: Vec<String>,
+    /// Which of these weights is the chosen host's, counted from 1; absent when it is none of the best three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3))]
+    pub rank: Option<i32>,
+    /// How long the room had been reserved when the queue sent the binding, in milliseconds. Absent when it was placed
+    /// while it was created: then the reservation is as old as the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub reservation_age_milliseconds: Option<i64>,
+}
+
+/// Who asked the scheduler for a host.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DecidedBy {
+    /// The create request itself.
+    Admission,
+    /// The queue of those that admission could not place.
+    Queue,
+}
+
+/// The hosts that one filter took out.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FilterRejections {
+    /// The filter.
+    #[schemars(length(min = 1, max = 63))]
+    pub filter: String,
+    /// How many hosts.
+    #[schemars(range(min = 0))]
+    pub hosts: i32,
 }
 
 /// What a user should see of an Instance: Nova's `vm_state`, with what is under way folded in.
@@ -281,6 +436,8 @@ pub enum InstanceState {
     Stopped,
     /// It stands still.
     Paused,
+    /// Its memory is saved on the host's disk.
+    Suspended,
     /// It can't go on without help; the conditions say why.
     Error,
     /// It is being deleted.
@@ -296,6 +453,8 @@ pub enum ObservedPower {
     Paused,
     /// It is off.
     Stopped,
+    /// It is off, and its memory is saved.
+    Suspended,
     /// It was found crashed.
     Crashed,
     /// libvirt, or the node, can't be asked.

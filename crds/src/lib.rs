@@ -23,6 +23,7 @@ mod port;
 mod project;
 pub mod schema;
 mod server_group;
+mod topology;
 mod volume;
 
 pub use bytes::{Bytes, ParseBytesError};
@@ -32,21 +33,26 @@ pub use host_aggregate::{
     HostAggregate, HostAggregateSpec, HostAggregateStatus, LabelOperator, LabelRequirement, LabelSelector,
 };
 pub use hypervisor::{
-    AllocationRatios, CachedImage, CachedImageState, Capabilities, Cpu, Hypervisor, HypervisorAddress, HypervisorSpec,
-    HypervisorStatus, Inventory, Reserved, Resources, Scheduling, Versions,
+    AllocationRatios, CachedImage, CachedImageState, Capabilities, Cpu, HostMetric, Hypervisor, HypervisorAddress,
+    HypervisorSpec, HypervisorStatus, Inventory, Reserved, Resources, Scheduling, Versions,
 };
 pub use image::{
     Checksum, ChecksumAlgorithm, DiskFormat, HttpSource, Image, ImageNodes, ImageSource, ImageSpec, ImageState,
     ImageStatus, ImageVisibility,
 };
 pub use instance::{
-    Address, BuiltFlavor, ImageRef, Instance, InstanceSpec, InstanceState, InstanceStatus, Interface, ObservedPower,
-    Placement, PowerState, SchedulerHints, SecretKeyRef, UserData, VolumeAttachment,
+    Address, BuiltFlavor, DecidedBy, FilterRejections, ImageRef, Instance, InstanceScheduling, InstanceSpec,
+    InstanceState, InstanceStatus, Interface, Lock, ObservedPower, Placement, PowerState, Protection, Reboot,
+    RebootStatus, RebootType, RunPolicy, SchedulerHints, SecretKeyRef, UserData, VolumeAttachment,
 };
 pub use network::{AllocationPool, Dhcp, HostRoute, Network, NetworkSpec, NetworkStatus, Subnet, SubnetUsage};
 pub use port::{Port, PortAddress, PortSpec};
 pub use project::{Project, ProjectMember, ProjectRole, ProjectSpec, ProjectStatus, SubjectKind};
 pub use server_group::{ServerGroup, ServerGroupPolicy, ServerGroupRules, ServerGroupSpec, ServerGroupStatus};
+pub use topology::{
+    CpuPartition, CpuPin, EmulatorCpus, EmulatorPolicy, InstanceCell, InstancePciDevice, InstanceTopology, MemoryPages,
+    NumaCell, PciDevice, PciDeviceSelector, ReservedPages,
+};
 pub use volume::{
     Volume, VolumeAttachmentStatus, VolumeDeletionPolicy, VolumeSource, VolumeSpec, VolumeState, VolumeStatus,
 };
@@ -74,6 +80,9 @@ pub mod labels {
     pub const INSTANCE: &str = "virga.dev/instance";
     /// On a controller's Pod: `true` while it leads.
     pub const LEADER: &str = "virga.dev/leader";
+    /// An annotation on an Instance that is placed: the decision, as JSON of `status.scheduling`. It comes with
+    /// `spec.nodeName` in one write; the node's agent takes it over into the status.
+    pub const SCHEDULING: &str = "virga.dev/scheduling";
 }
 
 /// Field managers of server-side apply. One writer a field: see docs/architecture.md, "Who writes what".

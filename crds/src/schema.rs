@@ -86,3 +86,29 @@ pub fn cidr(_: &mut SchemaGenerator) -> Schema {
         }],
     })
 }
+
+/// Numbers of CPUs, as Linux writes a set of them: `0-3,8`.
+pub fn cpus(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "minLength": 1, "maxLength": 1024,
+        "pattern": r"^[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*$",
+    })
+}
+
+/// Where a PCI device is: domain, bus, slot and function, such as `0000:3b:00.0`.
+pub fn pci_address(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "minLength": 12, "maxLength": 12,
+        "pattern": r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$",
+    })
+}
+
+/// The vendor or the product of a PCI device: four hexadecimal digits, such as `8086`.
+pub fn pci_id(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 4, "maxLength": 4, "pattern": "^[0-9a-f]{4}$"})
+}
+
+/// What operators call a kind of PCI devices: letters, digits, `.`, `_` and `-`.
+pub fn pci_alias(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 63, "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"})
+}

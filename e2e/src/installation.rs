@@ -62,7 +62,11 @@ impl Installation {
             };
         }
         lock.lock().unwrap_or_else(|error| panic!("the lab's lock: {error}"));
-        let lab = Lab::up(Options { nodes: NODES }).unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
+        let options = Options {
+            nodes: NODES,
+            ..Options::default()
+        };
+        let lab = Lab::up(options).unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
         for node in lab.nodes().iter().filter(|node| !node.is_on()) {
             let booted = lab.boot_node(&node.name());
             booted.unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));

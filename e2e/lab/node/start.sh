@@ -47,6 +47,9 @@ keep() {
     done
 }
 
+# In a lab with OVN.
+if [ -e "$LAB_HOME/ovn.sh" ]; then . "$LAB_HOME/ovn.sh"; fi
+
 keep virtlogd /usr/sbin/virtlogd &
 keep libvirtd /usr/sbin/libvirtd --listen &
 keep containerd containerd --config "$LAB_HOME/containerd.toml" &

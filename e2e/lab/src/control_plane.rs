@@ -98,8 +98,8 @@ pub struct Process {
     pub flags: Vec<String>,
 }
 
-/// Makes everything that the processes read: certificates, kubeconfigs, links to the program.
-pub fn prepare(layout: &Layout, program: &Path, endpoints: &Endpoints, nodes: &[String]) -> Result<(), Error> {
+/// Makes everything that the processes read: certificates, kubeconfigs, links to the program. Returns who signed them.
+pub fn prepare(layout: &Layout, program: &Path, endpoints: &Endpoints, nodes: &[String]) -> Result<Authority, Error> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| Error::Io { path, source }
@@ -138,7 +138,7 @@ pub fn prepare(layout: &Layout, program: &Path, endpoints: &Endpoints, nodes: &[
     for node in nodes {
         client(node, &format!("system:node:{node}"), Some("system:nodes"))?;
     }
-    Ok(())
+    Ok(authority)
 }
 
 /// The processes in the order of their start: etcd and the apiserver, which is ready when etcd is, then what ends when the

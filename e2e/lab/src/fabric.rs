@@ -55,12 +55,9 @@ pub struct Fabric {
 impl Fabric {
     /// Builds namespace, bridge and the machine's cable.
     pub fn build(layout: &Layout, id: &str) -> Result<Self, Error> {
-        let mut keeper = processes::detached(&layout.log(KEEPER))?;
-        keeper.args(["unshare", "--net", "sleep", "infinity"]);
-        command::run_as_set(processes::mark(&mut keeper, id, KEEPER), SHORT)?;
-        let fabric =
-            wait::until(SHORT, || Self::find(id).filter(|fabric| fabric.is_own_namespace())).ok_or(Error::Gone)?;
-        fabric.ip(&["link", "set", "lo", "up"])?;
+        let fabric = Self {
+            keeper: new_namespace(layout, id, KEEPER)?,
+        };
         // No spanning tree and no delay: a port carries at once. An address of its own: without one a bridge takes the
         // lowest of its ports', and when that node loses power nobody finds the control plane until their caches expire.
         fabric.ip(&[
@@ -95,12 +92,6 @@ impl Fabric {
         processes::named(id, KEEPER).first().map(|&keeper| Self { keeper })
     }
 
-    // Between its start and its call of `unshare` the keeper still is in the machine's namespace.
-    fn is_own_namespace(self) -> bool {
-        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-        of(&self.keeper.to_string()) != of("self")
-    }
-
     /// Gives a node its cable: `eth0` in the node's namespace, named by the first process in it.
     pub fn connect(self, node: u8, init: u32, nodes: u8) -> Result<(), Error> {
         let cable = cable(node);
@@ -127,12 +118,11 @@ impl Fabric {
         ip(&["route", "replace", &network, "via", &address, "dev", LINK])
     }
 
-    /// Takes a node's cable away, if it has one.
-    pub fn disconnect(self, node: u8) -> Result<(), Error> {
-        let cable = cable(node);
+    /// Takes a node's cable away, if it has one; it is named by its end here.
+    pub fn disconnect(self, cable: &str) -> Result<(), Error> {
         // The kernel takes it away by itself when the node's namespace has ended, at any moment from now.
-        let deleted = self.ip(&["link", "del", &cable]);
-        if self.ip(&["link", "show", &cable]).is_ok() {
+        let deleted = self.ip(&["link", "del", cable]);
+        if self.ip(&["link", "show", cable]).is_ok() {
             return deleted;
         }
         Ok(())
@@ -149,11 +139,13 @@ impl Fabric {
         self.ip(&["link", "set", cable, "master", BRIDGE, "up"])
     }
 
-    fn ip(self, args: &[&str]) -> Result<(), Error> {
+    /// Runs ip(8) in the fabric's network.
+    pub fn ip(self, args: &[&str]) -> Result<(), Error> {
         self.enter(&[&["ip"], args].concat())
     }
 
-    fn enter(self, args: &[&str]) -> Result<(), Error> {
+    /// Runs a program in the fabric's network.
+    pub fn enter(self, args: &[&str]) -> Result<(), Error> {
         enter(&self.keeper.to_string(), args)
     }
 }
@@ -188,7 +180,21 @@ fn ip(args: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
-fn enter(pid: &str, args: &[&str]) -> Result<(), Error> {
+/// Makes a network namespace, with its loopback interface up, and the process by which it is found; returns that one.
+pub fn new_namespace(layout: &Layout, id: &str, name: &str) -> Result<u32, Error> {
+    let mut keeper = processes::detached(&layout.log(name))?;
+    keeper.args(["unshare", "--net", "sleep", "infinity"]);
+    command::run_as_set(processes::mark(&mut keeper, id, name), SHORT)?;
+    // Between its start and its call of `unshare` the keeper still is in the machine's namespace.
+    let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let has_its_own = |pid: &u32| of(&pid.to_string()) != of("self");
+    let keeper = wait::until(SHORT, || processes::named(id, name).into_iter().find(has_its_own)).ok_or(Error::Gone)?;
+    enter(&keeper.to_string(), &["ip", "link", "set", "lo", "up"])?;
+    Ok(keeper)
+}
+
+/// Runs a program in the network of a process.
+pub fn enter(pid: &str, args: &[&str]) -> Result<(), Error> {
     command::run(
         Command::new("nsenter")
             .arg(format!("--net=/proc/{pid}/ns/net"))

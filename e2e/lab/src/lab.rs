@@ -14,6 +14,7 @@ use crate::images;
 use crate::kubectl::{self, Administered, Kubectl};
 use crate::layout::{FOLDER_VARIABLE, Layout, MAX_NODES, Record};
 use crate::node::{self, Node};
+use crate::ovn::{self, Ovn};
 use crate::processes;
 use crate::progress::Progress;
 use crate::requirements;
@@ -47,6 +48,9 @@ pub enum Error {
     /// A node failed.
     #[error(transparent)]
     Node(#[from] node::Error),
+    /// OVN failed.
+    #[error(transparent)]
+    Ovn(#[from] ovn::Error),
     /// kubectl, Helm or kstatus failed.
     #[error(transparent)]
     Kubectl(#[from] kubectl::Error),
@@ -78,6 +82,11 @@ pub enum Error {
         /// The nodes that were asked for.
         wanted: u8,
     },
+    /// There is a lab, and it has no OVN.
+    #[error(
+        "the lab that is running has no OVN; `cargo xtask lab down`, then `cargo xtask lab up --with ovn` makes one that has"
+    )]
+    NoOvn,
     /// There is a lab in another folder, and the machine has one network for one lab.
     #[error("a lab is running in {folder}; set {FOLDER_VARIABLE} to that folder to use it or to take it down")]
     Elsewhere {
@@ -128,11 +137,13 @@ pub enum Error {
 pub struct Options {
     /// Nodes; 0 is a control plane only.
     pub nodes: u8,
+    /// OVN's databases and northd beside the control plane, OVS and ovn-controller on each node, an outside network.
+    pub ovn: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 3 }
+        Self { nodes: 3, ovn: false }
     }
 }
 
@@ -152,7 +163,7 @@ pub(crate) const ENDPOINTS: Endpoints = Endpoints {
 
 impl Lab {
     /// Makes a lab, in the folder that `VIRGA_LAB_DIR` names (by default `/var/lib/virga-lab`), or returns the one that
-    /// is running if it is as asked. Removes what a lab that did not come up has left.
+    /// is running if it is as asked; it may have OVN without being asked to. Removes what a lab that did not come up has left.
     pub fn up(options: Options) -> Result<Self, Error> {
         Self::up_in(Layout::from_environment(), options)
     }
@@ -208,6 +219,14 @@ impl Lab {
         outcomes.into_iter().collect::<Result<(), _>>().map_err(Into::into)
     }
 
+    /// OVN, if the lab was made with it.
+    pub fn ovn(&self) -> Result<Ovn, Error> {
+        if !self.record.ovn {
+            return Err(Error::NoOvn);
+        }
+        Ok(Ovn::new(&self.layout, &self.record.id, self.fabric()?))
+    }
+
     fn fabric(&self) -> Result<Fabric, Error> {
         Ok(Fabric::find(&self.record.id).ok_or(fabric::Error::Gone)?)
     }
@@ -228,7 +247,7 @@ impl Lab {
     }
 
     fn node_at(&self, number: u8) -> Node {
-        Node::new(number, self.record.nodes, &self.record.id, &self.layout)
+        Node::new(number, &self.record, &self.layout)
     }
 
     /// Takes a node's power: guests, pods and daemons end at once, nothing is told, its disk stays.

@@ -42,6 +42,9 @@ pub struct Record {
     pub id: String,
     /// How many nodes it has; 0 is a control plane only.
     pub nodes: u8,
+    /// Whether it has OVN.
+    #[serde(default)]
+    pub ovn: bool,
     /// Whether `up` came to its end.
     pub up: bool,
     /// The multi-call program of the control plane, in the cache folder.
@@ -103,6 +106,11 @@ impl Layout {
     /// etcd's data.
     pub fn etcd(&self) -> PathBuf {
         self.root.join("etcd")
+    }
+
+    /// OVN's databases and control sockets.
+    pub fn ovn(&self) -> PathBuf {
+        self.root.join("ovn")
     }
 
     /// The log of a process of the control plane, or of a node's start.
@@ -185,6 +193,7 @@ mod tests {
         let record = Record {
             id: "a".into(),
             nodes: 3,
+            ovn: true,
             up: true,
             controlplane: "/c".into(),
             made: vec!["/var/lib/cni".into()],

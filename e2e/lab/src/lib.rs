@@ -18,6 +18,7 @@ mod kubectl;
 mod lab;
 mod layout;
 mod node;
+mod ovn;
 mod pki;
 mod processes;
 pub mod progress;
@@ -32,6 +33,7 @@ pub use kubectl::{Administered, ObjectStatus, kstatus};
 pub use lab::{Error, Lab, Options};
 pub use layout::FOLDER_VARIABLE;
 pub use node::{Error as NodeError, Node};
+pub use ovn::{Daemon as OvnDaemon, Error as OvnError, Ovn};
 pub use standalone::{ControlPlane, Error as ControlPlaneError};
 
 /// An error with its causes on one line: each error of this crate says only what it was doing itself.

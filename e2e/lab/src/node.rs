@@ -11,7 +11,8 @@ use crate::command::{self, Output, SHORT};
 use crate::control_plane::log_tail;
 use crate::fabric::{self, Fabric};
 use crate::images;
-use crate::layout::{self, Layout, NODE_DIRECTORIES};
+use crate::layout::{self, Layout, NODE_DIRECTORIES, Record};
+use crate::ovn::{self, Wires};
 use crate::processes;
 use crate::progress::Progress;
 use crate::wait;
@@ -35,6 +36,14 @@ pub enum Error {
         node: String,
         /// Which, and why.
         source: command::Error,
+    },
+    /// The database of its switch could not be made.
+    #[error("on {node}")]
+    Switch {
+        /// The node.
+        node: String,
+        /// Why.
+        source: ovn::Error,
     },
     /// Its network failed.
     #[error("on {node}")]
@@ -99,16 +108,18 @@ pub enum Error {
 pub struct Node {
     number: u8,
     nodes: u8,
+    ovn: bool,
     lab: String,
     layout: Layout,
 }
 
 impl Node {
-    pub(crate) fn new(number: u8, nodes: u8, lab: &str, layout: &Layout) -> Self {
+    pub(crate) fn new(number: u8, record: &Record, layout: &Layout) -> Self {
         Self {
             number,
-            nodes,
-            lab: lab.to_owned(),
+            nodes: record.nodes,
+            ovn: record.ovn,
+            lab: record.id.clone(),
             layout: layout.clone(),
         }
     }
@@ -188,7 +199,8 @@ impl Node {
         self.gone(&found)
     }
 
-    /// Keeps a daemon (`libvirtd`, `virtlogd`, `containerd`, `kubelet`, `kube-proxy`) from coming back after its end.
+    /// Keeps a daemon (`libvirtd`, `virtlogd`, `containerd`, `kubelet`, `kube-proxy`; with OVN also `ovsdb-server`,
+    /// `ovs-vswitchd`, `ovn-controller`) from coming back after its end.
     pub fn hold(&self, daemon: &str) -> Result<(), Error> {
         let path = self.home().join("stopped").join(daemon);
         File::create(&path).map(drop).map_err(|source| self.io(&path, source))
@@ -245,6 +257,17 @@ impl Node {
         for (path, template) in configuration {
             fs::write(&path, self.filled(template)).map_err(|source| self.io(&path, source))?;
         }
+        if self.ovn {
+            let path = home.join("ovn.sh");
+            let script = self.filled(include_str!("../node/ovn.sh"));
+            fs::write(&path, script).map_err(|source| self.io(&path, source))?;
+            ovn::create_switch(self.number, &self.file("/etc/openvswitch/conf.db")).map_err(|source| {
+                Error::Switch {
+                    node: self.name(),
+                    source,
+                }
+            })?;
+        }
         Ok(())
     }
 
@@ -285,12 +308,10 @@ impl Node {
         let go = starter.stdin.take();
         starter.wait().map_err(|source| self.io(&log, source))?;
         let init = wait::until(SHORT, || self.init().ok()).ok_or_else(|| self.not_up("the first process"))?;
-        fabric
-            .connect(self.number, init, self.nodes)
-            .map_err(|source| Error::Fabric {
-                node: self.name(),
-                source,
-            })?;
+        self.plug(fabric, init).map_err(|source| Error::Fabric {
+            node: self.name(),
+            source,
+        })?;
         if let Some(mut go) = go {
             go.write_all(b"go\n").map_err(|source| self.io(&log, source))?;
         }
@@ -309,7 +330,52 @@ impl Node {
                 return Err(self.not_up(part));
             }
         }
+        self.wait_for_ovn(progress)
+    }
+
+    fn plug(&self, fabric: Fabric, init: u32) -> Result<(), fabric::Error> {
+        fabric.connect(self.number, init, self.nodes)?;
+        if self.ovn {
+            Wires::of(fabric).connect(self.number, init)?;
+        }
         Ok(())
+    }
+
+    fn unplug(&self, fabric: Fabric) -> Result<(), fabric::Error> {
+        fabric.disconnect(&self.name())?;
+        if self.ovn {
+            Wires::of(fabric).disconnect(self.number)?;
+        }
+        Ok(())
+    }
+
+    /// Whether its ovn-controller has its databases: its own, and the south-bound one. `None` in a lab without OVN.
+    pub fn is_chassis(&self) -> Option<bool> {
+        let pid = self.file("/run/ovn/ovn-controller.pid");
+        let ask = ["ovn-appctl", "--target=ovn-controller", "connection-status"];
+        self.ovn
+            .then(|| pid.exists() && self.run(&ask).is_ok_and(|said| said.trim() == "connected"))
+    }
+
+    /// Waits until tunnels can begin here and flows come from the south-bound database.
+    fn wait_for_ovn(&self, progress: Progress) -> Result<(), Error> {
+        if !self.ovn {
+            return Ok(());
+        }
+        let what = format!("waiting for OVN on {}", self.name());
+        let mut reminder = progress.reminder(&what);
+        let tunnels = ["ip", "-oneline", "-4", "address", "show", "dev", ovn::TUNNEL_BRIDGE];
+        let mut has_tunnels = false;
+        let answered = wait::until_true(BOOT, || {
+            reminder.tick();
+            has_tunnels = has_tunnels || self.run(&tunnels).is_ok_and(|addresses| !addresses.is_empty());
+            !self.is_on() || has_tunnels && self.is_chassis() == Some(true)
+        });
+        match (answered && self.is_on(), has_tunnels) {
+            (true, _) => Ok(()),
+            (false, false) => Err(self.not_up("ovs-vswitchd")),
+            (false, true) => Err(self.not_up("ovn-controller")),
+        }
     }
 
     /// Takes its power: everything in it ends at once, its disk stays.
@@ -322,7 +388,7 @@ impl Node {
                 pids: everything,
             });
         }
-        fabric.disconnect(self.number).map_err(|source| Error::Fabric {
+        self.unplug(fabric).map_err(|source| Error::Fabric {
             node: self.name(),
             source,
         })?;
@@ -389,6 +455,8 @@ impl Node {
             .replace("@HOME@", &self.home().display().to_string())
             .replace("@LAB@", &self.layout.root().display().to_string())
             .replace("@ADDRESS@", &self.address())
+            .replace("@TUNNELS@", &ovn::tunnel_address(self.number).to_string())
+            .replace("@TUNNEL_BRIDGE@", ovn::TUNNEL_BRIDGE)
             .replace("@CGROUP@", &cgroups::of_node(&self.name()))
             .replace("@PODS@", &layout::pod_network(self.number))
             .replace("@PAUSE@", images::PAUSE)

@@ -95,6 +95,11 @@ impl Authority {
         write(&self.folder.join(format!("{name}.key")), &key)
     }
 
+    /// Makes the certificate and key of a client that is not Kubernetes', `<name>.crt` and `<name>.key`.
+    pub fn pair(&self, name: &str) -> Result<(), Error> {
+        self.server(name, &[], &[])
+    }
+
     /// Makes the certificate and key of a client, `<name>.crt` and `<name>.key`, and writes a kubeconfig that needs no
     /// other file.
     pub fn client(&self, name: &str, who: Identity<'_>, server: &str, kubeconfig: &Path) -> Result<(), Error> {

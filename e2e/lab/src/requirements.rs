@@ -45,12 +45,25 @@ const NODES: [&str; 19] = [
 /// What a control plane on the loopback interface needs.
 const CONTROL_PLANE: [&str; 4] = ["bash", "go", "kill", "setsid"];
 
+/// What OVN adds, in the control plane's network and on nodes.
+const OVN: [&str; 8] = [
+    "ovn-appctl",
+    "ovn-controller",
+    "ovn-nbctl",
+    "ovn-northd",
+    "ovn-sbctl",
+    "ovs-vswitchd",
+    "ovsdb-server",
+    "ovsdb-tool",
+];
+
 /// Whether a lab can be made here.
-pub fn check_lab() -> Result<(), Error> {
+pub fn check_lab(with_ovn: bool) -> Result<(), Error> {
     if !is_root() {
         return Err(Error::NotRoot);
     }
-    check(&NODES)
+    let with_it: &[_] = if with_ovn { &OVN } else { &[] };
+    check(&[&NODES, with_it].concat())
 }
 
 /// Whether a control plane can be made here.

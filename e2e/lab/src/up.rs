@@ -21,7 +21,7 @@ use crate::wait;
 
 impl Lab {
     pub(crate) fn up_in(layout: Layout, options: Options) -> Result<Self, Error> {
-        requirements::check_lab()?;
+        requirements::check_lab(options.ovn)?;
         if options.nodes > MAX_NODES {
             return Err(Error::TooMany { wanted: options.nodes });
         }
@@ -42,6 +42,9 @@ impl Lab {
                         wanted: options.nodes,
                     });
                 }
+                if options.ovn && !record.ovn {
+                    return Err(Error::NoOvn);
+                }
                 return Ok(Self { layout, record });
             }
             progress.step("removing what an earlier lab left");
@@ -54,6 +57,7 @@ impl Lab {
             record: Record {
                 id: format!("{:032x}", fastrand::u128(..)),
                 nodes: options.nodes,
+                ovn: options.ovn,
                 up: false,
                 controlplane,
                 made: missing_directories(options.nodes),
@@ -80,16 +84,22 @@ impl Lab {
             fs::create_dir_all(directory).map_err(|source| io_error(directory, source))?;
         }
         let nodes: Vec<String> = self.nodes().iter().map(Node::name).collect();
-        control_plane::prepare(&self.layout, &self.record.controlplane, &ENDPOINTS, &nodes)?;
+        let authority = control_plane::prepare(&self.layout, &self.record.controlplane, &ENDPOINTS, &nodes)?;
         let fabric = Fabric::build(&self.layout, &self.record.id)?;
+        if self.record.ovn {
+            progress.step("OVN's databases, ovn-northd, the outside network");
+            self.ovn()?.build(&authority)?;
+        }
         if nodes.is_empty() {
-            return self.start_control_plane(fabric, progress);
+            self.start_control_plane(fabric, progress)?;
+            return self.wait_for_ovn(&nodes, progress);
         }
         // Both at once: their time is mostly waiting, and kubelets ask until the apiserver answers.
         let (control_plane, booted) = thread::scope(|scope| {
             let control_plane = scope.spawn(|| self.start_control_plane(fabric, progress));
+            let ovn = if self.record.ovn { ", OVS, ovn-controller" } else { "" };
             progress.step(&format!(
-                "libvirt, containerd, kubelet, kube-proxy on {}",
+                "libvirt, containerd, kubelet, kube-proxy{ovn} on {}",
                 nodes.join(", ")
             ));
             let booted = self.boot_all(fabric, progress);
@@ -98,7 +108,16 @@ impl Lab {
         control_plane?;
         booted?;
         progress.step("waiting for the nodes");
-        self.wait_until_nodes_are_ready(&nodes, progress)
+        self.wait_until_nodes_are_ready(&nodes, progress)?;
+        self.wait_for_ovn(&nodes, progress)
+    }
+
+    fn wait_for_ovn(&self, nodes: &[String], progress: Progress) -> Result<(), Error> {
+        if !self.record.ovn {
+            return Ok(());
+        }
+        progress.step("waiting for OVN");
+        Ok(self.ovn()?.wait_until_ready(nodes, progress)?)
     }
 
     fn start_control_plane(&self, fabric: Fabric, progress: Progress) -> Result<(), Error> {

@@ -78,6 +78,14 @@ impl Hosts {
             .unwrap();
     }
 
+    pub async fn uncordon(&self, t: &Case, number: usize) {
+        let api: Api<Hypervisor> = Api::all(t.client.clone());
+        let change = Patch::Merge(json!({"spec": {"scheduling": "Enabled", "reason": null}}));
+        api.patch(&self.names[number], &PatchParams::default(), &change)
+            .await
+            .unwrap();
+    }
+
     /// Takes them away with all Instances: the next test's Instances must not find these hosts, nor these Instances the
     /// next test's hosts.
     pub async fn down(self, t: &Case) {

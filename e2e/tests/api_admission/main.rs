@@ -6,6 +6,7 @@
 // In tests a panic is the report.
 #![allow(clippy::unwrap_used)]
 
+mod decisions;
 mod groups;
 mod hosts;
 mod process;

@@ -1,7 +1,7 @@
 //! The controller's process on the loopback interface, and webhooks that reach it.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -33,7 +33,7 @@ struct Shared {
     child: Mutex<Option<Child>>,
     turn: Mutex<()>,
     folder: tempfile::TempDir,
-    ports: [u16; 3],
+    ports: [u16; 4],
 }
 
 impl Controller {
@@ -132,12 +132,13 @@ impl Controller {
 
     async fn spawn(&self) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let [webhooks, health, metrics] = self.shared.ports.map(|port| format!("0.0.0.0:{port}"));
+        let [webhooks, health, metrics, _] = self.shared.ports.map(|port| format!("0.0.0.0:{port}"));
         let child = Command::new("bash")
             .args(["-c", LEASH, "leash"])
             .arg(program())
             .args(["--webhook-address", &webhooks, "--health-address", &health])
             .args(["--metrics-address", &metrics, "--namespace", SYSTEM])
+            .args(["--debug-address", &self.debug_address().to_string()])
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
             .env_remove("KUBECONFIG")
@@ -148,6 +149,11 @@ impl Controller {
             .spawn()
             .unwrap();
         *self.shared.child.lock().await = Some(child);
+    }
+
+    /// Where it tells what was decided.
+    pub fn debug_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.shared.ports[3]).into()
     }
 
     /// Waits until it leads and admission reaches it.
@@ -212,7 +218,7 @@ fn own_address() -> IpAddr {
     socket.local_addr().unwrap().ip()
 }
 
-fn free_ports() -> [u16; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
+fn free_ports() -> [u16; 4] {
+    let listeners = [(); 4].map(|()| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }

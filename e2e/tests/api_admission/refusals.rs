@@ -3,7 +3,9 @@
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
-use virga_crds::{Bytes, Flavor, Instance, Interface, Network, Project, ProjectSpec, VolumeAttachment};
+use virga_crds::{
+    Bytes, Flavor, Instance, Interface, Lock, Network, Project, ProjectSpec, Protection, VolumeAttachment,
+};
 use virga_e2e::objects::{guest, instance, network, plugged, tiny, volume};
 use virga_e2e::{BOUND, Case, Cluster, eventually, is_ready, with_temp_namespace};
 
@@ -294,6 +296,52 @@ async fn judged(t: &Case, object: &str, status: &str) {
         let judged = cluster.kstatus(&yaml);
         let so = judged.iter().all(|judged| judged.status == status);
         so.then_some(()).ok_or_else(|| format!("{judged:?}\n{yaml}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_locked_or_protected_stays_as_it_is() {
+    let controller = Controller::running().await;
+    with_temp_namespace(controller.cluster, async |t| {
+        let mut kept = instance("kept", "m1.small");
+        kept.spec.locked = Some(Lock {
+            reason: "an audit".into(),
+        });
+        kept.spec.protection = Protection::Enabled;
+        t.create(kept).await;
+        let api = t.api::<Instance>();
+        let patch = async |change: serde_json::Value| {
+            let patched = api.patch("kept", &PatchParams::default(), &Patch::Merge(change)).await;
+            patched.map_err(|error| error.to_string())
+        };
+        let delete = async || {
+            let deleted = api.delete("kept", &DeleteParams::default()).await;
+            deleted.map(drop).map_err(|error| error.to_string())
+        };
+
+        let stop = json!({"spec": {"powerState": "Stopped", "metadata": {"tier": "db"}}});
+        let said = patch(stop.clone()).await.unwrap_err();
+        for words in [
+            "spec.powerState",
+            "spec.metadata",
+            "the Instance is locked (an audit): take spec.locked out first",
+        ] {
+            assert!(said.contains(words), "{said}");
+        }
+        let said = delete().await.unwrap_err();
+        assert!(
+            said.contains("spec.locked: the Instance is locked (an audit)"),
+            "{said}"
+        );
+        patch(json!({"metadata": {"labels": {"tier": "db"}}})).await.unwrap();
+
+        patch(json!({"spec": {"locked": null}})).await.unwrap();
+        patch(stop).await.unwrap();
+        let said = delete().await.unwrap_err();
+        assert!(said.contains("spec.protection: the Instance is protected"), "{said}");
+        patch(json!({"spec": {"protection": "Disabled"}})).await.unwrap();
+        delete().await.unwrap();
     })
     .await;
 }

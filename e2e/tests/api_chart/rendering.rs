@@ -27,6 +27,7 @@ fn wrong_values_are_refused_by_their_schema() {
         ("agent.domainType=xen", "domainType"),
         ("controller.replicas=0", "replicas"),
         ("controller.replicas=two", "replicas"),
+        ("controller.debugPort=70000", "debugPort"),
         ("agent.dataDir=relative/path", "dataDir"),
         ("agent.imageCacheSize=big", "imageCacheSize"),
         ("controller.reservedMemory=-1Gi", "reservedMemory"),
@@ -47,6 +48,7 @@ fn the_flags_that_the_chart_gives_follow_its_values() {
     let cluster = Cluster::api_only();
     let chart = chart();
     let set = [
+        "controller.debugPort=9099",
         "agent.domainType=qemu",
         "agent.dataDir=/srv/virga",
         "controller.replicas=3",
@@ -56,6 +58,7 @@ fn the_flags_that_the_chart_gives_follow_its_values() {
     args.extend(set.iter().flat_map(|value| ["--set", value]));
     let objects = cluster.helm(&args);
     for words in [
+        "--debug-address=127.0.0.1:9099",
         "--domain-type=qemu",
         "--data-dir=/srv/virga",
         "replicas: 3",
@@ -63,6 +66,8 @@ fn the_flags_that_the_chart_gives_follow_its_values() {
     ] {
         assert!(objects.contains(words), "{words} is not in\n{objects}");
     }
+    let off = cluster.helm(&["template", "virga", &chart, "--set=controller.debugPort=0"]);
+    assert!(off.contains("- --debug-address=\n"), "{off}");
     // The policy names the agent by its namespace.
     assert!(objects.contains("system:serviceaccount:elsewhere:virga-agent"));
     assert!(!objects.contains(SYSTEM), "a namespace is written out");

@@ -72,6 +72,31 @@ async fn a_spec_can_not_be_written_through_the_status() {
 }
 
 #[tokio::test]
+async fn a_reboot_from_before_the_last_one_is_refused_and_what_is_there_may_stay() {
+    with_temp_namespace(Cluster::api_only(), async |t| {
+        t.create(instance("web-1", "m1.small")).await;
+        let asked = async |at: &str| {
+            let change = json!({"spec": {"reboot": {"at": at}}});
+            let patch = Patch::Merge(&change);
+            t.api::<Instance>()
+                .patch("web-1", &PatchParams::default(), &patch)
+                .await
+        };
+        asked("2026-11-22T10:00:00Z").await.unwrap();
+        asked("2026-11-22T09:00:00Z").await.unwrap();
+        let done = json!({"reboot": {"at": "2026-11-22T09:30:00Z", "finishedAt": "2026-11-22T09:31:00Z"}});
+        // It was begun meanwhile: the agent can say so whatever spec asks for.
+        apply_status(&t, managers::AGENT, done).await.unwrap();
+        let label = json!({"metadata": {"labels": {"a": "b"}}});
+        t.patch::<Instance>("web-1", label).await;
+        let refused = asked("2026-11-22T08:00:00Z").await.unwrap_err().to_string();
+        assert!(refused.contains("not before status.reboot.at"), "{refused}");
+        asked("2026-11-22T10:00:00Z").await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_agent_sees_its_own_node_s_instances_only() {
     with_temp_namespace(Cluster::api_only(), async |t| {
         for (name, node) in [("a", Some("node-1")), ("b", Some("node-2")), ("c", None)] {

@@ -9,8 +9,10 @@
 mod bad_images;
 mod chaos;
 mod cordon;
+mod explain;
 mod firmware;
 mod node_loss;
+mod placement;
 mod power;
 mod restarts;
 mod samples;

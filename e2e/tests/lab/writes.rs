@@ -7,10 +7,11 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use virga_crds::{Instance, Port};
+use virga_crds::{Hypervisor, Instance, Placement, Port};
+use virga_e2e::objects::{instance, plugged};
 use virga_e2e::{Case, Installation, is_ready, with_temp_namespace};
 
-use crate::{GUEST, given_a_place_for_idle_instances, idle};
+use crate::{GUEST, given_a_place_for_guests};
 
 /// The most writes from the creation of an Instance, which is one of them, until it runs.
 const MOST: usize = 6;
@@ -49,20 +50,23 @@ where
 #[tokio::test]
 async fn an_instance_costs_at_most_six_writes_from_created_to_running() {
     let (installation, _turn) = Installation::turn().await;
-    let Some(lab) = installation.lab("puts a disk into the nodes' store") else {
-        return;
-    };
     with_temp_namespace(&installation.cluster, async |t| {
-        let flavor = given_a_place_for_idle_instances(&t, lab, "10.31.0.0/24").await;
+        let flavor = given_a_place_for_guests(&t, "10.31.0.0/24").await;
         // One on every node first: the image is in each cache, and the network is known to all.
-        for n in 0..3 {
-            let name = format!("first-{n}");
-            t.create(idle(&name, &flavor)).await;
+        let hosts: Api<Hypervisor> = Api::all(t.client.clone());
+        for host in hosts.list(&ListParams::default()).await.unwrap() {
+            let name = format!("first-on-{}", host.name_any());
+            let mut first = plugged(instance(&name, &flavor), "net");
+            first.spec.placement = Some(Placement {
+                host: Some(host.name_any()),
+                ..Placement::default()
+            });
+            t.create(first).await;
             t.await_within::<Instance>(GUEST, &name, "Ready", is_ready).await;
         }
         let since = t.api::<Instance>().list(&ListParams::default()).await.unwrap();
         let since = since.metadata.resource_version.unwrap();
-        t.create(idle("counted", &flavor)).await;
+        t.create(plugged(instance("counted", &flavor), "net")).await;
         t.await_within::<Instance>(GUEST, "counted", "Ready", is_ready).await;
         let mut all = writes::<Instance>(&t, &since).await;
         all.extend(writes::<Port>(&t, &since).await);

@@ -38,6 +38,7 @@ use crate::{
     orphans,
     port::{NetworkLoop, Networks},
     stores::Watches,
+    topology::Topologies,
     userdata::UserData,
     volume::VolumeLoop,
     wake,
@@ -143,7 +144,7 @@ impl Agent {
         let host = Host {
             node: options.node.clone(),
             disk_cache: disk_cache(&layout),
-            layout,
+            layout: layout.clone(),
             calls,
             domain_type: options.domain_type,
             facts: Facts::default(),
@@ -151,6 +152,7 @@ impl Agent {
             images,
             networks: Networks::new(backend, stores.clone()),
             claims: Claims::default(),
+            topologies: Topologies::new(layout.clone()),
             disks: QemuImg::new(&options.qemu_img, Duration::from_mins(1)),
             user_data,
             stores,
@@ -224,6 +226,7 @@ impl Agent {
             host: host.clone(),
             wake,
             min_free: options.min_free,
+            monitors_cpu: options.monitor_cpu,
             host_ip: options.host_ip.clone(),
             check: health.readiness("libvirt"),
             reconnected: Arc::new(move || {

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 use virga_core::instance::{Domain, Power, WentOff};
-use virga_hypervisor::{DomainInfo, DomainState, Kind, StateReason};
+use virga_hypervisor::{DomainInfo, DomainState, Kind, SavedMemory, StateReason};
 
 use crate::host::Host;
 
@@ -23,10 +23,13 @@ fn power(info: &DomainInfo) -> Power {
     match info.state {
         DomainState::Running => Power::Running,
         DomainState::Paused if info.reason == StateReason::IoError => Power::IoError,
+        DomainState::Paused if info.reason == StateReason::Saved => Power::Saving,
         DomainState::Paused => Power::Paused,
         DomainState::Sleeping => Power::Sleeping,
         DomainState::ShuttingDown => Power::ShuttingDown,
         DomainState::Crashed => Power::Crashed,
+        DomainState::ShutOff if info.saved == SavedMemory::Whole => Power::Saved,
+        DomainState::ShutOff if info.saved != SavedMemory::None => Power::BrokenSave,
         DomainState::ShutOff => Power::Off(match info.reason {
             StateReason::Shutdown => WentOff::ByGuest,
             StateReason::Crashed => WentOff::Crashed,

@@ -8,7 +8,7 @@ use virga_hypervisor::Kind;
 use virga_images::disk;
 use virga_runtime::class::{Class, Classify, chain};
 
-use crate::{port, userdata};
+use crate::{port, topology, userdata};
 
 /// Why an effect on an Instance or a Volume was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,9 @@ pub enum Error {
     /// A network could not be brought up.
     #[error(transparent)]
     Network(#[from] port::Error),
+    /// The host's CPUs, pages or devices that it asks for could not be had.
+    #[error("looking for its CPUs, pages and devices on the host")]
+    Topology(#[from] topology::Error),
     /// The API could not be written.
     #[error(transparent)]
     Api(#[from] virga_runtime::apply::Error),
@@ -58,6 +61,7 @@ impl Classify for Error {
             }
             Self::Network(error) if error.class() == Class::Bug => Class::Bug,
             Self::Api(error) => error.class(),
+            Self::Topology(error) => error.class(),
             Self::Gone(_) | Self::Network(_) | Self::Disk(_) | Self::Seed(_) | Self::UserData(_) | Self::Io { .. } => {
                 Class::Transient
             }
@@ -87,7 +91,9 @@ impl Error {
             Self::Seed(virga_images::seed::Error::Invalid { .. }) | Self::UserData(userdata::Error::TooLarge) => {
                 (Reason::Invalid, true)
             }
-            Self::Disk(_) | Self::Io { .. } | Self::Seed(_) => (Reason::HypervisorError, false),
+            Self::Topology(topology::Error::Shape(_)) => (Reason::Invalid, true),
+            Self::Topology(topology::Error::Facts(_)) => (Reason::LibvirtUnavailable, false),
+            Self::Disk(_) | Self::Io { .. } | Self::Seed(_) | Self::Topology(_) => (Reason::HypervisorError, false),
             Self::UserData(_) => (Reason::UserDataNotFound, false),
             Self::Network(port::Error::NotFound(_)) => (Reason::NetworkNotFound, false),
             Self::Network(_) => (Reason::NetworkNotReady, false),

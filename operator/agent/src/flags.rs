@@ -83,6 +83,10 @@ pub struct Args {
     #[arg(long, env = "VIRGA_DISK_ALLOCATION_RATIO", default_value_t = Ratio::ONE)]
     pub disk_allocation_ratio: Ratio,
 
+    /// Measure how busy the host's CPUs are, for MetricsFilter and MetricsWeigher: a write to its Hypervisor each minute
+    #[arg(long, env = "VIRGA_MONITOR_CPU")]
+    pub monitor_cpu: bool,
+
     /// The qemu-img program
     #[arg(long, env = "VIRGA_QEMU_IMG", default_value = "qemu-img")]
     pub qemu_img: PathBuf,

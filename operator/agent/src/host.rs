@@ -15,7 +15,8 @@ use virga_runtime::{apply::Writer, clock::Clock, events::Events};
 use virga_scheduler::Ratios;
 
 use crate::{
-    claims::Claims, image::Images, layout::Layout, metrics::Metrics, port::Networks, stores::Stores, userdata::UserData,
+    claims::Claims, image::Images, layout::Layout, metrics::Metrics, port::Networks, stores::Stores,
+    topology::Topologies, userdata::UserData,
 };
 
 /// How long a call that only reads may take.
@@ -56,6 +57,8 @@ pub struct Host {
     pub networks: Networks,
     /// Its volumes, and who has them.
     pub claims: Claims,
+    /// What of its CPUs, pages and devices Instances have.
+    pub topologies: Topologies,
     /// Its disks.
     pub disks: QemuImg,
     /// How guests' disks are cached.
@@ -95,6 +98,15 @@ impl Host {
         F: FnOnce(&dyn Hypervisor) -> virga_hypervisor::Result<T> + Send + 'static,
     {
         self.calls.domain(domain, CHANGE, call).await
+    }
+
+    /// A call that changes one domain and is known to take long. One too many at once is refused, and tried again.
+    pub async fn long<T, F>(&self, domain: Uuid, deadline: Duration, call: F) -> virga_hypervisor::Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Hypervisor) -> virga_hypervisor::Result<T> + Send + 'static,
+    {
+        self.calls.long(domain, deadline, call).await
     }
 
     /// Carries an effect out, counts it, and passes the points that a test may want to stop at.
@@ -151,29 +163,48 @@ fn cpu_virtualizes() -> bool {
     }
 }
 
-/// The host's facts, asked for once a connection.
+/// The host's facts. Clones share them.
 #[derive(Clone, Default)]
 pub struct Facts {
-    known: Arc<Mutex<Option<Arc<HostFacts>>>>,
+    known: Arc<Mutex<Option<Known>>>,
+}
+
+struct Known {
+    facts: Arc<HostFacts>,
+    at: Instant,
 }
 
 impl Facts {
     /// The facts; libvirt is asked when they are not known.
     pub async fn get(&self, calls: &Calls) -> virga_hypervisor::Result<Arc<HostFacts>> {
-        if let Some(known) = self.lock().clone() {
-            return Ok(known);
-        }
-        self.refresh(calls).await
+        self.within(calls, Duration::MAX).await
     }
 
-    /// Asks libvirt anew: it may have been upgraded while it was away.
+    /// The facts; libvirt is asked when they are not known, or are older than this.
+    pub async fn within(&self, calls: &Calls, age: Duration) -> virga_hypervisor::Result<Arc<HostFacts>> {
+        let known = {
+            let known = self.lock();
+            let young = known.as_ref().filter(|known| known.at.elapsed() <= age);
+            young.map(|known| known.facts.clone())
+        };
+        match known {
+            Some(facts) => Ok(facts),
+            None => self.refresh(calls).await,
+        }
+    }
+
+    /// Asks libvirt anew: it may have been upgraded while it was away, and huge pages and devices come and go.
     pub async fn refresh(&self, calls: &Calls) -> virga_hypervisor::Result<Arc<HostFacts>> {
         let facts = Arc::new(calls.host(READ, Hypervisor::facts).await?);
-        *self.lock() = Some(facts.clone());
+        let at = Instant::now();
+        *self.lock() = Some(Known {
+            facts: facts.clone(),
+            at,
+        });
         Ok(facts)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<HostFacts>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 /// | `images/` | the image cache |
 /// | `instances/<uid>/` | an Instance's root disk, seed, console log, VNC socket and notes |
 /// | `volumes/<uid>.qcow2` | volumes |
+/// | `networks/<uid>.hosts` | the addresses that a network's DHCP server gives out; all may read it, none but the agent write |
 /// | `retained/` | volumes whose Volume is gone and asked for their data to stay |
 /// | `store/` | what operators put there for Images with `source.path` |
 #[derive(Clone, Debug)]
@@ -49,6 +50,11 @@ impl Layout {
         self.root.join("volumes")
     }
 
+    /// Networks' files.
+    pub fn networks(&self) -> PathBuf {
+        self.root.join("networks")
+    }
+
     /// Volumes that outlived their Volume.
     pub fn retained(&self) -> PathBuf {
         self.root.join("retained")
@@ -77,6 +83,7 @@ impl Layout {
             self.images(),
             self.instances(),
             self.volumes(),
+            self.networks(),
             self.retained(),
             self.store(),
         ] {
@@ -121,6 +128,11 @@ impl InstanceFiles {
     /// The socket that serves VNC.
     pub fn vnc_socket(&self) -> PathBuf {
         self.directory.join("vnc.sock")
+    }
+
+    /// Which CPUs, pages and devices of the host it has. Written before the domain is defined.
+    pub fn topology(&self) -> PathBuf {
+        self.directory.join("topology.json")
     }
 
     /// When the domain was started and asked to stop.

@@ -8,6 +8,7 @@
 //! | … an Image? | [`image`] |
 //! | … the node itself? | [`node`] |
 //! | what does the host have, and has it room for one more? | [`capacity`], [`room`] |
+//! | which of its CPUs, pages and devices does an Instance have? | [`topology`] |
 //! | is an Instance's domain there, and does it run? | [`domain`] |
 //! | who has a volume? | [`claims`], [`claimants`] |
 //! | why was something not done? | [`effect`], [`reconcile`] |
@@ -42,6 +43,7 @@ pub mod reconcile;
 pub mod removal;
 pub mod room;
 pub mod stores;
+pub mod topology;
 pub mod userdata;
 pub mod volume;
 pub mod wake;

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser as _;
-use virga_agent::{Agent, Options, World, flags::Args};
+use virga_agent::{Agent, Options, World, flags::Args, layout::Layout};
 use virga_hypervisor::{Libvirt, LibvirtOptions};
 use virga_runtime::{
     class::chain,
@@ -57,6 +57,7 @@ async fn run(args: Args) -> Result<(), Failure> {
     .await?;
     let hypervisor = Libvirt::new(LibvirtOptions {
         uri: args.libvirt_uri.clone(),
+        network_hosts: Some(Layout::new(&args.data_dir).networks()),
         ..LibvirtOptions::default()
     })?;
     let mut registry = metrics::registry();

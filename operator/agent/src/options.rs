@@ -38,6 +38,8 @@ pub struct Options {
     pub allow_local_image_urls: bool,
     /// How many times over the host is promised, where its Hypervisor doesn't say.
     pub ratios: Ratios,
+    /// Whether the host's CPUs are measured.
+    pub monitor_cpu: bool,
     /// The qemu-img program.
     pub qemu_img: PathBuf,
     /// For tests of crashes.
@@ -64,6 +66,7 @@ impl From<Args> for Options {
             cpu_allocation_ratio,
             ram_allocation_ratio,
             disk_allocation_ratio,
+            monitor_cpu,
             qemu_img,
         } = args;
         Self {
@@ -87,6 +90,7 @@ impl From<Args> for Options {
                 memory: ram_allocation_ratio,
                 disk: disk_allocation_ratio,
             },
+            monitor_cpu,
             qemu_img,
             checkpoint: None,
         }

@@ -87,6 +87,10 @@ pub struct ExplainArgs {
     /// Only this host: why there, or why not
     pub host: Option<String>,
 
+    /// Say also what every host would answer now
+    #[arg(long)]
+    pub now: bool,
+
     /// The Instance's namespace; that of the kubeconfig's context when absent
     #[arg(short, long)]
     pub namespace: Option<String>,
@@ -95,9 +99,17 @@ pub struct ExplainArgs {
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
 
-    /// The scheduler profile that the controller uses, when it is not the standard one
+    /// The scheduler profile for what hosts would answer now; without it, the one that the controller uses
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
+
+    /// The namespace that Virga's own processes run in
+    #[arg(long, value_name = "NAMESPACE", default_value = virga_crds::SYSTEM_NAMESPACE)]
+    pub system_namespace: String,
+
+    /// The port on which the leading controller tells its decisions: its --debug-address
+    #[arg(long, value_name = "PORT", default_value_t = virga_controller::debug::PORT)]
+    pub debug_port: u16,
 
     /// The kubeconfig to use; without it, what kubectl would use
     #[arg(long, value_name = "FILE")]

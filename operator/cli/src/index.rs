@@ -12,7 +12,8 @@ use virga_controller::{
         HostDefaults,
         aggregates::described,
         host::{self, Around, Lowest},
-        request::{self, Obstacle},
+        obstacle::Obstacle,
+        rejection, request,
         takes::{self, Taken},
     },
     stores::Stores,
@@ -102,7 +103,12 @@ impl Index {
                 self.volumes.apply_watcher_event(&Event::Apply(bound));
             }
         }
-        let Taken { resources, units } = takes::taken(instance, &self.stores);
+        let Taken {
+            resources,
+            units,
+            shape,
+        } = takes::taken(instance, &self.stores);
+        let pinning = takes::held(instance);
         let group = instance.spec.server_group.as_ref();
         let group = group
             .and_then(|name| self.stores.server_group(&namespace, name)?.uid())
@@ -112,6 +118,9 @@ impl Index {
             units: Some(&units),
             group: group.as_ref(),
             image: image.as_ref(),
+            topology: shape.topology.as_ref(),
+            devices: &shape.devices,
+            pinning: pinning.as_ref(),
             ..Claim::new(host, &resources)
         };
         self.cluster.place_claim(&uid(instance), &claim);
@@ -177,7 +186,7 @@ impl Index {
 /// The host that an Instance is bound to and that has not said no.
 pub fn bound_to(instance: &Instance) -> Option<&str> {
     let host = instance.spec.node_name.as_deref()?;
-    (!request::is_rejected(instance)).then_some(host)
+    (!rejection::is_rejected(instance)).then_some(host)
 }
 
 /// What the scheduler calls an Instance.

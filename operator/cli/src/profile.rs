@@ -101,18 +101,26 @@ pub fn read(path: &Path) -> Result<Named, Error> {
             path: path.to_owned(),
             source,
         })?;
-    let spec = profile_file::parse(&text).map_err(|source| Error::Parse {
-        path: path.to_owned(),
-        source,
-    })?;
-    let profile = Profile::resolve(&spec).map_err(|errors| Error::Resolve {
-        path: path.to_owned(),
-        errors,
+    let profile = parse(&text).map_err(|error| match error {
+        profile_file::Error::Profile(errors) => Error::Resolve {
+            path: path.to_owned(),
+            errors,
+        },
+        source => Error::Parse {
+            path: path.to_owned(),
+            source,
+        },
     })?;
     Ok(Named {
         name: path.display().to_string(),
         profile,
     })
+}
+
+/// A profile's text, read as the controller reads it.
+pub fn parse(text: &str) -> Result<Profile, profile_file::Error> {
+    let spec = profile_file::parse(text)?;
+    Profile::resolve(&spec).map_err(profile_file::Error::Profile)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which flags does the controller take?
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use virga_runtime::flags::CommonArgs;
 use virga_scheduler::Ratio;
@@ -64,6 +64,40 @@ pub struct Args {
     /// A file with the scheduler's profile, in YAML; followed when it changes
     #[arg(long, env = "VIRGA_SCHEDULER_PROFILE")]
     pub scheduler_profile: Option<PathBuf>,
+
+    /// Where to serve the scheduler's last decisions, over plain HTTP: a loopback address; empty to serve nothing
+    #[arg(long, env = "VIRGA_DEBUG_ADDRESS", default_value = "127.0.0.1:9091")]
+    pub debug_address: DebugAddress,
+}
+
+/// Where the process itself can be asked, if anywhere. Nobody is asked who he is there, so it is a loopback address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DebugAddress(pub Option<SocketAddr>);
+
+/// Why it is no such address.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLoopback {
+    /// It is none at all.
+    #[error("not an address with a port: {0:?}")]
+    Parse(String),
+    /// Others could reach it.
+    #[error("{0} is no loopback address: anybody could read what is served there")]
+    Open(SocketAddr),
+}
+
+impl FromStr for DebugAddress {
+    type Err = NotLoopback;
+
+    fn from_str(text: &str) -> Result<Self, NotLoopback> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let address: SocketAddr = text.parse().map_err(|_| NotLoopback::Parse(text.to_owned()))?;
+        if !address.ip().is_loopback() {
+            return Err(NotLoopback::Open(address));
+        }
+        Ok(Self(Some(address)))
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +113,20 @@ mod tests {
         assert_eq!(args.cpu_allocation_ratio, Ratio::FOUR);
         assert_eq!(args.ram_allocation_ratio, Ratio::ONE);
         assert_eq!(args.webhook_address.port(), 8443);
+        assert_eq!(
+            args.debug_address.0.map(|address| address.port()),
+            Some(crate::debug::PORT)
+        );
+    }
+
+    #[test]
+    fn decisions_are_served_on_a_loopback_address_or_not_at_all() {
+        let of = |address: &str| Args::try_parse_from(["virga-controller", "--debug-address", address]);
+        assert_eq!(of("").unwrap().debug_address, DebugAddress(None));
+        assert!(of("[::1]:9091").unwrap().debug_address.0.is_some());
+        let error = of("0.0.0.0:9091").unwrap_err().to_string();
+        assert!(error.contains("no loopback address"), "{error}");
+        assert!(of("localhost").is_err());
     }
 
     #[test]

@@ -11,12 +11,14 @@
 //! | what does a kind's controller work with? | [`context`] |
 //! | what is done about one kind? | the folder of its name |
 //! | who uses what? | `uses` |
+//! | what does this very process remember? | [`debug`] |
 //!
 //! Every replica keeps warm stores and answers the webhooks; only the leader writes. What is left out of this rule is in
 //! [`certs`].
 
 pub mod certs;
 pub mod context;
+pub mod debug;
 pub mod flags;
 mod flavor;
 mod host_aggregate;

@@ -21,7 +21,7 @@ use virga_runtime::{
 use virga_scheduler::Ratios;
 
 use crate::{
-    Context, certs, controllers,
+    Context, certs, controllers, debug,
     flags::Args,
     leader,
     scheduling::{
@@ -164,6 +164,7 @@ pub async fn run_with(client: Client, clock: Arc<dyn Clock>, args: Args, shutdow
         ram_allocation_ratio,
         disk_allocation_ratio,
         scheduler_profile,
+        debug_address,
     } = args;
     // A restarted container keeps its Pod's name.
     let pod = pod_name.as_deref().unwrap_or("virga-controller");
@@ -231,6 +232,8 @@ pub async fn run_with(client: Client, clock: Arc<dyn Clock>, args: Args, shutdow
         metrics_router,
         stopped.clone().cancelled_owned(),
     ));
+    let memory = debug::router(context.scheduler.clone(), leadership.clone());
+    let mut debug_task = tokio::spawn(debug::serve(debug_address, memory, stopped.clone()));
     tokio::spawn(sender.run(stopped.clone()));
     tokio::spawn(keeper.run(trusted, stopped.clone()));
     tokio::spawn(profile.follow(context.scheduler.clone(), stopped.clone()));
@@ -257,6 +260,7 @@ pub async fn run_with(client: Client, clock: Arc<dyn Clock>, args: Args, shutdow
         source = failure(&mut webhook_task) => Err(Error::Serve { what: "the webhooks", source }),
         source = failure(&mut health_task) => Err(Error::Serve { what: "health", source }),
         source = failure(&mut metrics_task) => Err(Error::Serve { what: "metrics", source }),
+        source = failure(&mut debug_task) => Err(Error::Serve { what: "decisions", source }),
     };
     ended?;
     if candidacy.await.unwrap_or(Ended::Lost) == Ended::Lost {

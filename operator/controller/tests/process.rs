@@ -53,6 +53,8 @@ fn start(api: &FakeApi, pod: &str) -> (Shutdown, JoinHandle<Result<(), Error>>) 
         any,
         "--metrics-address",
         any,
+        "--debug-address",
+        any,
     ]);
     let shutdown = Shutdown::new();
     let clock = Arc::new(api.clock().reader());

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -28,6 +28,8 @@ pub struct CallsLimits {
     pub queued: usize,
     /// Calls that wait for one object.
     pub queued_per_object: usize,
+    /// [Long calls](Calls::long) at once. They take threads like stuck ones, so there are more replacements than these.
+    pub long: usize,
 }
 
 impl Default for CallsLimits {
@@ -37,6 +39,7 @@ impl Default for CallsLimits {
             replacements: 8,
             queued: 1024,
             queued_per_object: 16,
+            long: 4,
         }
     }
 }
@@ -65,6 +68,7 @@ struct Pool {
     limits: CallsLimits,
     state: Mutex<State>,
     work: Condvar,
+    long: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -94,6 +98,8 @@ enum Turn {
 struct Job {
     id: u64,
     deadline: Instant,
+    /// It takes long by its nature: its thread is replaced at once.
+    long: bool,
     run: Run,
 }
 
@@ -118,6 +124,7 @@ impl Calls {
             limits,
             state: Mutex::default(),
             work: Condvar::new(),
+            long: Arc::new(Semaphore::new(limits.long)),
         };
         Calls {
             pool: Arc::new(PoolHandle(Arc::new(pool))),
@@ -133,13 +140,29 @@ impl Calls {
         T: Send + 'static,
         F: FnOnce(&dyn Hypervisor) -> Result<T> + Send + 'static,
     {
-        self.submit(
-            Some(uuid),
-            format!("calling the hypervisor for domain {uuid}"),
-            deadline,
-            call,
-        )
-        .await
+        let doing = format!("calling the hypervisor for domain {uuid}");
+        self.submit(Some(uuid), false, doing, deadline, call).await
+    }
+
+    /// A call for one domain that is known to take long, such as [`Hypervisor::save`]. Like [`Calls::domain`], but other
+    /// domains' calls don't wait for its thread, and at most [`CallsLimits::long`] of them go on at once: one more is
+    /// [`Error::Busy`].
+    pub async fn long<T, F>(&self, uuid: Uuid, deadline: Duration, call: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Hypervisor) -> Result<T> + Send + 'static,
+    {
+        let doing = format!("calling the hypervisor for domain {uuid}");
+        let Ok(permit) = Arc::clone(&self.pool.0.long).try_acquire_owned() else {
+            return Err(Error::busy(doing, "too many calls that take long go on"));
+        };
+        // Given back when the call ends, which may be long after its caller gave up.
+        let call = move |hypervisor: &dyn Hypervisor| {
+            let result = call(hypervisor);
+            drop(permit);
+            result
+        };
+        self.submit(Some(uuid), true, doing, deadline, call).await
     }
 
     /// A call for one network. Like [`Calls::domain`].
@@ -148,13 +171,8 @@ impl Calls {
         T: Send + 'static,
         F: FnOnce(&dyn Hypervisor) -> Result<T> + Send + 'static,
     {
-        self.submit(
-            Some(uuid),
-            format!("calling the hypervisor for network {uuid}"),
-            deadline,
-            call,
-        )
-        .await
+        let doing = format!("calling the hypervisor for network {uuid}");
+        self.submit(Some(uuid), false, doing, deadline, call).await
     }
 
     /// A call that belongs to no object: facts, lists. Waits for no other call.
@@ -163,7 +181,7 @@ impl Calls {
         T: Send + 'static,
         F: FnOnce(&dyn Hypervisor) -> Result<T> + Send + 'static,
     {
-        self.submit(None, "calling the hypervisor".to_owned(), deadline, call)
+        self.submit(None, false, "calling the hypervisor".to_owned(), deadline, call)
             .await
     }
 
@@ -177,7 +195,14 @@ impl Calls {
         }
     }
 
-    async fn submit<T, F>(&self, lane: Option<Uuid>, doing: String, deadline: Duration, call: F) -> Result<T>
+    async fn submit<T, F>(
+        &self,
+        lane: Option<Uuid>,
+        long: bool,
+        doing: String,
+        deadline: Duration,
+        call: F,
+    ) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Hypervisor) -> Result<T> + Send + 'static,
@@ -190,7 +215,7 @@ impl Calls {
         let id = self
             .pool
             .0
-            .enqueue(lane, due, run)
+            .enqueue(lane, long, due, run)
             .map_err(|refusal| refusal.into_error(doing.clone()))?;
         let ticket = Ticket {
             pool: &self.pool.0,
@@ -246,7 +271,7 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enqueue(self: &Arc<Self>, lane: Option<Uuid>, deadline: Instant, run: Run) -> Result<u64, Refusal> {
+    fn enqueue(self: &Arc<Self>, lane: Option<Uuid>, long: bool, deadline: Instant, run: Run) -> Result<u64, Refusal> {
         let mut state = self.lock();
         state.mark_overdue();
         if state.queued >= self.limits.queued {
@@ -259,7 +284,12 @@ impl Pool {
         let id = state.next_id;
         state.next_id += 1;
         state.queued += 1;
-        let job = Job { id, deadline, run };
+        let job = Job {
+            id,
+            deadline,
+            long,
+            run,
+        };
         match lane {
             None => state.turns.push_back(Turn::Host(job)),
             Some(lane) => {
@@ -310,7 +340,7 @@ impl Pool {
     }
 
     /// A thread's life. Ends when the pool is closed, or when it was stuck and has been replaced since.
-    fn work(&self) {
+    fn work(self: &Arc<Self>) {
         let mut state = self.lock();
         loop {
             let Some((lane, job)) = state.next_job() else {
@@ -329,6 +359,10 @@ impl Pool {
                     stuck: false,
                 },
             );
+            if job.long {
+                state.mark_stuck(id);
+                self.staff(&mut state);
+            }
             drop(state);
             if catch_unwind(AssertUnwindSafe(|| (job.run)(&*self.hypervisor))).is_err() {
                 tracing::error!("a hypervisor call panicked");

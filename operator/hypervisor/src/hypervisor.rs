@@ -36,7 +36,10 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Notes in a domain's metadata whose it is and of what generation, running or not, without touching the rest.
     fn set_owner(&self, uuid: Uuid, owner: &Owner) -> Result<()>;
 
-    /// Starts the domain. A paused one stays paused.
+    /// Starts the domain, from its saved memory if it has any. A paused one stays paused.
+    ///
+    /// Memory that can't be used is an error, and stays: booting afresh is for whoever
+    /// [discards](Hypervisor::discard_saved) it.
     fn start(&self, uuid: Uuid) -> Result<()>;
 
     /// Presses the power button (ACPI). Returns at once; whether and when the guest obeys is the guest's business.
@@ -50,6 +53,14 @@ pub trait Hypervisor: Send + Sync + 'static {
 
     /// Lets a suspended guest go on.
     fn resume(&self, uuid: Uuid) -> Result<()>;
+
+    /// Saves the guest's memory to the host's disk and ends its process. Takes as long as writing the memory does: run it
+    /// through [`Calls::long`](crate::Calls::long). One that is saved stays so; one that is off without saved memory is
+    /// [`Error::InvalidState`](crate::Error::InvalidState). When it fails the guest goes on as it was.
+    fn save(&self, uuid: Uuid) -> Result<()>;
+
+    /// Removes a domain's saved memory, if there is any.
+    fn discard_saved(&self, uuid: Uuid) -> Result<()>;
 
     /// Presses the reset button.
     fn reset(&self, uuid: Uuid) -> Result<()>;
@@ -73,7 +84,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// One network.
     fn network(&self, uuid: Uuid) -> Result<NetworkInfo>;
 
-    /// Makes the network's definition, or replaces it. What runs goes on as it is until the next start.
+    /// Makes the network's definition, or replaces it. What runs goes on as it is until the next start; its DHCP hosts may
+    /// change at once.
     fn define_network(&self, spec: &NetworkSpec) -> Result<()>;
 
     /// Starts the network. An address range or bridge that something else on the host has is

@@ -13,6 +13,7 @@
 mod calls;
 mod clean;
 mod console;
+mod cpu_list;
 mod domain;
 mod error;
 mod events;
@@ -22,6 +23,7 @@ mod hypervisor;
 mod libvirt;
 mod network;
 mod owner;
+mod pci;
 mod xml;
 
 #[cfg(feature = "testing")]
@@ -30,13 +32,14 @@ pub mod testing;
 pub use calls::{Calls, CallsLimits, CallsLoad};
 pub use console::{Console, ConsoleInput};
 pub use domain::{
-    Cache, CpuMode, Discard, DiskFormat, DiskLayer, DiskSpec, DomainInfo, DomainSpec, DomainState, DomainType,
-    Firmware, InterfaceSource, InterfaceSpec, LifecycleAction, MAX_VCPUS, StateReason, Topology, Video, to_xml,
+    Affinity, Cache, CpuMode, Discard, DiskFormat, DiskLayer, DiskSpec, DomainInfo, DomainSpec, DomainState,
+    DomainType, Firmware, GuestCell, InterfaceSource, InterfaceSpec, LifecycleAction, MAX_VCPUS, SavedMemory,
+    StateReason, Topology, Video, to_xml,
 };
 pub use error::{Error, Kind, Problem, Result};
 pub use events::{Change, Event, EventStream};
 pub use fake::{Fake, Fault, Operation};
-pub use host::{CpuFacts, HostFacts};
+pub use host::{CellCpu, CellFacts, CpuFacts, HostFacts, PageFacts, PciFacts, PciKind};
 pub use hypervisor::Hypervisor;
 pub use libvirt::{Libvirt, LibvirtOptions};
 pub use network::{
@@ -44,3 +47,4 @@ pub use network::{
     NetworkUpdate, Route, SubnetSpec, diff as network_diff, from_xml as network_from_xml, to_xml as network_to_xml,
 };
 pub use owner::{DOMAIN_NAMESPACE, NETWORK_NAMESPACE, Owner};
+pub use pci::{PciAddress, PciAddressError};

@@ -213,6 +213,7 @@ async fn queues_have_bounds() {
         replacements: 0,
         queued: 3,
         queued_per_object: 2,
+        long: 0,
     });
     let hold = fake.hold(Operation::Domain);
     let mut tasks = Vec::new();
@@ -288,4 +289,26 @@ async fn a_slow_hypervisor_is_used_in_parallel_by_different_domains() {
         task.await.unwrap().unwrap();
     }
     assert_eq!(meetings.try_iter().count(), 3);
+}
+
+#[tokio::test]
+async fn a_call_that_takes_long_keeps_nobody_else_waiting_and_there_are_few_of_them() {
+    let (fake, calls) = calls(CallsLimits {
+        long: 1,
+        ..limits(1, 1)
+    });
+    let hold = fake.hold(Operation::Save);
+    let saving = tokio::spawn({
+        let calls = calls.clone();
+        async move { calls.long(uuid(1), LONG, |h| h.save(uuid(1))).await }
+    });
+    until(&calls, |load| load.running == 1).await;
+    let facts = calls.host(LONG, Hypervisor::facts).await;
+    assert!(facts.is_ok(), "{facts:?}");
+    let one_more = calls.long(uuid(2), LONG, |h| h.save(uuid(2))).await.unwrap_err();
+    assert_eq!(one_more.kind(), Kind::Busy);
+    drop(hold);
+    assert!(saving.await.is_ok());
+    let next = calls.long(uuid(2), LONG, |h| h.save(uuid(2))).await.unwrap_err();
+    assert_eq!(next.kind(), Kind::NotFound, "the place was given back");
 }

@@ -12,6 +12,7 @@ fn the_fake_keeps_the_contract() {
         domain_type: DomainType::Qemu,
         data: data.path().to_owned(),
         add_foreign: &|uuid, name| fake.add_foreign(uuid, name),
+        damage_saved: Some(&|uuid, _| fake.damage_saved(uuid)),
         cannot: &[],
     });
 }

@@ -1,5 +1,7 @@
 //! The contract on a real libvirtd with QEMU under TCG.
 
+use std::path::PathBuf;
+
 use uuid::Uuid;
 use virga_hypervisor::testing::contract::{Setting, contract};
 use virga_hypervisor::testing::node::Node;
@@ -9,8 +11,22 @@ use virt::connect::Connect;
 #[test]
 fn libvirt_keeps_the_contract_on_qemu() {
     let Some(node) = Node::start() else { return };
+    let hosts = node.data().join("networks");
+    keeps_the_contract(&node, Some(hosts.clone()));
+    let left = std::fs::read_dir(hosts).expect("the directory of networks").count();
+    assert_eq!(left, 0, "no file is left of networks that are gone");
+}
+
+#[test]
+fn libvirt_keeps_the_contract_on_qemu_with_dhcp_hosts_in_its_own_xml() {
+    let Some(node) = Node::start() else { return };
+    keeps_the_contract(&node, None);
+}
+
+fn keeps_the_contract(node: &Node, network_hosts: Option<PathBuf>) {
     let libvirt = Libvirt::new(LibvirtOptions {
         uri: node.uri(),
+        network_hosts,
         ..LibvirtOptions::default()
     })
     .expect("libvirt");
@@ -19,6 +35,7 @@ fn libvirt_keeps_the_contract_on_qemu() {
         domain_type: DomainType::Qemu,
         data: node.data(),
         add_foreign: &|uuid, name| add_foreign(&node.uri(), uuid, name),
+        damage_saved: Some(&|_, name| damage_saved(node, name)),
         cannot: &[],
     });
 }
@@ -35,4 +52,13 @@ fn add_foreign(uri: &str, uuid: Uuid, name: &str) {
     connect
         .define_network_xml(&network)
         .expect("defining a foreign network");
+}
+
+/// Puts the mark of a file that is still being written at its beginning: libvirt writes the other one last.
+fn damage_saved(node: &Node, name: &str) {
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(node.saved_memory(name))
+        .expect("the file with the saved memory");
+    std::io::Write::write_all(&mut file, b"LibvirtQemudPart").expect("damaging it");
 }

@@ -23,6 +23,10 @@ const CANNOT: &[Cannot] = &[
         because: "its domains are plugged into nothing",
     },
     Cannot {
+        ability: Ability::TellRestoredGuests,
+        because: "it calls all of them booted",
+    },
+    Cannot {
         ability: Ability::KeepDhcpOptions,
         because: "it does not read libvirt's own dnsmasq extension",
     },
@@ -53,6 +57,7 @@ fn libvirt_keeps_the_contract_on_its_test_driver() {
         domain_type: DomainType::Test,
         data: data.path().to_owned(),
         add_foreign: &add_foreign,
+        damage_saved: None,
         cannot: CANNOT,
     });
 }

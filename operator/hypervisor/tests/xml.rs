@@ -12,9 +12,9 @@ use std::process::Command;
 
 use proptest::prelude::*;
 use virga_hypervisor::{
-    Cache, CpuMode, Dhcp, DhcpHost, Discard, DiskFormat, DiskLayer, DiskSpec, DnsHost, DomainSpec, DomainType,
-    Firmware, ForwardMode, InterfaceSource, InterfaceSpec, MacAddress, NetworkSpec, Owner, Route, SubnetSpec, Topology,
-    Video, network_diff, network_from_xml, network_to_xml, to_xml,
+    Affinity, Cache, CpuMode, Dhcp, DhcpHost, Discard, DiskFormat, DiskLayer, DiskSpec, DnsHost, DomainSpec,
+    DomainType, Firmware, ForwardMode, GuestCell, InterfaceSource, InterfaceSpec, MacAddress, NetworkSpec, Owner,
+    Route, SubnetSpec, Topology, Video, network_diff, network_from_xml, network_to_xml, to_xml,
 };
 
 const SCHEMAS: &str = "/usr/share/libvirt/schemas";
@@ -93,6 +93,31 @@ fn secure() -> DomainSpec {
     spec
 }
 
+/// Two NUMA nodes: the first with CPUs of its own and huge pages, the second floats; a device of the host; QEMU's own
+/// threads on a CPU of their own.
+fn pinned() -> DomainSpec {
+    let mut spec = secure();
+    spec.pci_devices = vec!["0000:3b:00.1".parse().unwrap(), "0001:d8:1f.7".parse().unwrap()];
+    spec.affinity = Affinity::Cells {
+        cells: vec![
+            GuestCell {
+                vcpus: [(0, [4].into()), (2, [20].into())].into(),
+                memory_bytes: 3 << 30,
+                host_cell: 1,
+                huge_pages_kib: Some(1 << 20),
+            },
+            GuestCell {
+                vcpus: [(1, [0, 1, 2, 16].into()), (3, [0, 1, 2, 16].into())].into(),
+                memory_bytes: 1 << 30,
+                host_cell: 0,
+                huge_pages_kib: None,
+            },
+        ],
+        emulator: [5].into(),
+    };
+    spec
+}
+
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
@@ -164,13 +189,68 @@ fn the_xml_of_a_secure_instance_without_extras() {
 }
 
 #[test]
+fn the_xml_of_a_pinned_instance_with_huge_pages_and_devices() {
+    insta::assert_snapshot!(to_xml(&pinned()));
+}
+
+#[test]
+fn the_xml_of_an_instance_on_shared_cpus_names_them_once() {
+    let mut spec = secure();
+    spec.affinity = Affinity::Cpus([0, 1, 2, 3, 8].into());
+    let xml = to_xml(&spec);
+    assert!(
+        xml.contains(r#"<vcpu placement="static" cpuset="0-3,8">4</vcpu>"#),
+        "{xml}"
+    );
+    assert!(!xml.contains("cputune") && !xml.contains("numa"), "{xml}");
+}
+
+#[test]
+fn qemus_own_threads_run_where_the_virtual_cpus_do_unless_told_otherwise() {
+    let mut spec = pinned();
+    let Affinity::Cells { emulator, .. } = &mut spec.affinity else {
+        unreachable!()
+    };
+    emulator.clear();
+    let xml = to_xml(&spec);
+    assert!(xml.contains(r#"<emulatorpin cpuset="0-2,4,16,20"/>"#), "{xml}");
+}
+
+#[test]
+fn every_problem_of_an_affinity_is_told_at_once() {
+    let mut spec = pinned();
+    let Affinity::Cells { cells, emulator } = &mut spec.affinity else {
+        unreachable!()
+    };
+    cells[0].vcpus.insert(3, [9000].into());
+    cells[0].vcpus.insert(7, [].into());
+    cells[0].memory_bytes = 1 << 20;
+    cells[1].host_cell = 5000;
+    emulator.insert(5000);
+    spec.pci_devices.push(spec.pci_devices[0]);
+    let problems: Vec<String> = spec.validate().unwrap_err().iter().map(ToString::to_string).collect();
+    insta::assert_debug_snapshot!(problems);
+    spec.affinity = Affinity::Cells {
+        cells: Vec::new(),
+        emulator: [].into(),
+    };
+    assert!(spec.validate().is_err());
+    spec.affinity = Affinity::Cpus([].into());
+    assert!(spec.validate().is_err());
+}
+
+#[test]
 fn the_xml_of_a_network() {
     insta::assert_snapshot!(network_to_xml(&network()));
 }
 
 #[test]
 fn what_is_valid_for_us_is_valid_for_libvirts_schema() {
-    let mut variants = vec![instance(), secure()];
+    let shared = DomainSpec {
+        affinity: Affinity::Cpus([0, 1, 8].into()),
+        ..instance()
+    };
+    let mut variants = vec![instance(), secure(), pinned(), shared];
     for cpu in [
         CpuMode::HostPassthrough,
         CpuMode::HostModel,

@@ -4,9 +4,8 @@
 //! UUID and is called `virga-` and the UID's first eight digits, its bridge `vbr` and the same digits (11 bytes; Linux
 //! allows 15).
 //!
-//! Only known ports get an address: each is a static DHCP entry, and there is no open range. libvirt knows IPv6 clients
-//! by DUID only; we give the DUID that a client makes of its MAC address (DUID-LL), so a guest whose client makes its
-//! DUID of something else gets no IPv6 address by DHCP.
+//! Only known ports get an address: each is a static DHCP entry, and there is no open range. IPv6 clients are known by
+//! their MAC address too, whatever they make their DUID of.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -32,18 +32,6 @@ impl Aggregate {
     }
 }
 
-/// A host that aggregates put into more than one zone.
-///
-/// It is in the zone of the aggregate whose name sorts first until somebody mends that: the same one on every replica,
-/// whatever the order in which they learned of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ZoneConflict {
-    /// The host.
-    pub host: String,
-    /// The aggregates that make a zone of it, by name, each with its zone. The first one holds.
-    pub aggregates: Vec<(String, String)>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

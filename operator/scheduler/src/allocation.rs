@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::topology::{GuestTopology, PciRequest, Pinning};
 use crate::{ImageFacts, Request, Resources, Uid};
 
 /// What was seen on a host: an Instance that runs there, or a Volume on its disk.
@@ -19,6 +20,12 @@ pub struct Claim<'a> {
     pub group: Option<&'a Uid>,
     /// The image that it was built from, for the ImagePropertiesWeigher.
     pub image: Option<&'a Arc<ImageFacts>>,
+    /// The cells that it asks of its host.
+    pub topology: Option<&'a GuestTopology>,
+    /// The devices that it asks of its host.
+    pub devices: &'a [PciRequest],
+    /// Where its cells and devices are, as its host says; `None` when it has none, or when the host has not said yet.
+    pub pinning: Option<&'a Pinning>,
     /// Whether it is an Instance. A Volume takes room, but filters that count Instances don't count it.
     pub is_instance: bool,
 }
@@ -32,6 +39,9 @@ impl<'a> Claim<'a> {
             units: None,
             group: None,
             image: None,
+            topology: None,
+            devices: &[],
+            pinning: None,
             is_instance: true,
         }
     }
@@ -46,14 +56,35 @@ impl<'a> Claim<'a> {
 
     /// What a request would hold on a host.
     pub(crate) fn of(request: &'a Request, host: &'a str) -> Self {
+        let demands = request.demands.as_deref();
         Self {
             host,
             resources: &request.resources,
-            units: request.demands.as_ref().map(|demands| &demands.resources),
+            units: demands.map(|demands| &demands.resources),
             group: request.group.as_ref().map(|group| &group.uid),
             image: request.image.as_ref(),
+            topology: demands.and_then(|demands| demands.topology.as_ref()),
+            devices: demands.map_or(&[], |demands| &demands.devices),
+            pinning: None,
             is_instance: true,
         }
+    }
+}
+
+impl More {
+    /// What few hold, of a claim; `None` when it is nothing.
+    pub(crate) fn of(claim: &Claim<'_>, units: Vec<(u32, u64)>, image: Option<Arc<ImageFacts>>) -> Option<Box<Self>> {
+        let pinning = claim.pinning.filter(|pinning| !pinning.is_empty()).cloned();
+        let wanted = if pinning.is_none() { Wanted::of(claim) } else { None };
+        let holds = !units.is_empty() || image.is_some() || pinning.is_some() || wanted.is_some();
+        holds.then(|| {
+            Box::new(Self {
+                units,
+                image,
+                pinning,
+                wanted,
+            })
+        })
     }
 }
 
@@ -81,6 +112,28 @@ pub(crate) struct More {
     /// Number of a resource class and units of it, by number.
     pub(crate) units: Vec<(u32, u64)>,
     pub(crate) image: Option<Arc<ImageFacts>>,
+    /// Where its cells and devices are.
+    pub(crate) pinning: Option<Pinning>,
+    /// What it asks for, as long as its host has not said where that is: `pinning` is our own idea then, or `None` where
+    /// there is no room that we know of.
+    pub(crate) wanted: Option<Wanted>,
+}
+
+/// The cells and devices that an Instance asks of its host.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Wanted {
+    pub(crate) topology: Option<GuestTopology>,
+    pub(crate) devices: Vec<PciRequest>,
+}
+
+impl Wanted {
+    /// What a claim asks for; `None` when that is nothing.
+    pub(crate) fn of(claim: &Claim<'_>) -> Option<Self> {
+        (claim.topology.is_some() || !claim.devices.is_empty()).then(|| Self {
+            topology: claim.topology.cloned(),
+            devices: claim.devices.to_vec(),
+        })
+    }
 }
 
 impl Amount {
@@ -90,5 +143,31 @@ impl Amount {
 
     pub(crate) fn image(&self) -> Option<&Arc<ImageFacts>> {
         self.more.as_ref()?.image.as_ref()
+    }
+
+    pub(crate) fn pinning(&self) -> Option<&Pinning> {
+        self.more.as_ref()?.pinning.as_ref()
+    }
+
+    pub(crate) fn wanted(&self) -> Option<&Wanted> {
+        self.more.as_ref()?.wanted.as_ref()
+    }
+
+    /// Takes over where the same Instance was until now on the same host, if it asks for the same and nobody says
+    /// otherwise.
+    pub(crate) fn keep_pinning(&mut self, before: &Self) {
+        let (Some(more), Some(before)) = (self.more.as_deref_mut(), before.more.as_deref()) else {
+            return;
+        };
+        let Some(wanted) = &more.wanted else { return };
+        if before.wanted.as_ref() == Some(wanted) {
+            more.pinning.clone_from(&before.pinning);
+        } else if let Some(said) = &before.pinning
+            && before.wanted.is_none()
+            && said.answers(wanted.topology.as_ref(), &wanted.devices)
+        {
+            more.pinning = Some(said.clone());
+            more.wanted = None;
+        }
     }
 }

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use crate::allocation::Allocation;
 use crate::attribute::{Attribute, Number};
 use crate::bound::Bound;
+use crate::comparison::Comparison;
 use crate::groups::Groups;
 use crate::guest::Guest;
 use crate::hosts::Hosts;
-use crate::query::Comparison;
 use crate::{Candidate, Demands, Hints, Options, Policy, Request, Uid};
 
 /// A request with everything looked up once, so that filters compare numbers.

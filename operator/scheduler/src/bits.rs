@@ -51,10 +51,6 @@ impl Bits {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.iter().all(|&word| word == 0)
-    }
-
     pub(crate) fn clear(&mut self) {
         self.0.fill(0);
     }
@@ -153,6 +149,6 @@ mod tests {
         bits.retain(|slot| slot != 64);
         assert_eq!(list(&bits), [130]);
         bits.set(130, false);
-        assert!(bits.is_empty() && !bits.contains(130));
+        assert!(bits.count() == 0 && !bits.contains(130));
     }
 }

@@ -3,9 +3,9 @@
 use crate::Candidate;
 use crate::attribute::Number;
 use crate::bits::{Bits, ones};
+use crate::comparison::Comparison;
 use crate::hosts::Hosts;
 use crate::measure::Measure;
-use crate::query::Comparison;
 
 /// `floor(figure / unit)` compared with a number.
 #[derive(Debug, Clone, Copy, PartialEq)]

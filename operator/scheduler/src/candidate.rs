@@ -3,6 +3,7 @@
 use crate::cohort::Cohort;
 use crate::hosts::Hosts;
 use crate::measure::Measure;
+use crate::topology::{GuestTopology, Lack, Misfit, PciRequest};
 use crate::used::Used;
 use crate::{Host, Platform, Resources};
 
@@ -79,6 +80,16 @@ impl<'a> Candidate<'a> {
     /// Units of a resource class that it can still give out.
     pub(crate) fn units_left(&self, class: u32) -> u64 {
         self.hosts.resource_classes().left(class, self.slot)
+    }
+
+    /// What it lacks of a guest with cells or devices; `None` when it has room.
+    pub(crate) fn lack(&self, guest: Option<&GuestTopology>, devices: &[PciRequest]) -> Option<Lack> {
+        self.hosts.lack(self.slot, guest, devices)
+    }
+
+    /// The same with numbers.
+    pub(crate) fn misfit(&self, guest: Option<&GuestTopology>, devices: &[PciRequest]) -> Option<Misfit> {
+        self.hosts.fits_on(self.slot, guest, devices).err()
     }
 
     pub(crate) fn used(&self) -> &'a Used {

@@ -2,6 +2,7 @@
 
 mod aggregates;
 mod decisions;
+mod pins;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub struct Cluster {
     allocations: HashMap<Uid, Allocation>,
     /// The ends of all reservations, soonest first.
     deadlines: BTreeSet<(Duration, Uid)>,
+    /// By host, the Instances whose cells and devices it has not told of.
+    untold: HashMap<u32, BTreeSet<Uid>>,
     events: Vec<Event>,
     decisions: Decisions,
 }
@@ -82,6 +85,7 @@ impl Cluster {
             groups: Groups::default(),
             allocations: HashMap::new(),
             deadlines: BTreeSet::new(),
+            untold: HashMap::new(),
             events: Vec::new(),
             decisions: Decisions::default(),
         }
@@ -92,16 +96,21 @@ impl Cluster {
         let name = host.name.clone();
         let cohort = self.aggregates.cohort(&name);
         let before = self.hosts.upsert(host, cohort, &self.settings.profile.options);
-        let after = self.hosts.find(&name).and_then(|slot| self.hosts.host(slot));
-        match (before, after) {
-            (None, _) => self.note(Event::HostAdded),
-            (Some(before), Some(after)) => {
-                let changes = before.changes_to(after);
-                if !changes.is_empty() {
-                    self.note(Event::HostChanged(changes));
-                }
-            }
-            (Some(_), None) => {}
+        let slot = self.hosts.find(&name);
+        let after = slot.and_then(|slot| self.hosts.host(slot));
+        let changes = match (&before, after) {
+            (Some(before), Some(after)) => before.changes_to(after),
+            _ => Aspects::NONE,
+        };
+        if before.is_none() {
+            self.note(Event::HostAdded);
+        } else if !changes.is_empty() {
+            self.note(Event::HostChanged(changes));
+        }
+        if let Some(slot) = slot
+            && (before.is_none() || changes.intersects(Aspects::CAPACITY))
+        {
+            self.settle_pins(slot);
         }
     }
 
@@ -125,7 +134,9 @@ impl Cluster {
     /// Notes that an Instance (or a Volume) with this host was seen. Confirms its reservation, moves what is accounted
     /// when the host is another one, and adjusts it when the amounts are.
     ///
-    /// This is a fact from outside, so it is accounted even where no filter would have let it through.
+    /// This is a fact from outside, so it is accounted even where no filter would have let it through. Where its cells and
+    /// devices are is taken from the claim. As long as that does not say, what was reserved on the host is kept, or a
+    /// place is found that is free, so that nothing is promised twice.
     pub fn place_claim(&mut self, uid: &Uid, claim: &Claim<'_>) {
         let mut amount = self.amount(claim);
         if let Some(before) = self.allocations.get(uid) {
@@ -135,15 +146,23 @@ impl Cluster {
                 // It was reserved for an image that this claim does not name.
                 amount.more.get_or_insert_default().image = Some(image.clone());
             }
+            let stays = self.hosts.name(before.host) == claim.host;
+            if stays {
+                amount.keep_pinning(&before.amount);
+            }
             let group = before.group.and_then(|slot| self.groups.uid(slot));
-            if self.hosts.name(before.host) == claim.host && group == claim.group && before.amount == amount {
+            if stays && group == claim.group && before.amount == amount {
                 self.end_reservation(uid);
                 return;
             }
         }
-        self.release(uid);
+        let left = self.let_go(uid);
         let host = self.hosts.slot_for(claim.host);
         self.account(uid, host, amount, claim.group, None);
+        self.settle_pins(host);
+        if let Some(left) = left.filter(|&left| left != host) {
+            self.settle_pins(left);
+        }
         // To a group with affinity its first member opens a host; others are not helped, and find that out.
         if let Some(group) = claim.group {
             self.note(Event::GroupChanged(group.clone()));
@@ -280,11 +299,10 @@ impl Cluster {
             _ => Vec::new(),
         };
         let image = claim.image.filter(|_| self.settings.profile.weighs_images()).cloned();
-        let more = (!units.is_empty() || image.is_some()).then(|| Box::new(More { units, image }));
         Amount {
             resources: *claim.resources,
             is_instance: claim.is_instance,
-            more,
+            more: More::of(claim, units, image),
         }
     }
 
@@ -306,6 +324,9 @@ impl Cluster {
     fn account(&mut self, uid: &Uid, host: u32, amount: Amount, group: Option<&Uid>, until: Option<Duration>) {
         self.hosts.add(host, &amount, until.is_some());
         let group = group.map(|group| self.groups.join(group, host));
+        if amount.wanted().is_some() {
+            self.untold.entry(host).or_default().insert(uid.clone());
+        }
         if let Some(until) = until {
             self.deadlines.insert((until, uid.clone()));
         }
@@ -324,6 +345,14 @@ impl Cluster {
     fn unaccount(&mut self, uid: &Uid) -> Option<(Allocation, Option<Uid>)> {
         let (uid, held) = self.allocations.remove_entry(uid)?;
         let group = held.group.and_then(|slot| self.groups.leave(slot, held.host));
+        if held.amount.wanted().is_some()
+            && let Some(untold) = self.untold.get_mut(&held.host)
+        {
+            untold.remove(&uid);
+            if untold.is_empty() {
+                self.untold.remove(&held.host);
+            }
+        }
         if let Some(until) = held.until {
             self.deadlines.remove(&(until, uid));
         }
@@ -333,9 +362,14 @@ impl Cluster {
 
     /// Takes an Instance off its host for good, and says so to those who wait.
     fn release(&mut self, uid: &Uid) {
-        let Some((held, group)) = self.unaccount(uid) else {
-            return;
-        };
+        if let Some(host) = self.let_go(uid) {
+            self.settle_pins(host);
+        }
+    }
+
+    /// The same, before others on the host are told. Returns the host's slot.
+    fn let_go(&mut self, uid: &Uid) -> Option<u32> {
+        let (held, group) = self.unaccount(uid)?;
         if let Some(room) = self.hosts.room(held.host) {
             self.note(Event::HostFreed { room });
         }
@@ -343,6 +377,7 @@ impl Cluster {
             self.note(Event::GroupChanged(group));
         }
         self.note(Event::InstanceMoved(uid.clone()));
+        Some(held.host)
     }
 
     fn renew(&mut self, uid: &Uid, until: Duration) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::str::FromStr;
 
 use crate::Ratio;
-use crate::aggregate::{Aggregate, ZONE_KEY, ZoneConflict};
+use crate::aggregate::{Aggregate, ZONE_KEY};
 
 /// The hosts that are in the same aggregates: filters about aggregates are asked once for all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -124,46 +124,6 @@ impl Aggregates {
         }
         cohort
     }
-
-    /// The zones that a host's aggregates make of it, when there are several.
-    pub(crate) fn conflict(&self, host: &str) -> Option<ZoneConflict> {
-        let zone = |aggregate: &Aggregate| Some((aggregate.name.clone(), aggregate.zone()?.to_owned()));
-        let aggregates: Vec<(String, String)> = self.of(host).filter_map(zone).collect();
-        let (_, first) = aggregates.first()?;
-        aggregates.iter().any(|(_, zone)| zone != first).then(|| ZoneConflict {
-            host: host.to_owned(),
-            aggregates: aggregates.clone(),
-        })
-    }
-
-    /// All hosts in more than one zone, by name.
-    pub(crate) fn conflicts(&self) -> Vec<ZoneConflict> {
-        let mut conflicts: Vec<_> = self.of_host.keys().filter_map(|host| self.conflict(host)).collect();
-        conflicts.sort_by(|one, other| one.host.cmp(&other.host));
-        conflicts
-    }
-
-    /// The conflicts that an aggregate would make, were it added or replaced.
-    pub(crate) fn conflicts_with(&self, candidate: &Aggregate) -> Vec<ZoneConflict> {
-        let Some(zone) = candidate.zone() else {
-            return Vec::new();
-        };
-        let conflict = |host: &String| {
-            let others = self.of(host).filter(|other| other.name != candidate.name);
-            let zone_of = |other: &Aggregate| Some((other.name.clone(), other.zone()?.to_owned()));
-            let mut aggregates: Vec<(String, String)> = others.filter_map(zone_of).collect();
-            aggregates.retain(|(_, other)| other != zone);
-            (!aggregates.is_empty()).then(|| {
-                aggregates.push((candidate.name.clone(), zone.to_owned()));
-                aggregates.sort();
-                ZoneConflict {
-                    host: host.clone(),
-                    aggregates,
-                }
-            })
-        };
-        candidate.hosts.iter().filter_map(conflict).collect()
-    }
 }
 
 #[cfg(test)]
@@ -213,20 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn two_zones_are_a_conflict_and_the_first_aggregate_by_name_holds() {
+    fn of_several_zones_the_first_aggregate_s_by_name_holds() {
         let zone = |name: &str, zone: &str| Aggregate {
             zone: Some(zone.to_owned()),
             ..aggregate(name, &["node-1"], &[])
         };
-        let mut known = aggregates(vec![zone("b", "az2"), zone("a", "az1"), zone("c", "az1")]);
+        let known = aggregates(vec![zone("b", "az2"), zone("a", "az1"), zone("c", "az1")]);
         assert_eq!(known.cohort("node-1").zone.as_deref(), Some("az1"));
-        let conflict = known.conflicts().pop().unwrap();
-        assert_eq!((conflict.host.as_str(), conflict.aggregates.len()), ("node-1", 3));
-        known.remove("b");
-        assert_eq!(known.conflicts(), []);
-        assert_eq!(known.conflicts_with(&zone("d", "az9"))[0].aggregates.len(), 3);
-        assert_eq!(known.conflicts_with(&zone("d", "az1")), []);
-        assert_eq!(known.conflicts_with(&aggregate("d", &["node-1"], &[])), []);
     }
 
     #[test]

@@ -30,13 +30,11 @@ pub(crate) struct Best {
 
 /// Filters, weighs and picks. The same state, profile, seed and request always give the same answer.
 pub(crate) fn decide(profile: &Profile, seed: u64, hosts: &Hosts, ask: &Ask<'_>) -> Result<Choice, Refusal> {
-    let mut rejected = Vec::new();
-    let survivors = survivors(profile, hosts, ask, |filter, count| {
-        rejected.push((filter.name(), count));
-    });
+    let mut rejected: Vec<(&'static dyn Filter, u32)> = Vec::new();
+    let survivors = survivors(profile, hosts, ask, |filter, count| rejected.push((filter, count)));
     let count = survivors.count();
     if count == 0 {
-        return Err(refusal(profile, hosts, ask));
+        return Err(refusal(profile, hosts, ask, &rejected));
     }
     // Nova weighs a single host as 0.
     let scales = if count > 1 {
@@ -62,7 +60,10 @@ pub(crate) fn decide(profile: &Profile, seed: u64, hosts: &Hosts, ask: &Ask<'_>)
                 parts: parts(&scales, ranked.slot),
             })
             .collect(),
-        rejected,
+        rejected: rejected
+            .into_iter()
+            .map(|(filter, count)| (filter.name(), count))
+            .collect(),
     })
 }
 
@@ -92,8 +93,8 @@ fn survivors(
     left
 }
 
-/// Why no host passed. Looks at every host again, for the reasons beyond the filters' names.
-fn refusal(profile: &Profile, hosts: &Hosts, ask: &Ask<'_>) -> Refusal {
+/// Why no host passed. Asks each host for its reason, and only those filters once more that took some out.
+fn refusal(profile: &Profile, hosts: &Hosts, ask: &Ask<'_>, rejected: &[(&'static dyn Filter, u32)]) -> Refusal {
     let mut refusal = Refusal {
         hosts: hosts.count(),
         rejections: Vec::new(),
@@ -102,13 +103,7 @@ fn refusal(profile: &Profile, hosts: &Hosts, ask: &Ask<'_>) -> Refusal {
     // What such a filter lets through, the room in events of freed room may not show.
     let own_ratios = profile.filters.iter().any(|filter| filter.stands_in_for().is_some());
     let mut left = hosts.registered().clone();
-    for &filter in &profile.filters {
-        if left.is_empty() {
-            break;
-        }
-        if !filter.applies(ask) {
-            continue;
-        }
+    for &(filter, _) in rejected {
         let before = left.clone();
         filter.sweep(hosts, ask, &mut left);
         let mut gone = before;
@@ -153,7 +148,7 @@ pub(crate) fn verdicts(profile: &Profile, hosts: &Hosts, ask: &Ask<'_>) -> (Vec<
                     host: hosts.name(slot).to_owned(),
                     verdict: Verdict::Rejected {
                         filter: filters[at].name(),
-                        text: why.text.to_owned(),
+                        text: filters[at].at_length(host, ask).unwrap_or_else(|| why.text.to_owned()),
                         note: why.note.to_owned(),
                     },
                 });

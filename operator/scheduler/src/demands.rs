@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::topology::{GuestTopology, PciRequest};
 use crate::{Query, Uid};
 
 /// What a request asks for beyond room, zone and group. Kept apart, for most requests have none of it.
@@ -30,6 +31,10 @@ pub struct Demands {
     /// Extra specs without a scope. Nova takes each for a capability where the host has one of that name, and for a key
     /// of an aggregate's metadata in any case.
     pub unscoped: BTreeMap<String, String>,
+    /// NUMA nodes, CPUs of its own and pages.
+    pub topology: Option<GuestTopology>,
+    /// Devices to pass through.
+    pub devices: Vec<PciRequest>,
     /// The owner's wishes.
     pub hints: Hints,
 }

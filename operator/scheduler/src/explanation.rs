@@ -26,6 +26,20 @@ pub struct Explanation {
     pub rejections: Vec<Rejection>,
     /// The best three with what each weigher gave them, best first.
     pub best: Vec<Scored>,
+    /// Who asked, if the caller has said so; see [`Cluster::asked_by`](crate::Cluster::asked_by).
+    pub asked_by: Option<Asker>,
+    /// How old the reservation was when the Instance was seen bound; see
+    /// [`Cluster::seen_bound`](crate::Cluster::seen_bound).
+    pub bound_after: Option<Duration>,
+}
+
+/// Who asks for a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// The create request.
+    Admission,
+    /// The queue of those that wait.
+    Queue,
 }
 
 impl Explanation {
@@ -174,12 +188,20 @@ impl Decisions {
         self.kept.get(usize::try_from(at).ok()?)
     }
 
-    /// Files the last decision for one UID under another.
-    pub(crate) fn rename(&mut self, from: &Uid, to: &Uid) {
+    pub(crate) fn of_mut(&mut self, uid: &Uid) -> Option<&mut Explanation> {
+        let at = self.by_uid.get(uid)? - self.first;
+        self.kept.get_mut(usize::try_from(at).ok()?)
+    }
+
+    /// Files the last decision for one UID under another, and a name.
+    pub(crate) fn rename(&mut self, from: &Uid, to: &Uid, name: &str) {
         let Some(number) = self.by_uid.remove(from) else { return };
         let at = usize::try_from(number - self.first).ok();
         if let Some(kept) = at.and_then(|at| self.kept.get_mut(at)) {
             kept.uid = to.clone();
+            if kept.name != name {
+                name.clone_into(&mut kept.name);
+            }
             self.by_uid.insert(to.clone(), number);
         }
     }
@@ -204,6 +226,8 @@ mod tests {
             survivors: 0,
             rejections: Vec::new(),
             best: Vec::new(),
+            asked_by: None,
+            bound_after: None,
         }
     }
 
@@ -225,7 +249,8 @@ mod tests {
                 .collect::<Vec<_>>(),
             [5, 4, 3]
         );
-        decisions.rename(&Uid::from("c"), &Uid::from("e"));
+        decisions.rename(&Uid::from("c"), &Uid::from("e"), "shop/web-x7k2p");
+        assert_eq!(decisions.of(&Uid::from("e")).unwrap().name, "shop/web-x7k2p");
         assert_eq!((at(&decisions, "c"), at(&decisions, "e")), (None, Some(4)));
         decisions.keep(1);
         assert_eq!((at(&decisions, "c"), at(&decisions, "d")), (None, Some(5)));

@@ -1,7 +1,9 @@
 //! What the unit tests of filters and weighers start from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::topology::{HostCell, HostTopology, Pages, PciDevice};
 use crate::{
     Aggregate, Cluster, Demands, Group, Host, Options, Policy, Profile, ProfileSpec, Request, Resources, Settings, Uid,
     WeigherSpec,
@@ -25,6 +27,50 @@ pub(crate) fn named(name: &str) -> Host {
             disk_bytes: 100 * GIB,
         },
     )
+}
+
+/// `node-1` with two cells of 2 shared CPUs, 4 dedicated ones in pairs of threads and 8 GiB, a quarter of that in pages of
+/// 2 MiB; a `gpu` in each of them, and a `nic` in none that is known.
+pub(crate) fn celled() -> Host {
+    let cell = |id: u32| HostCell {
+        id,
+        socket: id,
+        shared: (id * 6..id * 6 + 2).collect(),
+        dedicated: (id * 6 + 2..id * 6 + 6).collect(),
+        siblings: (0..3)
+            .map(|core| (id * 6 + core * 2..id * 6 + core * 2 + 2).collect())
+            .collect(),
+        memory_bytes: 8 * GIB,
+        pages: vec![
+            Pages {
+                size_kib: 4,
+                total: 6 * GIB / 4096,
+                reserved: 0,
+            },
+            Pages {
+                size_kib: 2048,
+                total: 1024,
+                reserved: 0,
+            },
+        ],
+    };
+    let device = |alias: &str, n: u32, cell| PciDevice {
+        address: format!("0000:0{n}:00.0"),
+        alias: alias.to_owned(),
+        cell,
+    };
+    let topology = HostTopology {
+        cells: vec![cell(0), cell(1)],
+        devices: vec![
+            device("gpu", 1, Some(0)),
+            device("gpu", 2, Some(1)),
+            device("nic", 3, None),
+        ],
+    };
+    Host {
+        topology: Some(Arc::new(topology)),
+        ..host()
+    }
 }
 
 /// One core, 1 GiB of memory, 10 GiB of disk, anywhere.
@@ -151,9 +197,11 @@ pub(crate) fn place_members(cluster: &mut Cluster, members: &[(&str, u32)]) {
 /// The best three hosts and their weights.
 pub(crate) fn best(cluster: &Cluster, request: &Request) -> Vec<(&'static str, f64)> {
     let names = ["node-1", "node-2", "node-3"];
-    let placement = cluster.dry_run(request).unwrap();
+    let mut cluster = cluster.clone();
+    cluster.schedule(request, Duration::ZERO).unwrap();
     let known = |host: &str| names.into_iter().find(|name| *name == host).unwrap();
-    placement
+    let explanation = cluster.explanation(&request.uid).unwrap();
+    explanation
         .best
         .iter()
         .map(|weighed| (known(&weighed.host), weighed.weight))

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::topology::HostTopology;
 use crate::{Aspects, Inventory, Platform, Ratio, Resources};
 
 /// One hypervisor host.
@@ -44,6 +45,8 @@ pub struct Host {
     pub io_ops: u32,
     /// Builds that failed in a row.
     pub failed_builds: u32,
+    /// Cells and devices, where the host tells of them.
+    pub topology: Option<Arc<HostTopology>>,
 }
 
 /// Allocation ratios.
@@ -79,11 +82,6 @@ pub enum Scheduling {
         /// The operator's words, may be empty. Not shown to tenants.
         reason: String,
     },
-    /// An operator is emptying it.
-    Maintenance {
-        /// The operator's words, may be empty. Not shown to tenants.
-        reason: String,
-    },
 }
 
 impl Host {
@@ -112,6 +110,7 @@ impl Host {
             metrics: BTreeMap::new(),
             io_ops: 0,
             failed_builds: 0,
+            topology: None,
         }
     }
 
@@ -158,7 +157,8 @@ impl Host {
             self.capacity != new.capacity
                 || self.reserved != new.reserved
                 || self.ratios != new.ratios
-                || self.inventories != new.inventories,
+                || self.inventories != new.inventories
+                || self.topology != new.topology,
             Aspects::CAPACITY,
         );
         note(self.labels != new.labels || self.traits != new.traits, Aspects::LABELS);
@@ -295,7 +295,7 @@ mod tests {
             ),
             (
                 Host {
-                    scheduling: Scheduling::Maintenance { reason: String::new() },
+                    scheduling: Scheduling::Cordoned { reason: String::new() },
                     ..host()
                 },
                 Aspects::LIVENESS,

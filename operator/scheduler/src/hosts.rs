@@ -1,12 +1,16 @@
 //! The hosts in columns: what decisions read of all of them is side by side, the rest apart.
 
+mod figures;
+mod pins;
+mod tags;
+
 use std::collections::{BTreeMap, HashMap};
 
-use crate::allocation::Amount;
 use crate::bits::{BLOCK, Bits};
 use crate::classes::Classes;
 use crate::cohort::Cohort;
 use crate::column::Column;
+use crate::fits::Fits;
 use crate::host::Limit;
 use crate::measure::Measure;
 use crate::options::Options;
@@ -16,6 +20,7 @@ use crate::uid::stable_hash;
 use crate::used::Used;
 use crate::weighers;
 use crate::{Candidate, Host, Platform, Resources, Scheduling};
+use tags::{Tagged, retag};
 
 /// All hosts that are known or that something is placed on, by slot numbers.
 ///
@@ -42,15 +47,14 @@ pub struct Hosts {
     traits: HashMap<String, Tagged>,
     metrics: HashMap<String, Tagged>,
     classes: ResourceClasses,
+    /// Which hosts have room for guests with cells or devices, for what was asked of late.
+    fits: Fits,
+    /// Counts the changes to cells and devices.
+    pins_version: u64,
+    /// When a host's cells and devices last changed, by that count.
+    pins_changed: Column<u64>,
     /// Multipliers that aggregates set, by key; NaN for hosts whose aggregates don't.
     multipliers: BTreeMap<&'static str, Vec<f64>>,
-}
-
-/// The hosts that have something.
-#[derive(Debug, Clone)]
-struct Tagged {
-    hosts: Bits,
-    count: u32,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -232,6 +236,7 @@ impl Hosts {
             tagged.hosts.grow(blocks);
         }
         self.classes.grow(blocks);
+        self.pins_changed.grow(blocks);
         for multipliers in self.multipliers.values_mut() {
             multipliers.resize(blocks * BLOCK, f64::NAN);
         }
@@ -260,12 +265,18 @@ impl Hosts {
         for class in host.inventories.keys() {
             self.classes.number(class);
         }
+        let pins_changed = before
+            .as_ref()
+            .is_none_or(|before| before.topology != host.topology || before.ratios != host.ratios);
         let cold = &mut self.cold[slot as usize];
         cold.limit = host.limit();
         cold.host = Some(host);
         self.join(slot, cohort);
         self.reckon_fixed(slot, options);
         self.recount(slot);
+        if pins_changed {
+            self.recount_pins(slot);
+        }
         before
     }
 
@@ -327,58 +338,11 @@ impl Hosts {
             measure.clear(slot, registered);
         }
         self.classes.recount(slot, None, &[]);
+        self.pins_changed.clear(slot, registered);
         for weigher in weighers::ALL {
             self.set_multiplier(weigher.multiplier_key(), slot, None);
         }
         self.drop_if_unused(slot);
-    }
-
-    /// Works out the measures that only a changed host or profile changes.
-    pub(crate) fn reckon_fixed(&mut self, slot: u32, options: &Options) {
-        let Some(host) = &self.cold[slot as usize].host else {
-            return;
-        };
-        let registered = self.registered.word(slot as usize / BLOCK);
-        for (measure, value) in [
-            (Measure::FailedBuilds, f64::from(host.failed_builds)),
-            (Measure::Version, f64::from(host.platform.hypervisor_version)),
-            (Measure::Metrics, options.metrics.sum(&host.metrics)),
-            (Measure::TotalVcpus, f64::from(host.capacity.vcpus)),
-            (Measure::TotalMemory, amount(host.capacity.memory_bytes)),
-            (Measure::TotalDisk, amount(host.capacity.disk_bytes)),
-        ] {
-            self.measures[measure as usize].set(slot, value, registered);
-        }
-    }
-
-    /// The numbers of resource classes, made when there are none.
-    pub(crate) fn units(&mut self, units: &BTreeMap<String, u64>) -> Vec<(u32, u64)> {
-        let mut numbered: Vec<(u32, u64)> = units
-            .iter()
-            .filter(|&(_, &units)| units > 0)
-            .map(|(class, &units)| (self.classes.number(class), units))
-            .collect();
-        numbered.sort_unstable();
-        numbered
-    }
-
-    /// Accounts one Instance or Volume to a host.
-    pub(crate) fn add(&mut self, slot: u32, amount: &Amount, pending: bool) {
-        self.cold[slot as usize].used.add(amount, pending);
-        self.recount(slot);
-    }
-
-    /// Takes off what [`add`](Self::add) accounted.
-    pub(crate) fn take_off(&mut self, slot: u32, amount: &Amount, pending: bool) {
-        self.cold[slot as usize].used.take_off(amount, pending);
-        self.recount(slot);
-        self.drop_if_unused(slot);
-    }
-
-    /// A reservation has become a placement.
-    pub(crate) fn settle(&mut self, slot: u32) {
-        self.cold[slot as usize].used.pending -= 1;
-        self.recount(slot);
     }
 
     fn drop_if_unused(&mut self, slot: u32) {
@@ -389,51 +353,6 @@ impl Hosts {
             self.free.push(slot);
         }
     }
-
-    /// Works out anew what a decision reads, from what is accounted.
-    fn recount(&mut self, slot: u32) {
-        let Cold {
-            host: Some(host),
-            limit,
-            used,
-            ..
-        } = &self.cold[slot as usize]
-        else {
-            return;
-        };
-        let free = |limit: u64, used: u128| u64::try_from(u128::from(limit).saturating_sub(used)).unwrap_or(u64::MAX);
-        let physical = |capacity: u64, reserved: u64| capacity.saturating_sub(reserved);
-        let Resources {
-            vcpus,
-            memory_bytes,
-            disk_bytes,
-        } = host.capacity;
-        let registered = self.registered.word(slot as usize / BLOCK);
-        let spare_vcpus = free(limit.vcpus, used.vcpus.into());
-        self.room_vcpus.set(slot, spare_vcpus.min(vcpus.into()), registered);
-        self.room_memory.set(
-            slot,
-            free(limit.memory_bytes, used.memory_bytes).min(memory_bytes),
-            registered,
-        );
-        self.room_disk.set(
-            slot,
-            free(limit.disk_bytes, used.disk_bytes).min(disk_bytes),
-            registered,
-        );
-        let spare_memory = free(physical(memory_bytes, host.reserved.memory_bytes), used.memory_bytes);
-        let spare_disk = free(physical(disk_bytes, host.reserved.disk_bytes), used.disk_bytes);
-        for (measure, value) in [
-            (Measure::SpareMemory, amount(spare_memory)),
-            (Measure::SpareDisk, amount(spare_disk)),
-            (Measure::SpareVcpus, amount(spare_vcpus)),
-            (Measure::IoOps, f64::from(host.io_ops) + f64::from(used.pending)),
-            (Measure::Instances, f64::from(used.instances)),
-        ] {
-            self.measures[measure as usize].set(slot, value, registered);
-        }
-        self.classes.recount(slot, Some(host), &used.units);
-    }
 }
 
 /// An amount as a measure.
@@ -443,33 +362,6 @@ impl Hosts {
 )]
 pub(crate) fn amount(amount: u64) -> f64 {
     amount as f64
-}
-
-/// Moves a host from some tags to others; a tag without hosts is forgotten.
-fn retag<'a>(
-    tags: &mut HashMap<String, Tagged>,
-    blocks: usize,
-    slot: u32,
-    old: impl Iterator<Item = &'a String>,
-    new: impl Iterator<Item = &'a String>,
-) {
-    for name in old {
-        if let Some(tagged) = tags.get_mut(name) {
-            tagged.hosts.set(slot, false);
-            tagged.count -= 1;
-            if tagged.count == 0 {
-                tags.remove(name);
-            }
-        }
-    }
-    for name in new {
-        let tagged = tags.entry(name.clone()).or_insert_with(|| Tagged {
-            hosts: Bits::empty(blocks),
-            count: 0,
-        });
-        tagged.hosts.set(slot, true);
-        tagged.count += 1;
-    }
 }
 
 /// The host's platform with the kinds of guests filled in that it did not name.

@@ -25,9 +25,11 @@ pub enum Measure {
     TotalMemory,
     /// Disk that there is, in bytes.
     TotalDisk,
+    /// 100 less the devices that nobody has, at least 1.
+    FewDevices,
 }
 
 impl Measure {
     /// How many there are.
-    pub(crate) const COUNT: usize = 11;
+    pub(crate) const COUNT: usize = 12;
 }

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use crate::Aspects;
 use crate::filters::Why;
+use crate::topology::Pinning;
 
 /// A host was found and, unless it was a dry run, the room on it is reserved.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
     /// The chosen host.
     pub host: String,
@@ -16,19 +17,10 @@ pub struct Placement {
     pub hosts: u32,
     /// How many of them passed the filters; 0 when nothing was decided anew.
     pub survivors: u32,
-    /// The best three with their weights, best first; empty when nothing was decided anew.
-    pub best: Vec<Weighed>,
+    /// Where its cells and devices are to be, if it asks for any. The host has the last word.
+    pub pinning: Option<Pinning>,
     /// Whether this is what the Instance held already.
     pub reused: bool,
-}
-
-/// A host and its weight in one decision. Weights of different decisions can't be compared.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Weighed {
-    /// The host.
-    pub host: String,
-    /// The sum of multiplier × normalised measure.
-    pub weight: f64,
 }
 
 /// No host passed the filters.

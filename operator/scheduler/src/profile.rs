@@ -118,15 +118,12 @@ pub enum ProfileError {
 }
 
 /// What Nova has and this crate has not, with the reason.
-const NOT_HERE: [(&str, &str); 5] = [
+const NOT_HERE: [(&str, &str); 2] = [
     (
         "TrustedFilter",
         "it asked an attestation service that no longer exists; give hosts that you trust a trait such as \
          CUSTOM_TRUSTED and ask for trait:CUSTOM_TRUSTED=required",
     ),
-    ("NUMATopologyFilter", "the scheduler does not place by NUMA cell yet"),
-    ("PciPassthroughFilter", "the scheduler does not place PCI devices yet"),
-    ("PCIWeigher", "the scheduler does not place PCI devices yet"),
     (
         "CrossCellWeigher",
         "there are no cells here: one scheduler sees every host",
@@ -269,6 +266,7 @@ mod tests {
                 ("HypervisorVersionWeigher", 1.0),
                 ("NumInstancesWeigher", 0.0),
                 ("ImagePropertiesWeigher", 0.0),
+                ("PCIWeigher", 1.0),
             ]
         );
     }
@@ -307,6 +305,8 @@ mod tests {
             "RamFilter",
             "DiskFilter",
             "TraitsFilter",
+            "PciPassthroughFilter",
+            "NUMATopologyFilter",
         ] {
             assert!(filters.contains(&placement), "{placement}");
         }
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn what_is_not_here_is_refused_with_the_reason() {
         let spec = ProfileSpec {
-            filters: ["TrustedFilter", "NUMATopologyFilter"].map(str::to_owned).to_vec(),
+            filters: vec!["TrustedFilter".to_owned()],
             weighers: vec![WeigherSpec {
                 name: "CrossCellWeigher".to_owned(),
                 multiplier: 1.0,
@@ -355,7 +355,7 @@ mod tests {
             errors.iter().all(|error| matches!(error, ProfileError::NotHere { .. })),
             "{errors:?}"
         );
-        assert_eq!(errors.len(), 3);
+        assert_eq!(errors.len(), 2);
         assert!(errors[0].to_string().contains("trait:CUSTOM_TRUSTED=required"));
     }
 

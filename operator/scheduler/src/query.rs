@@ -14,6 +14,7 @@ use crate::Candidate;
 use crate::attribute::{Attribute, Value};
 use crate::bits::Bits;
 use crate::bound::Bound;
+use crate::comparison::Comparison;
 use crate::hosts::Hosts;
 
 /// A query, read and checked. At most [`Query::MOST_BYTES`] long, [`Query::DEEPEST`] deep and of [`Query::MOST_NODES`]
@@ -33,16 +34,6 @@ pub(crate) enum Node {
     Or(Vec<Node>),
     /// True when one of the parts is not.
     Not(Vec<Node>),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Comparison {
-    Equal,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-    In,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -196,39 +187,6 @@ fn term(json: &Json, depth: usize, nodes: &mut usize) -> Result<Term, QueryError
             }
         },
         _ => Err(QueryError::Incomparable(shown(json))),
-    }
-}
-
-impl Comparison {
-    /// Whether it is true of two numbers.
-    #[inline]
-    pub(crate) fn holds(self, left: f64, right: f64) -> bool {
-        match self {
-            #[expect(
-                clippy::float_cmp,
-                reason = "the language compares exactly, and figures are whole numbers"
-            )]
-            Self::Equal | Self::In => left == right,
-            Self::Less => left < right,
-            Self::LessOrEqual => left <= right,
-            Self::Greater => left > right,
-            Self::GreaterOrEqual => left >= right,
-        }
-    }
-
-    fn holds_of(self, left: &Value<'_>, right: &Value<'_>) -> bool {
-        match (left, right) {
-            (Value::Number(left), Value::Number(right)) => self.holds(*left, *right),
-            (Value::Text(left), Value::Text(right)) => match self {
-                Self::Equal | Self::In => left == right,
-                Self::Less => left < right,
-                Self::LessOrEqual => left <= right,
-                Self::Greater => left > right,
-                Self::GreaterOrEqual => left >= right,
-            },
-            (Value::Truth(left), Value::Truth(right)) => matches!(self, Self::Equal | Self::In) && left == right,
-            _ => false,
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::ImageFacts;
 use crate::allocation::Amount;
+use crate::topology::Occupied;
 
 /// What is accounted to a host. Wide enough that no sum of amounts from the API overflows, so that taking an amount off
 /// again always gives back what was there.
@@ -21,6 +22,8 @@ pub(crate) struct Used {
     pub(crate) units: Vec<(u32, u128)>,
     /// Images that Instances were built from, and how many, never zero.
     pub(crate) images: Vec<(Arc<ImageFacts>, u32)>,
+    /// Cells and devices.
+    pub(crate) occupied: Occupied,
 }
 
 impl Used {
@@ -44,6 +47,9 @@ impl Used {
                 None => self.images.push((image.clone(), 1)),
             }
         }
+        if let Some(pinning) = amount.pinning() {
+            self.occupied.add(pinning);
+        }
     }
 
     /// Takes off what [`add`](Self::add) accounted.
@@ -65,6 +71,9 @@ impl Used {
                 *count -= 1;
             }
             self.images.retain(|&(_, count)| count > 0);
+        }
+        if let Some(pinning) = amount.pinning() {
+            self.occupied.take_off(pinning);
         }
     }
 }

@@ -4,8 +4,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
-use clap::Subcommand;
-use virga_lab::{Administered, Lab, NodeError, Options};
+use clap::{Subcommand, ValueEnum};
+use virga_lab::{Administered, Lab, Node, NodeError, Options, Ovn, OvnDaemon, OvnError};
 
 /// Arguments of `cargo xtask lab`.
 #[derive(clap::Args)]
@@ -24,6 +24,9 @@ enum Action {
         /// No nodes
         #[arg(long)]
         control_plane_only: bool,
+        /// What there is to be beside Kubernetes and libvirt
+        #[arg(long, value_name = "WHAT")]
+        with: Vec<With>,
     },
     /// Remove the lab with everything in it
     Down,
@@ -31,7 +34,7 @@ enum Action {
     Status,
     /// Run a program in a node, for example: exec node-1 -- virsh list
     Exec {
-        /// The node, by name or number
+        /// The node, by name or number; `outside` is the network that OVN's routers lead to
         node: String,
         /// The program and its arguments
         #[arg(last = true, required = true)]
@@ -57,6 +60,15 @@ enum Action {
     },
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum With {
+    /// OVN's databases, a switch and ovn-controller on each node, and a network outside
+    Ovn,
+}
+
+/// What `exec` calls the network outside.
+const OUTSIDE: &str = "outside";
+
 /// What went wrong in a lab task.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -66,6 +78,9 @@ pub enum Error {
     /// One of its nodes.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// Its OVN.
+    #[error(transparent)]
+    Ovn(#[from] OvnError),
     /// A program could not be run in a node.
     #[error("running {program} on {node}")]
     Exec {
@@ -84,9 +99,11 @@ pub fn run(args: Args) -> Result<(), Error> {
         Action::Up {
             nodes,
             control_plane_only,
+            with,
         } => {
             let lab = Lab::up(Options {
                 nodes: if control_plane_only { 0 } else { nodes },
+                ovn: with.contains(&With::Ovn),
             })?;
             println!("export KUBECONFIG={}", lab.kubeconfig().display());
         }
@@ -123,6 +140,9 @@ fn status(lab: &Lab) -> Result<(), Error> {
             node.libvirt_uri()
         );
     }
+    if let Ok(ovn) = lab.ovn() {
+        ovn_status(lab, &ovn);
+    }
     println!("\n{}", lab.kubectl(&["get", "nodes", "--output=wide"])?.trim_end());
     println!(
         "\n{}",
@@ -132,12 +152,46 @@ fn status(lab: &Lab) -> Result<(), Error> {
     Ok(())
 }
 
+fn ovn_status(lab: &Lab, ovn: &Ovn) {
+    println!();
+    for daemon in OvnDaemon::ALL {
+        let state = if ovn.is_running(daemon) { "running" } else { "stopped" };
+        let endpoints = [ovn.endpoint(daemon), ovn.tls_endpoint(daemon)].map(Option::unwrap_or_default);
+        let line = format!("{:<11} {state:<12} {}", daemon.name(), endpoints.join(" "));
+        println!("{}", line.trim_end());
+    }
+    let credentials = ovn.credentials();
+    println!(
+        "for TLS     {} {} {}",
+        credentials.certificate.display(),
+        credentials.key.display(),
+        credentials.authority.display()
+    );
+    println!(
+        "{OUTSIDE:<11} {} in {}; beyond it {}",
+        Ovn::OUTSIDE.join(", "),
+        Ovn::PHYSICAL_NETWORK,
+        Ovn::BEYOND.join(", ")
+    );
+    for node in lab.nodes().into_iter().filter(Node::is_on) {
+        let state = match node.is_chassis() {
+            Some(true) => "connected",
+            _ => "not connected",
+        };
+        println!("{:<11} {state}", format!("{} OVN", node.name()));
+    }
+}
+
 /// Becomes the program; returns only if that fails.
 fn exec(node: &str, command: &[String]) -> Error {
     let words: Vec<&str> = command.iter().map(String::as_str).collect();
-    let prepared = Lab::attach()
-        .map_err(Error::from)
-        .and_then(|lab| Ok(lab.node(node)?.command(&words)?));
+    let prepared = Lab::attach().map_err(Error::from).and_then(|lab| {
+        Ok(if node == OUTSIDE {
+            lab.ovn()?.outside(&words)?
+        } else {
+            lab.node(node)?.command(&words)?
+        })
+    });
     match prepared {
         Ok(mut prepared) => Error::Exec {
             program: command.join(" "),

@@ -15,7 +15,9 @@ mod r#gen;
 mod guest;
 mod image;
 mod lab;
+mod machine;
 mod scale;
+mod sections;
 mod tree;
 
 #[derive(Parser)]
@@ -28,7 +30,7 @@ struct Cli {
 // One variant and one match arm a task, in alphabetical order.
 #[derive(Subcommand)]
 enum Task {
-    /// Measure Virga in the lab, and write docs/performance.md
+    /// Measure Virga, and write docs/performance.md
     Bench(bench::Args),
     /// Show it all: a lab, Virga in it, the samples, a guest that answers
     Demo(demo::Args),
@@ -42,7 +44,7 @@ enum Task {
     Image(image::Args),
     /// A real Kubernetes with libvirt nodes on this machine
     Lab(lab::Args),
-    /// Measure a controller with 10,000 Hypervisors and 100,000 Instances, and write docs/scale.md
+    /// Measure the controller with a whole cloud on paper and kill its leader, and write docs/scale.md
     Scale(scale::Args),
 }
 

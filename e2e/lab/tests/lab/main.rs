@@ -6,5 +6,6 @@
 
 mod cluster;
 mod control_plane;
+mod ovn;
 mod remains;
 mod support;

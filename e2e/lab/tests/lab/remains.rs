@@ -11,7 +11,7 @@ use crate::support::{Turn, eventually, so};
 #[test]
 #[ignore = "run by another test"]
 fn make_a_lab_for_another_test() {
-    Lab::up(Options { nodes: 1 }).unwrap();
+    Lab::up(Options { nodes: 1, ovn: true }).unwrap();
 }
 
 fn maker() -> Child {
@@ -37,7 +37,14 @@ fn wait_for(turn: &Turn, process: &str) {
 fn a_lab_whose_maker_was_killed_half_way_is_removed_or_made_again() {
     let turn = Turn::take();
     // From the first process to the last.
-    for reached in ["sleep", "kube-apiserver", "libvirtd", "kubelet"] {
+    for reached in [
+        "sleep",
+        "ovn-northd",
+        "kube-apiserver",
+        "ovs-vswitchd",
+        "libvirtd",
+        "kubelet",
+    ] {
         let mut maker = maker();
         wait_for(&turn, reached);
         maker.kill().unwrap();
@@ -57,15 +64,17 @@ fn a_lab_whose_maker_was_killed_half_way_is_removed_or_made_again() {
 }
 
 #[test]
-fn a_running_lab_is_used_again_and_one_of_another_size_is_refused() {
+fn a_running_lab_is_used_again_and_one_that_lacks_something_is_refused() {
     let turn = Turn::take();
     let lab = turn.lab(0);
     let marker = ["create", "configmap", "marker"];
     lab.kubectl(&marker).unwrap();
     turn.lab(0).kubectl(&["get", "configmap", "marker"]).unwrap();
     Lab::attach().unwrap().kubectl(&["get", "configmap", "marker"]).unwrap();
-    let error = Lab::up(Options { nodes: 2 }).unwrap_err();
-    assert!(error.to_string().contains("cargo xtask lab down"), "{error}");
+    for (nodes, ovn) in [(2, false), (0, true)] {
+        let error = Lab::up(Options { nodes, ovn }).unwrap_err();
+        assert!(error.to_string().contains("cargo xtask lab down"), "{error}");
+    }
     assert!(Lab::down().unwrap());
     assert!(!Lab::down().unwrap());
     assert!(Lab::attach().unwrap_err().to_string().contains("cargo xtask lab up"));

@@ -33,7 +33,14 @@ impl Turn {
     }
 
     pub fn lab(&self, nodes: u8) -> Lab {
-        let lab = Lab::up(Options { nodes }).unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
+        self.lab_with(Options {
+            nodes,
+            ..Options::default()
+        })
+    }
+
+    pub fn lab_with(&self, options: Options) -> Lab {
+        let lab = Lab::up(options).unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
         self.note();
         lab
     }

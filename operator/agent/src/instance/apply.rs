@@ -4,20 +4,32 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use kube::ResourceExt;
 use uuid::Uuid;
 use virga_core::{instance::Effect, network::ValidNetwork, volume::volume_names};
-use virga_crds::{Bytes, Image, Instance, Network, Port, Volume, finalizers};
+use virga_crds::{Bytes, Instance, Network, Port, Volume, finalizers};
 use virga_hypervisor::{DiskFormat, DiskLayer, DomainSpec, Hypervisor, InterfaceSpec, Kind};
 use virga_images::Format;
 
 use super::{
+    boot_image::BootImage,
     domain_spec::{self, Machine, Parts, Root},
     power_record, seed,
 };
-use crate::{effect::Error, host::Host, layout::InstanceFiles, port, removal::remove_directory};
+use crate::{
+    effect::Error,
+    host::{CHANGE, Host},
+    layout::InstanceFiles,
+    port,
+    removal::remove_directory,
+    topology,
+};
+
+/// What a slow disk writes in a second, in bytes.
+const SLOW_DISK: u64 = 16 << 20;
 
 /// Carries one effect out.
 pub async fn carry_out(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Result<(), Error> {
@@ -46,6 +58,19 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
             .await
             .map_err(Error::io("noting a start or stop"))?,
         Effect::Start => host.change(uid, move |hypervisor| hypervisor.start(uid)).await?,
+        // Reading memory back takes as long as writing it did.
+        Effect::Restore => {
+            host.long(uid, saving(host, instance), move |hypervisor| hypervisor.start(uid))
+                .await?;
+        }
+        Effect::Save => {
+            host.long(uid, saving(host, instance), move |hypervisor| hypervisor.save(uid))
+                .await?;
+        }
+        Effect::DiscardSaved => {
+            host.change(uid, move |hypervisor| hypervisor.discard_saved(uid))
+                .await?;
+        }
         Effect::Suspend => host.change(uid, move |hypervisor| hypervisor.suspend(uid)).await?,
         Effect::Resume => host.change(uid, move |hypervisor| hypervisor.resume(uid)).await?,
         Effect::Shutdown => host.change(uid, move |hypervisor| hypervisor.shutdown(uid)).await?,
@@ -63,6 +88,12 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
         }
     }
     Ok(())
+}
+
+/// How long saving a guest's memory may take: as any change, and what a slow disk takes for all of it.
+fn saving(host: &Host, instance: &Instance) -> Duration {
+    let memory = host.stores.flavor_of(instance).map_or(0, |flavor| flavor.memory.0);
+    CHANGE + Duration::from_secs(memory / SLOW_DISK)
 }
 
 /// Defines a domain under its short name, or its long one when another has the short one: it is for people, and made of
@@ -170,13 +201,16 @@ fn plugs(host: &Host, instance: &Instance) -> Result<Vec<PlugParts>, Error> {
 }
 
 async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &InstanceFiles) -> Result<DomainSpec, Error> {
+    // Before anything of the host is named in a definition, it is this Instance's. It was claimed when nothing existed
+    // of it here yet; this is for one that was made by an agent which knew of no claims.
+    let held = topology::claim(host, instance, uid).await?;
     let facts = host.facts.get(&host.calls).await?;
     let plugs = plugs(host, instance)?;
     let interfaces = plugs.iter().map(|plug| interface(host, plug));
     let interfaces = interfaces.collect::<Result<Vec<_>, _>>()?;
     let volumes = volume_names(instance).map(|name| volume(host, instance, name));
     let mut volumes = volumes.collect::<Result<Vec<_>, _>>()?;
-    let image = boot_image(host, instance);
+    let image = BootImage::of(host, instance).known();
     let flavor = host.stores.flavor_of(instance);
     let root = if instance.spec.image.is_some() {
         let link = files.base();
@@ -192,6 +226,8 @@ async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &Instan
         root,
         volumes: volumes.collect::<Result<_, _>>()?,
         interfaces,
+        affinity: topology::affinity(held.as_ref(), &topology::spec(host), &facts),
+        pci_devices: topology::pci_devices(held.as_ref()).map_err(|error| Error::Gone(error.to_string()))?,
         machine: image.map_or_else(Machine::default, |image| Machine::new(&image.spec.properties)),
         domain_type: host.domain_type.on(&facts),
         architecture: facts.cpu.architecture.clone(),
@@ -209,17 +245,6 @@ fn interface(host: &Host, plug: &PlugParts) -> Result<InterfaceSpec, Error> {
         mtu: plug.valid.mtu.map(u32::from),
         alias: Some(alias),
     })
-}
-
-/// The Image whose properties shape the machine: its own, or its boot volume's.
-fn boot_image(host: &Host, instance: &Instance) -> Option<Arc<Image>> {
-    let own = instance.namespace()?;
-    let named = match (&instance.spec.image, &instance.spec.boot_volume) {
-        (Some(image), _) => image.clone(),
-        (None, Some(boot)) => volume(host, instance, boot).ok()?.spec.source.clone()?.image,
-        (None, None) => return None,
-    };
-    host.stores.named_image(&own, &named)
 }
 
 fn volume(host: &Host, instance: &Instance, name: &str) -> Result<Arc<Volume>, Error> {

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use virga_core::volume::device;
 use virga_crds::{BuiltFlavor, Instance};
 use virga_hypervisor::{
-    Cache, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainType, Firmware, InterfaceSpec, Owner, Topology,
+    Affinity, Cache, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainType, Firmware, InterfaceSpec, Owner,
+    PciAddress, Topology,
 };
 
 use crate::layout::Layout;
@@ -30,6 +31,10 @@ pub struct Parts {
     pub volumes: Vec<Uuid>,
     /// Its interfaces, the primary one first.
     pub interfaces: Vec<InterfaceSpec>,
+    /// Where on the host it runs.
+    pub affinity: Affinity,
+    /// The host's devices that it has.
+    pub pci_devices: Vec<PciAddress>,
     /// Glance's properties of the image that shape the machine.
     pub machine: Machine,
     /// How the guest is run.
@@ -79,6 +84,8 @@ pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
         root,
         volumes,
         interfaces,
+        affinity,
+        pci_devices,
         machine,
         domain_type,
         architecture,
@@ -122,6 +129,8 @@ pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
     spec.disks = disks;
     spec.seed = Some(files.seed());
     spec.interfaces = interfaces;
+    spec.affinity = affinity;
+    spec.pci_devices = pci_devices;
     spec.console_log = Some(files.console_log());
     spec.vnc_socket = Some(files.vnc_socket());
     spec.tcg_cache_mib = Some(TCG_CACHE_MIB);
@@ -165,6 +174,8 @@ mod tests {
             }),
             volumes: vec![Uuid::from_u128(7)],
             interfaces: Vec::new(),
+            affinity: Affinity::Any,
+            pci_devices: Vec::new(),
             machine: Machine::default(),
             domain_type: DomainType::Qemu,
             architecture: "x86_64".into(),

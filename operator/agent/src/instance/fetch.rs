@@ -7,10 +7,19 @@ use virga_core::{
     network,
     volume::{Claimant, volume_names},
 };
-use virga_crds::{Address, Instance, Port, Volume};
+use virga_crds::{Address, Bytes, Instance, InstanceTopology, Port, PowerState, Volume};
 
 use super::power_record;
-use crate::{claimants::claimants, claims::Claim, domain, host::Host, room};
+use crate::{
+    capacity::Disk,
+    claimants::claimants,
+    claims::Claim,
+    domain,
+    host::Host,
+    room,
+    topology::{self, Error},
+};
+use virga_runtime::class::chain;
 
 /// Looks. Never fails: what can't be found out is a fact too.
 pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
@@ -22,17 +31,19 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
     );
     let mut domain = domain::look(host, uid).await;
     let untouched = domain == Domain::Absent && !root_disk && !seed;
-    let room = if untouched {
-        match room::room(host, instance).await {
-            Ok(room) => room,
-            Err(error) => {
-                domain = Domain::Unreachable(error.to_string());
-                Room::Enough
-            }
-        }
+    let place = if untouched && instance.metadata.deletion_timestamp.is_none() {
+        place(host, instance, uid).await
     } else {
-        Room::Enough
+        host.topologies.held(uid).await.map(|held| (Room::Enough, held))
     };
+    let (room, topology) = place.unwrap_or_else(|error| {
+        domain = Domain::Unreachable(chain(&error));
+        // What was told stays: the scheduler would take it for free.
+        (
+            Room::Enough,
+            instance.status.as_ref().and_then(|status| status.topology.clone()),
+        )
+    });
     Seen {
         node: host.node.clone(),
         volumes: volumes(host, instance, uid, &domain).await,
@@ -43,7 +54,52 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         flavor: host.stores.flavor_of(instance),
         image: image(host, instance),
         interfaces: interfaces(host, instance),
+        topology,
         room,
+        save_room: save_room(host, instance),
+    }
+}
+
+/// Whether there is room for one of which nothing exists here yet, and which CPUs, pages and devices it has then. They
+/// are claimed with the look: what is not claimed may be gone before anything is made of it.
+async fn place(host: &Host, instance: &Instance, uid: Uuid) -> Result<(Room, Option<InstanceTopology>), Error> {
+    let rejected = instance.status.as_ref();
+    let rejected = rejected.is_some_and(|status| status.rejected_by.contains(&host.node));
+    let why = match room::room(host, instance).await? {
+        Room::Short(why) => why,
+        Room::Enough if rejected => {
+            host.topologies.release(uid).await?;
+            return Ok((Room::Enough, None));
+        }
+        Room::Enough => match topology::claim(host, instance, uid).await {
+            Ok(held) => return Ok((Room::Enough, held)),
+            Err(error @ (Error::Misfit(_) | Error::Shape(_))) => error.to_string(),
+            Err(error) => return Err(error),
+        },
+    };
+    // It goes to another host: nothing of this one is kept for it.
+    host.topologies.release(uid).await?;
+    Ok((Room::Short(why), None))
+}
+
+/// Whether the host's disk has room for the guest's memory, if that may have to be saved. The data directory's file
+/// system is asked: libvirt's own directory, where the memory goes, is not the agent's to see.
+fn save_room(host: &Host, instance: &Instance) -> Room {
+    if instance.spec.power_state != PowerState::Suspended {
+        return Room::Enough;
+    }
+    let memory = host
+        .stores
+        .flavor_of(instance)
+        .map_or(Bytes::ZERO, |flavor| flavor.memory);
+    let free = Disk::of(&host.layout).free;
+    if free >= memory {
+        Room::Enough
+    } else {
+        Room::Short(format!(
+            "spec.powerState: the host's disk has {free} left, too little for the guest's memory of {memory}: it runs on \
+             until there is room"
+        ))
     }
 }
 

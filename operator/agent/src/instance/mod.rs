@@ -1,6 +1,7 @@
 //! Instances: look, decide, act, tell; until there is nothing to do.
 
 mod apply;
+mod boot_image;
 mod domain_spec;
 mod fetch;
 mod power_record;
@@ -17,6 +18,7 @@ use virga_core::{
 use virga_crds::{Instance, InstanceStatus, conditions::types};
 use virga_runtime::reconcile::{Done, Reconcile};
 
+pub use boot_image::BootImage;
 pub use publish::Published;
 
 use crate::{
@@ -54,7 +56,7 @@ impl InstanceLoop {
         uid: Uuid,
         effects: &[Effect],
     ) -> Result<(), (Effect, effect::Error)> {
-        let is_start = |effect: &Effect| matches!(effect, Effect::RecordPower(_) | Effect::Start);
+        let is_start = |effect: &Effect| matches!(effect, Effect::RecordPower(_) | Effect::Start | Effect::Restore);
         let start = effects.iter().position(is_start).unwrap_or(effects.len());
         let (preparing, starting) = effects.split_at(start);
         let (networks, machine): (Vec<_>, Vec<_>) = preparing

@@ -1,5 +1,6 @@
 //! What does this node tell of itself?
 
+mod cpu_monitor;
 mod report;
 mod status;
 

@@ -12,16 +12,21 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use virga_crds::{Bytes, Hypervisor, HypervisorAddress, HypervisorSpec};
+use virga_crds::{Bytes, HostMetric, Hypervisor, HypervisorAddress, HypervisorSpec, InstanceTopology};
 use virga_runtime::{class::chain, health::Check};
 
-use super::status::{Told, status};
+use super::{
+    cpu_monitor::CpuMonitor,
+    status::{Told, status},
+};
 use crate::{capacity::Disk, host::Host, room};
 
 /// The shortest time between two writes.
 const COALESCE: Duration = Duration::from_secs(1);
 /// How often the node is looked at when nobody says that something changed: free space has no event.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How old what is told of the host may be: huge pages and devices come and go without an event.
+const FACTS: Duration = Duration::from_mins(1);
 /// How often libvirt is asked while it is away.
 const LIBVIRT_AGAIN: Duration = Duration::from_secs(2);
 
@@ -63,6 +68,8 @@ pub struct Reporter {
     pub wake: Wake,
     /// Below this much free space the disk is under pressure.
     pub min_free: Bytes,
+    /// Whether the host's CPUs are measured.
+    pub monitors_cpu: bool,
     /// The host's address; the Node's own when absent.
     pub host_ip: Option<String>,
     /// Whether libvirt can be reached, for `/readyz`.
@@ -74,6 +81,7 @@ pub struct Reporter {
 /// Reports until the process stops.
 pub async fn run(reporter: Reporter, stop: CancellationToken) {
     let mut addresses = Vec::new();
+    let mut monitor = reporter.monitors_cpu.then(CpuMonitor::default);
     let mut next = Instant::now();
     // Until libvirt has answered once, it counts as away.
     reporter.wake.lost("not asked yet");
@@ -82,7 +90,9 @@ pub async fn run(reporter: Reporter, stop: CancellationToken) {
         if addresses.is_empty() {
             addresses = reporter.addresses().await;
         }
-        if let Err(error) = reporter.report(addresses.clone()).await {
+        let metrics = monitor.as_mut().map(|monitor| monitor.metrics(Instant::now()));
+        let metrics = metrics.unwrap_or_default();
+        if let Err(error) = reporter.report(addresses.clone(), metrics).await {
             tracing::warn!(error = chain(&error), "reporting the Hypervisor");
         }
         let host = &reporter.host;
@@ -131,7 +141,11 @@ impl Reporter {
         }
     }
 
-    async fn report(&self, addresses: Vec<HypervisorAddress>) -> Result<(), virga_runtime::apply::Error> {
+    async fn report(
+        &self,
+        addresses: Vec<HypervisorAddress>,
+        metrics: Vec<HostMetric>,
+    ) -> Result<(), virga_runtime::apply::Error> {
         let host = &self.host;
         let known = host
             .stores
@@ -149,7 +163,7 @@ impl Reporter {
         };
         let unreachable = self.wake.unreachable();
         let facts = match unreachable {
-            None => host.facts.get(&host.calls).await.ok(),
+            None => host.facts.within(&host.calls, FACTS).await.ok(),
             Some(_) => None,
         };
         let (promised, instances) = room::promised(host);
@@ -161,6 +175,8 @@ impl Reporter {
             min_free: self.min_free,
             promised,
             instances,
+            held: self.held().await,
+            metrics,
             images: host.images.report(),
             addresses,
             version: env!("CARGO_PKG_VERSION"),
@@ -168,6 +184,25 @@ impl Reporter {
         let status = status(&hypervisor, told, host.clock.now());
         host.writer.apply_status(hypervisor.as_ref(), &status).await?;
         Ok(())
+    }
+
+    /// What Instances have of the host's CPUs and devices, by their names; nothing while it can't be read, which each
+    /// claim tells of.
+    async fn held(&self) -> Vec<(String, InstanceTopology)> {
+        let held = self.host.topologies.all().await.unwrap_or_default();
+        let mut held: Vec<_> = held
+            .into_iter()
+            .map(|(uid, topology)| {
+                let instance = self.host.stores.instance(&uid.to_string());
+                let name = instance.map(|instance| {
+                    let namespace = instance.namespace().unwrap_or_default();
+                    format!("{namespace}/{}", instance.name_any())
+                });
+                (name.unwrap_or_else(|| uid.to_string()), topology)
+            })
+            .collect();
+        held.sort_by(|(one, _), (other, _)| one.cmp(other));
+        held
     }
 
     /// From the flag, or the Node's own.

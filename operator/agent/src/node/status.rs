@@ -3,12 +3,16 @@
 use jiff::Timestamp;
 use virga_core::{condition::Conditions, hypervisor};
 use virga_crds::{
-    Bytes, CachedImage, Capabilities, Cpu, Hypervisor, HypervisorAddress, HypervisorStatus, Resources, Versions,
+    Bytes, CachedImage, Capabilities, Condition, Cpu, HostMetric, Hypervisor, HypervisorAddress, HypervisorStatus,
+    InstanceTopology, Resources, Versions,
     conditions::{Reason, types},
 };
 use virga_hypervisor::{DomainType, Firmware, HostFacts};
 
-use crate::capacity::{Disk, capacity};
+use crate::{
+    capacity::{Disk, capacity},
+    topology::{cells, devices, missing},
+};
 
 /// What is told of a node.
 pub(super) struct Told<'a> {
@@ -26,6 +30,10 @@ pub(super) struct Told<'a> {
     pub promised: Resources,
     /// How many there are.
     pub instances: usize,
+    /// What each of them has of the host's CPUs, pages and devices, by name.
+    pub held: Vec<(String, InstanceTopology)>,
+    /// What is measured.
+    pub metrics: Vec<HostMetric>,
     /// The image cache.
     pub images: Vec<CachedImage>,
     /// How the host is reached.
@@ -65,6 +73,8 @@ pub(super) fn status(hypervisor: &Hypervisor, told: Told<'_>, now: Timestamp) ->
         let message = format!("{} or more of the data directory's disk is free", told.min_free);
         conditions.set(types::DISK_PRESSURE, false, Reason::EnoughSpace, message);
     }
+    let mut conditions = conditions.into_vec();
+    conditions.extend(topology_valid(hypervisor, &old, &told, now));
     HypervisorStatus {
         observed_generation: hypervisor.metadata.generation,
         addresses: if told.addresses.is_empty() {
@@ -89,9 +99,37 @@ pub(super) fn status(hypervisor: &Hypervisor, told: Told<'_>, now: Timestamp) ->
             .facts
             .map_or(old.capabilities, |facts| Some(capabilities(facts, told.domain_type))),
         traits: told.facts.map_or(old.traits, |facts| traits(facts, told.domain_type)),
+        metrics: told.metrics,
+        cells: told.facts.map_or(old.cells, cells),
+        pci_devices: told
+            .facts
+            .map_or(old.pci_devices, |facts| devices(facts, &hypervisor.spec.pci_devices)),
         images: told.images,
-        conditions: conditions.into_vec(),
+        conditions,
     }
+}
+
+/// Whether the host has what operators say of it. What was told of it stays while libvirt can't be asked.
+fn topology_valid(
+    hypervisor: &Hypervisor,
+    old: &HypervisorStatus,
+    told: &Told<'_>,
+    now: Timestamp,
+) -> Option<Condition> {
+    let Some(facts) = told.facts else {
+        let is_it = |condition: &&Condition| condition.type_ == types::TOPOLOGY_VALID;
+        return old.conditions.iter().find(is_it).cloned();
+    };
+    let mut conditions = Conditions::new(&old.conditions, hypervisor.metadata.generation, now);
+    let missing = missing(&hypervisor.spec, facts, &told.held);
+    if missing.is_empty() {
+        let message = "the host has the CPUs, pages and devices that its spec names";
+        conditions.set(types::TOPOLOGY_VALID, true, Reason::AsSpecified, message);
+    } else {
+        let kind = types::TOPOLOGY_VALID;
+        conditions.set(kind, false, Reason::HardwareMissing, missing.to_string());
+    }
+    conditions.into_vec().pop()
 }
 
 fn cpu(facts: &HostFacts) -> Cpu {
@@ -155,6 +193,8 @@ mod tests {
             min_free: Bytes::gib(2),
             promised: Resources::default(),
             instances: 3,
+            held: Vec::new(),
+            metrics: Vec::new(),
             images: Vec::new(),
             addresses: Vec::new(),
             version: "0.1.0",

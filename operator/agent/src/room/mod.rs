@@ -5,25 +5,25 @@ mod offer;
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use virga_core::{flavor, instance::Room};
+use virga_core::{flavor, hypervisor::partition, instance::Room};
 use virga_crds::{Bytes, Instance, Resources};
 
 use crate::{
     capacity::{Disk, capacity},
     host::Host,
+    topology,
 };
+pub use offer::ratios;
 use offer::{Offer, Promise, sum};
 
 /// Whether the host has room for an Instance of which nothing exists here yet.
 pub async fn room(host: &Host, instance: &Instance) -> virga_hypervisor::Result<Room> {
     let facts = host.facts.get(&host.calls).await?;
-    let capacity = capacity(&facts, Disk::of(&host.layout));
-    let hypervisor = host.stores.hypervisor.state().into_iter().next();
-    let offer = Offer::new(
-        capacity,
-        hypervisor.as_deref().map(|hypervisor| &hypervisor.spec),
-        host.ratios,
-    );
+    let spec = topology::spec(host);
+    let mut capacity = capacity(&facts, Disk::of(&host.layout));
+    // Those that are given to one guest each are promised one by one, when they are claimed.
+    capacity.vcpus = partition(&spec).unwrap_or_default().shared_count(capacity.vcpus);
+    let offer = Offer::new(capacity, &spec, host.ratios);
     let Some(mine) = promise(host, instance) else {
         return Ok(Room::Enough);
     };
@@ -90,12 +90,14 @@ fn promise(host: &Host, instance: &Instance) -> Option<Promise> {
     })
 }
 
-/// The same amounts as the scheduler counts: the Flavor's extra specs may say others than its own fields.
+/// The same amounts as the scheduler counts: the Flavor's extra specs may say others than its own fields, and CPUs of
+/// its own are none of the shared ones. Memory counts in full, whatever pages back it.
 fn counted(host: &Host, instance: &Instance, own: Resources) -> Resources {
     let flavor = host
         .stores
         .flavors
         .find(|flavor| flavor.name_any() == instance.spec.flavor);
     let extra = flavor.and_then(|flavor| flavor::extra_specs(&flavor.spec).ok());
-    extra.map_or(own, |extra| extra.counted(own))
+    let shape = topology::shape(host, instance).unwrap_or_default();
+    extra.map_or(own, |extra| extra.counted(own, &shape))
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use virga_core::instance::Room;
-use virga_crds::{AllocationRatios, Bytes, HypervisorSpec, Resources};
+use virga_crds::{Bytes, HypervisorSpec, Resources};
 use virga_scheduler::{Ratio, Ratios};
 
 /// What is kept for the host when its Hypervisor doesn't say (Nova's `reserved_host_memory_mb`).
@@ -36,8 +36,8 @@ pub struct Promise {
 
 impl Offer {
     /// The offer of a host whose Hypervisor has this spec.
-    pub fn new(capacity: Resources, spec: Option<&HypervisorSpec>, defaults: Ratios) -> Self {
-        let reserved = spec.and_then(|spec| spec.reserved.clone()).unwrap_or_default();
+    pub fn new(capacity: Resources, spec: &HypervisorSpec, defaults: Ratios) -> Self {
+        let reserved = spec.reserved.clone().unwrap_or_default();
         Self {
             capacity,
             reserved: Resources {
@@ -45,7 +45,7 @@ impl Offer {
                 memory: reserved.memory.unwrap_or(RESERVED_MEMORY),
                 disk: reserved.disk,
             },
-            ratios: ratios(spec.and_then(|spec| spec.allocation_ratios.as_ref()), defaults),
+            ratios: ratios(spec, defaults),
         }
     }
 
@@ -123,8 +123,10 @@ pub fn sum(a: Resources, b: Resources) -> Resources {
 }
 
 /// The ratios of a spec, with the defaults for those that it leaves out or that can't be read.
-fn ratios(spec: Option<&AllocationRatios>, defaults: Ratios) -> Ratios {
-    let Some(spec) = spec else { return defaults };
+pub fn ratios(spec: &HypervisorSpec, defaults: Ratios) -> Ratios {
+    let Some(spec) = &spec.allocation_ratios else {
+        return defaults;
+    };
     let read = |text: &Option<String>, default: Ratio| {
         let ratio = text.as_ref().and_then(|text| text.parse().ok());
         ratio.unwrap_or(default)
@@ -138,6 +140,8 @@ fn ratios(spec: Option<&AllocationRatios>, defaults: Ratios) -> Ratios {
 
 #[cfg(test)]
 mod tests {
+    use virga_crds::AllocationRatios;
+
     use super::*;
 
     fn promise(uid: &str, second: i64, built: bool, memory: Bytes) -> Promise {
@@ -159,7 +163,7 @@ mod tests {
             memory: Bytes::gib(4),
             disk: Bytes::gib(100),
         };
-        Offer::new(capacity, None, Ratios::default())
+        Offer::new(capacity, &HypervisorSpec::default(), Ratios::default())
     }
 
     #[test]
@@ -202,7 +206,7 @@ mod tests {
             }),
             ..HypervisorSpec::default()
         };
-        let strict = Offer::new(offer().capacity, Some(&spec), Ratios::default());
+        let strict = Offer::new(offer().capacity, &spec, Ratios::default());
         assert_eq!(
             strict.room(&mine, &[]),
             Room::Short("vcpus: 8 asked for, 3 left".into())

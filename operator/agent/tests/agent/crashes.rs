@@ -17,12 +17,12 @@ use virga_hypervisor::{DomainState, Hypervisor as _, Operation};
 use crate::world::{NODE, World, uid};
 
 /// Stops an agent for ever at one point.
-struct Trap {
-    reached: Arc<AtomicBool>,
-    checkpoint: Checkpoint,
+pub struct Trap {
+    pub reached: Arc<AtomicBool>,
+    pub checkpoint: Checkpoint,
 }
 
-fn trap(moment: Moment, effect: &'static str) -> Trap {
+pub fn trap(moment: Moment, effect: &'static str) -> Trap {
     let reached = Arc::new(AtomicBool::new(false));
     let flag = reached.clone();
     let checkpoint: Checkpoint = Arc::new(move |at, name| {

@@ -5,6 +5,8 @@
 mod crashes;
 mod instances;
 mod nodes;
+mod topology;
 mod user_data;
+mod verbs;
 mod volumes;
 mod world;

@@ -105,6 +105,7 @@ impl World {
             image_cache: Bytes::gib(1),
             min_free: Bytes::mib(1),
             allow_local_image_urls: true,
+            monitor_cpu: false,
             ratios: Ratios::default(),
             qemu_img: "qemu-img".into(),
             checkpoint: None,

@@ -1,8 +1,12 @@
-//! Why is this Instance there, or nowhere? The cluster is read as far as the user may, and the scheduler is asked what
-//! every host says to the Instance now.
+//! Why is this Instance there, or nowhere? First what was decided, by whoever remembers it; then, when asked for, what
+//! would be decided now.
 
+mod leader;
+mod now;
 mod read;
+mod recorded;
 mod report;
+mod rules;
 
 use std::{
     io::{self, Write},
@@ -15,18 +19,16 @@ use kube::{
 };
 use serde::Serialize;
 use virga_controller::scheduling::HostDefaults;
-use virga_core::nearest::did_you_mean;
 use virga_crds::{Condition, conditions::types};
-use virga_scheduler::{HostVerdict, Rejection};
 
+pub use now::{Now, Said, Takes};
 pub use read::Unread;
+pub use recorded::{Found, Record};
+use report::Hosts;
 
 use crate::{
     flags::{ExplainArgs, Output},
-    index::Index,
     profile,
-    simulate::Obstacle,
-    usage::HostUse,
 };
 
 /// Why there is no answer.
@@ -69,40 +71,38 @@ pub struct Explained {
     pub host: Option<String>,
     /// What its status says of that.
     pub scheduled: Option<Condition>,
-    /// By which rules it was asked.
-    pub profile: String,
-    /// What stands in the way whatever the hosts offer.
-    pub obstacles: Vec<Obstacle>,
-    /// What it takes of a host.
-    pub takes: Option<Takes>,
-    /// How many hosts each filter rejects, in the order of the filters; each host is counted once.
-    pub rejections: Vec<Rejection>,
-    /// What each host says.
-    pub hosts: Vec<Said>,
-    /// What could not be read.
-    pub unread: Vec<Unread>,
-}
-
-/// What an Instance takes of its host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Takes {
-    /// Virtual CPUs.
-    pub vcpus: u32,
-    /// Bytes of memory.
-    pub memory: u64,
-    /// Bytes of disk.
-    pub disk: u64,
-}
-
-/// What one host says, and how full it is without the Instance.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Said {
-    /// The host, and whether it passes.
+    /// What was decided.
     #[serde(flatten)]
-    pub verdict: HostVerdict,
-    /// How full it is.
-    pub usage: HostUse,
+    pub found: Found,
+    /// What would be decided now, if that was asked for or nobody knows what was decided.
+    #[serde(flatten)]
+    pub now: Option<Now>,
+}
+
+/// Where Virga's own processes are.
+#[derive(Debug, Clone)]
+pub struct System {
+    /// Their namespace.
+    pub namespace: String,
+    /// The port on which the leader tells its decisions.
+    pub port: u16,
+}
+
+/// What is to be explained.
+#[derive(Debug, Clone)]
+pub struct Question<'a> {
+    /// The Instance's namespace.
+    pub namespace: &'a str,
+    /// The Instance's name.
+    pub name: &'a str,
+    /// Whether hosts are asked anew although it is known what was decided.
+    pub now: bool,
+    /// Whom to ask what was decided.
+    pub system: &'a System,
+    /// By which rules hosts are asked; those of the release when absent.
+    pub profile: Option<&'a profile::Named>,
+    /// Ratios of hosts that say nothing.
+    pub defaults: HostDefaults,
 }
 
 /// Does what the flags say.
@@ -110,35 +110,89 @@ pub async fn run(args: ExplainArgs, out: &mut dyn Write) -> Result<(), Error> {
     let ExplainArgs {
         instance,
         host,
+        now,
         namespace,
         output,
         profile,
+        system_namespace,
+        debug_port,
         kubeconfig,
         context,
         ratios,
     } = args;
-    let profile = profile.map_or_else(|| Ok(profile::standard()), |path| profile::read(&path))?;
+    let profile = profile.map(|path| profile::read(&path)).transpose()?;
     let client = connect(kubeconfig, context).await?;
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let explained = explain(&client, &namespace, &instance, &profile, &ratios.into()).await?;
+    let system = System {
+        namespace: system_namespace,
+        port: debug_port,
+    };
+    let question = Question {
+        namespace: &namespace,
+        name: &instance,
+        // Programs are told both.
+        now: now || host.is_some() || output == Output::Json,
+        system: &system,
+        profile: profile.as_ref(),
+        defaults: ratios.into(),
+    };
+    let explained = explain(&client, &question).await?;
     print(explained, host.as_deref(), output, out)
 }
 
 /// Prints the answer, or what one host says.
 pub fn print(mut explained: Explained, host: Option<&str>, output: Output, out: &mut dyn Write) -> Result<(), Error> {
-    let at = host.map(|host| explained.find(host)).transpose()?.flatten();
-    match (output, at) {
-        (Output::Table, None) => report::table(&explained, out)?,
-        (Output::Table, Some(at)) => report::words(&explained, at, out)?,
-        (Output::Json, at) => {
-            if let Some(at) = at {
-                explained.hosts = vec![explained.hosts.swap_remove(at)];
+    let at = match (&explained.now, host) {
+        (Some(now), Some(host)) => now.find(host)?,
+        _ => None,
+    };
+    match output {
+        Output::Table => {
+            let hosts = match (host, at) {
+                (None, _) => Hosts::All,
+                (Some(_), Some(at)) => Hosts::One(at),
+                (Some(_), None) => Hosts::None,
+            };
+            report::report(&explained, hosts, out)?;
+        }
+        Output::Json => {
+            if let (Some(now), Some(at)) = (&mut explained.now, at) {
+                now.hosts = vec![now.hosts.swap_remove(at)];
             }
             serde_json::to_writer_pretty(&mut *out, &explained).map_err(io::Error::from)?;
             writeln!(out)?;
         }
     }
     Ok(())
+}
+
+/// Answers.
+pub async fn explain(client: &Client, question: &Question<'_>) -> Result<Explained, Error> {
+    let Question {
+        namespace,
+        name,
+        now,
+        system,
+        profile,
+        ref defaults,
+    } = *question;
+    let instance = read::instance(client, namespace, name).await?;
+    let found = recorded::find(client, system, &instance).await;
+    let now = if now || found.recorded.is_none() {
+        Some(now::now(client, system, &instance, profile, defaults).await?)
+    } else {
+        None
+    };
+    let conditions = instance.status.iter().flat_map(|status| &status.conditions);
+    Ok(Explained {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        flavor: instance.spec.flavor.clone(),
+        host: instance.spec.node_name.clone(),
+        scheduled: conditions.into_iter().find(|c| c.type_ == types::SCHEDULED).cloned(),
+        found,
+        now,
+    })
 }
 
 async fn connect(path: Option<PathBuf>, context: Option<String>) -> Result<Client, Error> {
@@ -158,81 +212,4 @@ async fn connect(path: Option<PathBuf>, context: Option<String>) -> Result<Clien
         None => Config::infer().await.map_err(|error| Error::Infer(Box::new(error)))?,
     };
     Client::try_from(config).map_err(|error| Error::Client(Box::new(error)))
-}
-
-/// Asks every host that the user may see.
-pub async fn explain(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-    profile: &profile::Named,
-    defaults: &HostDefaults,
-) -> Result<Explained, Error> {
-    let read::Read {
-        instance,
-        objects,
-        unread,
-        is_all,
-    } = read::read(client, namespace, name).await?;
-    let conditions = instance.status.iter().flat_map(|status| &status.conditions);
-    let mut explained = Explained {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        flavor: instance.spec.flavor.clone(),
-        host: instance.spec.node_name.clone(),
-        scheduled: conditions.into_iter().find(|c| c.type_ == types::SCHEDULED).cloned(),
-        profile: profile.name.clone(),
-        obstacles: Vec::new(),
-        takes: None,
-        rejections: Vec::new(),
-        hosts: Vec::new(),
-        unread,
-    };
-    let mut index = Index::new(&objects, profile.profile.clone(), defaults, 0);
-    for known in &objects.instances {
-        index.see(known);
-    }
-    if !is_all {
-        index.fill_up(&objects.hypervisors);
-    }
-    let request = match index.request(&instance) {
-        Ok(request) => request,
-        Err(obstacles) => {
-            let told = obstacles.into_iter().map(|obstacle| Obstacle {
-                field: obstacle.field,
-                message: obstacle.message,
-            });
-            explained.obstacles = told.collect();
-            return Ok(explained);
-        }
-    };
-    explained.takes = Some(Takes {
-        vcpus: request.resources.vcpus,
-        memory: request.resources.memory_bytes,
-        disk: request.resources.disk_bytes,
-    });
-    let table = index.cluster.explain(&request);
-    // How full the hosts are for this Instance: without it.
-    index.cluster.forget(&request.uid);
-    let usage = HostUse::of(&index.cluster);
-    explained.rejections = table.rejections;
-    explained.hosts = table
-        .hosts
-        .into_iter()
-        .zip(usage)
-        .map(|(verdict, usage)| Said { verdict, usage })
-        .collect();
-    Ok(explained)
-}
-
-impl Explained {
-    /// The place of a host among those that were asked; none were asked when something else stands in the way.
-    fn find(&self, host: &str) -> Result<Option<usize>, Error> {
-        let at = self.hosts.iter().position(|said| said.verdict.host == host);
-        if at.is_some() || self.hosts.is_empty() {
-            return Ok(at);
-        }
-        let known = self.hosts.iter().map(|said| said.verdict.host.as_str());
-        Err(Error::NoHost(host.to_owned(), did_you_mean(host, known)))
-    }
 }

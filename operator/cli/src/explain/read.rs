@@ -60,21 +60,35 @@ pub struct Unread {
 
 /// What was read.
 #[derive(Debug)]
-pub struct Read {
-    /// The Instance that was asked about.
-    pub instance: Instance,
+pub(super) struct Read {
     /// All that placement depends on, the Instance too.
-    pub objects: Objects,
+    pub(super) objects: Objects,
     /// What of it is missing.
-    pub unread: Vec<Unread>,
+    pub(super) unread: Vec<Unread>,
     /// Whether the Instances and Volumes of all namespaces are there.
-    pub is_all: bool,
+    pub(super) is_all: bool,
 }
 
-/// Reads an Instance, and what its placement depends on.
-pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<Read, Error> {
-    let instance = Api::<Instance>::namespaced(client.clone(), namespace);
-    let instance = call(&format!("Instance {namespace}/{name}"), instance.get(name)).await?;
+impl Error {
+    /// Why, when it is nothing that is wrong: users may not read everything, and clusters don't have everything.
+    pub(super) fn expected(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { code: 403, .. } => Some("you may not read it"),
+            Self::Refused { code: 404, .. } => Some("the cluster does not have it"),
+            _ => None,
+        }
+    }
+}
+
+/// Reads an Instance.
+pub(super) async fn instance(client: &Client, namespace: &str, name: &str) -> Result<Instance, Error> {
+    let instances = Api::<Instance>::namespaced(client.clone(), namespace);
+    call(&format!("Instance {namespace}/{name}"), instances.get(name)).await
+}
+
+/// Reads what an Instance's placement depends on.
+pub(super) async fn around(client: &Client, instance: &Instance) -> Result<Read, Error> {
+    let namespace = &instance.namespace().unwrap_or_default();
     let mut reader = Reader {
         client,
         namespace,
@@ -108,7 +122,6 @@ pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<Read, 
         objects.instances.push(instance.clone());
     }
     Ok(Read {
-        instance,
         objects,
         unread: reader.unread,
         is_all: all_volumes && all_instances,
@@ -170,10 +183,13 @@ impl Reader<'_> {
             Ok(found) => return Ok(found),
             Err(error) => error,
         };
-        let why = match &error {
-            Error::Refused { code: 403, .. } => "you may not read them".to_owned(),
-            Error::Refused { code: 404, .. } => "the cluster does not have them".to_owned(),
-            _ => return Err(error),
+        let Some(why) = error.expected() else {
+            return Err(error);
+        };
+        let why = if what.starts_with("Namespace ") {
+            why.to_owned()
+        } else {
+            why.replace(" it", " them")
         };
         self.unread.push(Unread { what, why, so });
         Ok(Vec::new())
@@ -198,7 +214,7 @@ where
     Ok(found)
 }
 
-async fn call<T>(what: &str, answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+pub(super) async fn call<T>(what: &str, answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
     match timeout(CALL_TIMEOUT, answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) => Err(Error::Refused {

@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use virga_crds::{Instance, finalizers, managers};
+use virga_crds::{Instance, InstanceScheduling, finalizers, labels, managers};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -59,12 +59,18 @@ impl Error {
     }
 }
 
-/// Binds an Instance to a node, with the finalizer that lets the node's agent clean up.
+/// Binds an Instance to a node, with the finalizer that lets the node's agent clean up, and with the decision for the
+/// agent to take over into the status: so it costs no write, and never belongs to another host.
 ///
 /// The write is forced, for an Instance that is moved off a node that rejected it: the guard webhook lets nobody else
 /// write the field, but the API server books what admission set to the user's field manager.
-pub async fn bind(client: &Client, instance: &Instance, node: &str) -> Result<Instance, Error> {
-    let configuration = json!({
+pub async fn bind(
+    client: &Client,
+    instance: &Instance,
+    node: &str,
+    scheduling: Option<&InstanceScheduling>,
+) -> Result<Instance, Error> {
+    let mut configuration = json!({
         "apiVersion": Instance::api_version(&()),
         "kind": Instance::kind(&()),
         "metadata": {
@@ -76,8 +82,16 @@ pub async fn bind(client: &Client, instance: &Instance, node: &str) -> Result<In
         },
         "spec": {"nodeName": node},
     });
+    if let Some(text) = scheduling.and_then(annotation) {
+        configuration["metadata"]["annotations"] = json!({labels::SCHEDULING: text});
+    }
     let params = PatchParams::apply(managers::SCHEDULER).force();
     send(client, instance, "binding", &params, &Patch::Apply(configuration)).await
+}
+
+/// What [`labels::SCHEDULING`] says.
+pub fn annotation(scheduling: &InstanceScheduling) -> Option<String> {
+    serde_json::to_string(scheduling).ok()
 }
 
 /// Takes the binding away, when the node rejected the Instance and no other will do.
@@ -88,13 +102,20 @@ pub async fn unbind(client: &Client, instance: &Instance) -> Result<Instance, Er
             value: value.into(),
         })
     };
-    let patch = JsonPatch(vec![
+    let remove = |path: &[&str]| {
+        PatchOperation::Remove(RemoveOperation {
+            path: PointerBuf::from_tokens(path.iter().copied()),
+        })
+    };
+    let mut patch = JsonPatch(vec![
         test(["metadata", "uid"], instance.uid()),
         test(["metadata", "resourceVersion"], instance.resource_version()),
-        PatchOperation::Remove(RemoveOperation {
-            path: PointerBuf::from_tokens(["spec", "nodeName"]),
-        }),
+        remove(&["spec", "nodeName"]),
     ]);
+    if instance.annotations().contains_key(labels::SCHEDULING) {
+        // It belongs to the host that did not take the Instance.
+        patch.0.push(remove(&["metadata", "annotations", labels::SCHEDULING]));
+    }
     let params = PatchParams {
         field_manager: Some(managers::SCHEDULER.into()),
         ..PatchParams::default()

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use virga_core::condition::{Conditions, Progress};
 use virga_crds::{
-    Instance, InstanceState, InstanceStatus,
+    Instance, InstanceScheduling, InstanceState, InstanceStatus,
     conditions::{Reason, types},
 };
 use virga_scheduler::Refusal;
 
-use super::request::Obstacle;
+use super::obstacle::Obstacle;
 
 /// Why an Instance waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,14 +19,18 @@ pub struct Explanation {
     pub message: String,
     /// Whether only the user can help.
     pub stuck: bool,
+    /// The decision, if there was one. It is told with the message, and changes nothing by itself: the same words again
+    /// are no news, whenever they were found.
+    pub scheduling: Option<InstanceScheduling>,
 }
 
 /// No host passed the filters.
-pub fn refused(refusal: &Refusal) -> Explanation {
+pub fn refused(refusal: &Refusal, scheduling: Option<InstanceScheduling>) -> Explanation {
     Explanation {
         reason: Reason::NoValidHost,
         message: refusal.to_string(),
         stuck: false,
+        scheduling,
     }
 }
 
@@ -40,6 +44,7 @@ pub fn obstructed(obstacles: &[Obstacle]) -> Explanation {
         reason: obstacles.first().map_or(Reason::NoValidHost, |first| first.reason),
         message: messages.join("; "),
         stuck: obstacles.iter().any(|obstacle| obstacle.stuck),
+        scheduling: None,
     }
 }
 
@@ -61,6 +66,7 @@ impl Explanation {
         InstanceStatus {
             observed_generation: instance.metadata.generation,
             state: Some(InstanceState::Building),
+            scheduling: self.scheduling.clone(),
             conditions: conditions.into_vec(),
             ..InstanceStatus::default()
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use kube::ResourceExt;
-use virga_core::condition;
+use virga_core::{condition, flavor::PCPU, hypervisor};
 use virga_crds::{Bytes, HostAggregate, Hypervisor, Scheduling, conditions::types};
 use virga_scheduler::{Cpu, Host, Inventory, Platform, Ratio, Ratios, Resources};
 
@@ -82,6 +82,7 @@ pub fn host(hypervisor: &Hypervisor, around: Around<'_>, defaults: &HostDefaults
     let status = hypervisor.status.as_ref();
     let capacity = status.and_then(|status| status.capacity).unwrap_or_default();
     let ready = status.is_some_and(|status| condition::is_true(&status.conditions, types::READY));
+    let partition = hypervisor::partition(spec).unwrap_or_default();
     let mut host = Host::new(
         hypervisor.name_any(),
         around.zone.unwrap_or(DEFAULT_ZONE),
@@ -89,7 +90,7 @@ pub fn host(hypervisor: &Hypervisor, around: Around<'_>, defaults: &HostDefaults
             .and_then(|status| status.cpu.as_ref())
             .map_or("", |cpu| cpu.architecture.as_str()),
         Resources {
-            vcpus: capacity.vcpus,
+            vcpus: partition.shared_count(capacity.vcpus),
             memory_bytes: capacity.memory.0,
             disk_bytes: capacity.disk.0,
         },
@@ -121,10 +122,22 @@ pub fn host(hypervisor: &Hypervisor, around: Around<'_>, defaults: &HostDefaults
     host.traits = spec.traits.iter().chain(found).cloned().collect();
     host.labels = hypervisor.labels().clone();
     host.inventories = inventories(hypervisor);
+    host.topology = status
+        .and_then(|status| hypervisor::topology(spec, status))
+        .map(Arc::new);
+    if let Some(topology) = &host.topology {
+        let dedicated = topology.cells.iter().map(|cell| cell.dedicated.len() as u64).sum();
+        host.inventories.insert(PCPU.to_owned(), Inventory::new(dedicated));
+    }
     host.address = status
         .and_then(|status| status.addresses.first())
         .and_then(|address| address.address.parse().ok());
     host.platform = Arc::new(platform(hypervisor));
+    let metrics = status.map_or(&[][..], |status| &status.metrics);
+    let metrics = metrics
+        .iter()
+        .filter_map(|metric| Some((metric.name.clone(), metric.value.parse().ok()?)));
+    host.metrics = metrics.collect();
     host.io_ops = around.load.io_ops;
     host.failed_builds = around.load.failed_builds;
     host
@@ -208,7 +221,10 @@ fn read_ratio(hypervisor: &Hypervisor, field: &str, text: Option<&String>, defau
 mod tests {
     use super::*;
     use crate::fixtures;
-    use virga_crds::{AllocationRatios, Cpu as CpuStatus, HypervisorAddress, Inventory as Given, Reserved, Versions};
+    use virga_crds::{
+        AllocationRatios, Cpu as CpuStatus, CpuPartition, HostMetric, HypervisorAddress, Inventory as Given, NumaCell,
+        Reserved, Versions,
+    };
 
     const HEARD: Around<'static> = Around {
         heard_of: true,
@@ -248,6 +264,7 @@ mod tests {
             vcpus: 2,
             memory: Some(Bytes::ZERO),
             disk: Bytes::gib(5),
+            pages: Vec::new(),
         });
         hypervisor.spec.allocation_ratios = Some(AllocationRatios {
             vcpus: Some("1.5".into()),
@@ -340,7 +357,23 @@ mod tests {
     }
 
     #[test]
-    fn address_processor_and_version_are_what_the_agent_found() {
+    fn dedicated_cpus_are_no_shared_ones() {
+        let mut hypervisor = fixtures::hypervisor("node-1");
+        hypervisor.spec.cpus = Some(CpuPartition {
+            shared: Some("0-1".into()),
+            dedicated: Some("2-3".into()),
+        });
+        hypervisor.status.get_or_insert_default().cells = vec![NumaCell {
+            cpus: "0-3".into(),
+            ..NumaCell::default()
+        }];
+        let host = host(&hypervisor, HEARD, &HostDefaults::default());
+        assert_eq!((host.capacity.vcpus, host.inventories[PCPU].total), (2, 2));
+        assert_eq!(host.topology.unwrap().cells[0].dedicated.to_string(), "2,3");
+    }
+
+    #[test]
+    fn address_processor_version_and_metrics_are_what_the_agent_found() {
         let mut hypervisor = fixtures::hypervisor("node-1");
         let status = hypervisor.status.get_or_insert_default();
         status.addresses = vec![HypervisorAddress {
@@ -355,7 +388,12 @@ mod tests {
             features: vec!["aes".into()],
             ..CpuStatus::default()
         });
+        status.metrics = vec![HostMetric {
+            name: "cpu.percent".into(),
+            value: "12.5".into(),
+        }];
         let host = host(&hypervisor, HEARD, &HostDefaults::default());
+        assert!((host.metrics["cpu.percent"] - 12.5).abs() < f64::EPSILON);
         assert_eq!(host.address, Some([10, 0, 0, 7].into()));
         assert_eq!(host.platform.hypervisor_version, 10_000_002);
         assert!(host.platform.cpu.features.contains("aes"));

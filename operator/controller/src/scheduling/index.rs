@@ -13,7 +13,7 @@ use virga_scheduler::{Claim, Event, Resources, Uid};
 use super::{
     host::{self, Around, Lowest},
     load::Build,
-    missing, request,
+    missing, rejection,
     state::{Key, Known, LEASE_PREFIX, Pending, Scheduler, State},
     takes::{self, Taken},
 };
@@ -48,7 +48,7 @@ impl Scheduler {
             .spec
             .node_name
             .as_deref()
-            .filter(|_| !request::is_rejected(instance));
+            .filter(|_| !rejection::is_rejected(instance));
         let now = Known {
             uid: uid.clone(),
             generation: instance.metadata.generation,
@@ -61,7 +61,12 @@ impl Scheduler {
         );
         self.refresh(state, &busy);
         if let Some(host) = host {
-            let Taken { resources, units } = takes::taken(instance, &self.stores);
+            let Taken {
+                resources,
+                units,
+                shape,
+            } = takes::taken(instance, &self.stores);
+            let pinning = takes::held(instance);
             let group = instance.spec.server_group.as_ref();
             let group = group
                 .and_then(|name| self.stores.server_group(&key.0, name)?.uid())
@@ -69,11 +74,17 @@ impl Scheduler {
             let claim = Claim {
                 units: Some(&units),
                 group: group.as_ref(),
+                topology: shape.topology.as_ref(),
+                devices: &shape.devices,
+                pinning: pinning.as_ref(),
                 ..Claim::new(host, &resources)
             };
             state.cluster.place_claim(&uid, &claim);
             if before.is_none() {
-                confirm(state, instance, host, &resources);
+                confirm(state, &uid, instance, host, &resources);
+            }
+            if before.as_ref().is_none_or(|before| !before.placed) {
+                state.cluster.seen_bound(&uid, host, self.now());
             }
             stop_waiting(state, &uid);
         } else {
@@ -297,7 +308,7 @@ fn stop_waiting(state: &mut State, uid: &Uid) {
 ///
 /// Two creates of one name, or of one `generateName`, can't be told apart; they are alike in what they take, so the
 /// oldest that fits goes.
-fn confirm(state: &mut State, instance: &Instance, host: &str, resources: &Resources) {
+fn confirm(state: &mut State, uid: &Uid, instance: &Instance, host: &str, resources: &Resources) {
     let (namespace, name) = key_of(instance);
     let generated = instance
         .metadata
@@ -319,6 +330,8 @@ fn confirm(state: &mut State, instance: &Instance, host: &str, resources: &Resou
             state.pending.remove(&key);
         }
         state.cluster.forget(&pending.review);
+        let name = format!("{}/{}", instance.namespace().unwrap_or_default(), instance.name_any());
+        state.cluster.rename_explanation(&pending.review, uid, &name);
         return;
     }
 }

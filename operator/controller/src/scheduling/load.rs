@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use virga_crds::{Instance, InstanceState};
 
-use super::request::is_rejected;
+use super::rejection::is_rejected;
 
 /// How much one host has to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,7 +45,9 @@ impl Build {
         }
         match state {
             None | Some(InstanceState::Building) => Some(Self::UnderWay(host)),
-            Some(InstanceState::Active | InstanceState::Stopped | InstanceState::Paused) => Some(Self::Done(host)),
+            Some(InstanceState::Active | InstanceState::Stopped | InstanceState::Paused | InstanceState::Suspended) => {
+                Some(Self::Done(host))
+            }
             // What went wrong may be the image's fault, which is not the host's.
             Some(InstanceState::Error | InstanceState::Deleting) => None,
         }

@@ -4,7 +4,7 @@
 use virga_core::nearest::distance;
 use virga_crds::conditions::Reason;
 
-use super::request::Obstacle;
+use super::obstacle::Obstacle;
 
 /// What an Instance names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

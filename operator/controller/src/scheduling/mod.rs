@@ -6,6 +6,10 @@
 //! | what does a HostAggregate say of its hosts? | [`aggregates`] |
 //! | what does an Instance ask for? | [`request`] |
 //! | … of its host beyond room? | `wishes` |
+//! | which volumes, and where are they? | `volumes` |
+//! | can its image be used with its flavor? | `image_fit` |
+//! | which hosts have said no to it? | [`rejection`] |
+//! | what stands in its way, whatever hosts offer? | [`obstacle`] |
 //! | … of what its host has? | [`takes`] |
 //! | what is each host busy with? | `load` |
 //! | which filters hold when nobody says otherwise? | [`profile`] |
@@ -17,6 +21,7 @@
 //! | who waits, and when is it worth another try? | [`queue`] |
 //! | how is a decision written? | [`bind`] |
 //! | what does the user hear meanwhile? | [`explain`] |
+//! | what is kept of a decision, and in which forms is it told? | [`record`] |
 //! | what is said of what is missing? | `missing` |
 //! | what is counted? | `metrics` |
 
@@ -25,17 +30,22 @@ pub mod bind;
 pub mod explain;
 pub mod feed;
 pub mod host;
+mod image_fit;
 mod index;
 mod load;
 mod metrics;
 mod missing;
+pub mod obstacle;
 pub mod profile;
 pub mod profile_file;
 pub mod queue;
+pub mod record;
+pub mod rejection;
 pub mod request;
 pub mod state;
 pub mod takeover;
 pub mod takes;
+mod volumes;
 mod wishes;
 
 pub use host::HostDefaults;

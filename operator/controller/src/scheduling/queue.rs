@@ -12,7 +12,7 @@ use virga_runtime::{apply::Writer, class::chain, clock::Clock, events::Events, l
 use super::{
     bind,
     explain::{self, Explanation},
-    request,
+    rejection,
     state::{Decision, Key, Scheduler},
 };
 
@@ -88,7 +88,7 @@ impl Queue {
 
     fn decide(&self, key: &Key) -> Option<Act> {
         let instance = self.scheduler.stores.instance(&key.0, &key.1)?;
-        let bound = instance.spec.node_name.is_some() && !request::is_rejected(&instance);
+        let bound = instance.spec.node_name.is_some() && !rejection::is_rejected(&instance);
         if bound || instance.metadata.deletion_timestamp.is_some() {
             return None;
         }
@@ -97,7 +97,8 @@ impl Queue {
             Decision::Refused(refusal) => {
                 let (namespace, name) = (&key.0, &key.1);
                 tracing::debug!(namespace, name, reason = format!("{refusal:#}"), "no host");
-                Some(Act::Tell(instance, explain::refused(&refusal)))
+                let scheduling = self.scheduler.scheduling(&instance.uid().unwrap_or_default());
+                Some(Act::Tell(instance, explain::refused(&refusal, scheduling)))
             }
             Decision::Obstructed(obstacles) => Some(Act::Tell(instance, explain::obstructed(&obstacles))),
             Decision::Closed => None,
@@ -117,11 +118,13 @@ impl Queue {
 
     async fn bind(&self, instance: &Instance, node: &str) {
         let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
-        let bound = match bind::bind(&self.client, instance, node).await {
+        let uid = instance.uid().unwrap_or_default();
+        let scheduling = self.scheduler.scheduling(&uid);
+        let bound = match bind::bind(&self.client, instance, node, scheduling.as_ref()).await {
             Ok(bound) => bound,
             Err(error) => {
                 if !error.is_uncertain() {
-                    self.scheduler.unreserve(&instance.uid().unwrap_or_default());
+                    self.scheduler.unreserve(&uid);
                 }
                 let stale = error.is_stale();
                 let error = chain(&error);
@@ -134,8 +137,10 @@ impl Queue {
             }
         };
         tracing::info!(kind = "Instance", namespace, name, node, "bound");
+        let fit = scheduling.map(|decided| format!(" ({} of {} hosts fit)", decided.survivors, decided.hosts));
+        let message = format!("bound to {node}{}", fit.unwrap_or_default());
         self.events
-            .normal(&bound, Reason::Bound.as_str(), "Scheduling", format!("bound to {node}"));
+            .normal(&bound, Reason::Bound.as_str(), "Scheduling", message);
         // From here on the node's agent is the one writer of the status.
         if let Err(error) = self.writer.apply_status(&bound, &json!({})).await {
             tracing::warn!(

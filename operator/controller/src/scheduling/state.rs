@@ -17,7 +17,7 @@ use virga_core::host_aggregate::Aggregates;
 use virga_crds::Instance;
 use virga_runtime::{clock::Clock, heartbeat::Heartbeats};
 use virga_scheduler::{
-    Backoff, Cause, Cluster, Placement, Profile, Refusal, Request, Resources, Settings, Uid, Waiting,
+    Asker, Backoff, Cause, Cluster, Placement, Profile, Refusal, Request, Resources, Settings, Uid, Waiting,
 };
 
 use super::{
@@ -25,8 +25,8 @@ use super::{
     index::pending_key,
     load::{Build, Loads},
     metrics::Metrics,
-    profile,
-    request::{self, Obstacle},
+    obstacle::Obstacle,
+    profile, request,
 };
 use crate::stores::Stores;
 
@@ -160,7 +160,9 @@ impl Scheduler {
             if dry_run {
                 return state.cluster.dry_run(request);
             }
-            let placement = state.cluster.schedule(request, now)?;
+            let placement = state.cluster.schedule(request, now);
+            state.cluster.asked_by(&request.uid, Asker::Admission);
+            let placement = placement?;
             let pending = Pending {
                 review: request.uid.clone(),
                 host: placement.host.clone(),
@@ -183,7 +185,11 @@ impl Scheduler {
         let uid = instance.uid().unwrap_or_default();
         let request = request::request(&uid, instance, &self.stores, self.clock.now());
         let asked = request.as_ref().ok().cloned();
-        let decision = self.decide(request, |state, request, now| state.cluster.schedule(request, now));
+        let decision = self.decide(request, |state, request, now| {
+            let placement = state.cluster.schedule(request, now);
+            state.cluster.asked_by(&request.uid, Asker::Queue);
+            placement
+        });
         let cause = match (&decision, asked) {
             (Decision::Refused(refusal), Some(asked)) => Cause::refused(&asked, refusal),
             (Decision::Obstructed(obstacles), _) => obstacles

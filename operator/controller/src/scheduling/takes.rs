@@ -4,11 +4,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use kube::ResourceExt;
-use virga_core::flavor::{self, ExtraSpecs};
+use virga_core::{
+    flavor::{self, ExtraSpecs, Shape},
+    instance::pinning,
+};
 use virga_crds::{Bytes, Flavor, Image, Instance, Volume};
-use virga_scheduler::Resources;
+use virga_scheduler::{Resources, topology::Pinning};
 
-use super::request::volumes;
+use super::volumes::volumes;
 use crate::stores::Stores;
 
 /// What is taken of a host.
@@ -16,8 +19,10 @@ use crate::stores::Stores;
 pub struct Taken {
     /// Processors, memory and disk.
     pub resources: Resources,
-    /// Units of the operators' own resource classes.
+    /// Units of the operators' own resource classes, and dedicated CPUs.
     pub units: BTreeMap<String, u64>,
+    /// Cells, pages and devices.
+    pub shape: Shape,
 }
 
 /// What an Instance takes of the host that it is bound to: as built, else as its Flavor says.
@@ -33,21 +38,33 @@ pub fn taken(instance: &Instance, stores: &Stores) -> Taken {
         .as_ref()
         .and_then(|flavor| flavor::extra_specs(&flavor.spec).ok())
         .unwrap_or_default();
-    let built = instance.status.as_ref().and_then(|status| status.flavor.as_ref());
-    if let Some(built) = built {
-        let disk = root_disk(instance, built.disk, None);
-        return sum(u32::from(built.vcpus), built.memory, disk, &extra, &volumes);
-    }
-    let Some(flavor) = flavor else {
-        // Its finalizer keeps a used Flavor, so this is a cluster that was restored without it.
-        return Taken::default();
-    };
     let image = instance
         .spec
         .image
         .as_ref()
         .and_then(|image| stores.image(image.namespace.as_deref().unwrap_or(&namespace), &image.name));
+    let built = instance.status.as_ref().and_then(|status| status.flavor.as_ref());
+    if let Some(built) = built {
+        let size = virga_crds::Resources {
+            vcpus: built.vcpus.into(),
+            memory: built.memory,
+            disk: root_disk(instance, built.disk, None),
+        };
+        return sum(size, &extra, image.as_deref(), &volumes);
+    }
+    let Some(flavor) = flavor else {
+        // Its finalizer keeps a used Flavor, so this is a cluster that was restored without it.
+        return Taken::default();
+    };
     of_flavor(instance, &flavor, &extra, image.as_deref(), &volumes)
+}
+
+/// Which CPUs, pages and devices of its host it has, as its host says; `None` while it has not said.
+pub fn held(instance: &Instance) -> Option<Pinning> {
+    let status = instance.status.as_ref()?;
+    // What it had on another host is not what it has on this one.
+    let here = status.host.is_some() && status.host == instance.spec.node_name;
+    status.topology.as_ref().filter(|_| here).map(pinning)
 }
 
 /// What an Instance of this Flavor takes.
@@ -59,8 +76,12 @@ pub(super) fn of_flavor(
     volumes: &[Arc<Volume>],
 ) -> Taken {
     let spec = &flavor.spec;
-    let disk = root_disk(instance, spec.disk, image);
-    sum(u32::from(spec.vcpus), spec.memory, disk, extra, volumes)
+    let size = virga_crds::Resources {
+        vcpus: spec.vcpus.into(),
+        memory: spec.memory,
+        disk: root_disk(instance, spec.disk, image),
+    };
+    sum(size, extra, image, volumes)
 }
 
 /// A bound Volume's share of its node's disk.
@@ -84,17 +105,22 @@ fn root_disk(instance: &Instance, disk: Bytes, image: Option<&Image>) -> Bytes {
     }
 }
 
-fn sum(vcpus: u32, memory: Bytes, disk: Bytes, extra: &ExtraSpecs, volumes: &[Arc<Volume>]) -> Taken {
+fn sum(size: virga_crds::Resources, extra: &ExtraSpecs, image: Option<&Image>, volumes: &[Arc<Volume>]) -> Taken {
     let unbound = volumes.iter().filter(|volume| volume.spec.node_name.is_none());
     let volumes: u64 = unbound.map(|volume| volume.spec.size.0).fold(0, u64::saturating_add);
-    let counted = extra.counted(virga_crds::Resources { vcpus, memory, disk });
+    // An image that contradicts its Flavor is told where the Instance is asked for: it is placed by the Flavor alone.
+    let shape = extra
+        .shape(size, image.map(|image| &image.spec.properties))
+        .unwrap_or_default();
+    let counted = extra.counted(size, &shape);
     Taken {
         resources: Resources {
             vcpus: counted.vcpus,
             memory_bytes: counted.memory.0,
             disk_bytes: counted.disk.0.saturating_add(volumes),
         },
-        units: extra.units(),
+        units: extra.units(&shape),
+        shape,
     }
 }
 
@@ -152,6 +178,18 @@ mod tests {
             disk_bytes: 3 << 30,
         };
         let units = BTreeMap::from([("CUSTOM_LICENCE".to_owned(), 3)]);
-        assert_eq!(taken, Taken { resources, units });
+        let taken_so = Taken {
+            resources,
+            units,
+            shape: Shape::default(),
+        };
+        assert_eq!(taken, taken_so);
+    }
+
+    #[test]
+    fn dedicated_cpus_are_counted_apart_from_shared_ones() {
+        let taken = of(&[("hw:cpu_policy", "dedicated")], |_| {});
+        assert_eq!((taken.resources.vcpus, taken.units["PCPU"]), (0, 1));
+        assert!(taken.shape.topology.is_some());
     }
 }

@@ -10,7 +10,7 @@ use virga_scheduler::{Demands, Hints, Query, Uid, near};
 
 use super::{
     missing::{Named, key, missing},
-    request::Obstacle,
+    obstacle::Obstacle,
 };
 use crate::stores::Stores;
 

@@ -5,14 +5,14 @@
 use json_patch::{AddOperation, PatchOperation, jsonptr::PointerBuf};
 use kube::core::admission::Operation;
 use serde_json::json;
-use virga_crds::{Instance, finalizers};
+use virga_crds::{Instance, InstanceScheduling, finalizers, labels};
 use virga_scheduler::Placement;
 
 use super::{
     Webhooks,
     review::{Answer, Request, objects},
 };
-use crate::scheduling::Decision;
+use crate::scheduling::{Decision, bind};
 
 pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
     if request.operation != Operation::Create || request.kind.kind != "Instance" {
@@ -29,14 +29,25 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
         instance.metadata.namespace.clone_from(&request.namespace);
     }
     match hooks.scheduler.admit(&request.uid, &instance, request.dry_run) {
-        Decision::Placed(placement) => placed(&instance, &placement, request.dry_run),
+        Decision::Placed(placement) => {
+            // A dry run leaves nothing to be read later.
+            let scheduling = (!request.dry_run)
+                .then(|| hooks.scheduler.scheduling(&request.uid))
+                .flatten();
+            placed(&instance, &placement, scheduling.as_ref(), request.dry_run)
+        }
         Decision::Refused(refusal) => Answer::allow().warn(format!("virga: no host yet: {refusal}; it waits")),
         // What is missing, /validate warns of: it is asked of every replica.
         Decision::Obstructed(_) | Decision::Closed => Answer::allow(),
     }
 }
 
-fn placed(instance: &Instance, placement: &Placement, dry_run: bool) -> Answer {
+fn placed(
+    instance: &Instance,
+    placement: &Placement,
+    scheduling: Option<&InstanceScheduling>,
+    dry_run: bool,
+) -> Answer {
     let add = |path: &[&str], value| {
         PatchOperation::Add(AddOperation {
             path: PointerBuf::from_tokens(path.iter().copied()),
@@ -54,6 +65,12 @@ fn placed(instance: &Instance, placement: &Placement, dry_run: bool) -> Answer {
         answer
             .patch
             .push(add(&["metadata", "finalizers", "-"], json!(finalizers::AGENT)));
+    }
+    if let Some(text) = scheduling.and_then(bind::annotation) {
+        answer.patch.push(match &instance.metadata.annotations {
+            None => add(&["metadata", "annotations"], json!({labels::SCHEDULING: text})),
+            Some(_) => add(&["metadata", "annotations", labels::SCHEDULING], json!(text)),
+        });
     }
     if dry_run {
         let Placement {

@@ -1,6 +1,7 @@
 //! Flavors: what each asks for, and how much it is used.
 
 mod extra_specs;
+mod shape;
 
 use jiff::Timestamp;
 use virga_crds::{Flavor, FlavorStatus, conditions::Reason};
@@ -11,7 +12,8 @@ use crate::{
     uses::User,
 };
 
-pub use extra_specs::{ExtraSpecs, extra_specs};
+pub use extra_specs::{ExtraSpecs, Hardware, PCPU, extra_specs};
+pub use shape::{Shape, image_key};
 
 /// What to do about a Flavor that these use.
 pub fn plan<'a>(

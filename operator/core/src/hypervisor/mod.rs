@@ -1,5 +1,6 @@
 //! Hypervisors: what to say of one whose agent is not heard of, and of what runs there; the names of what a host can do.
 
+mod topology;
 mod traits;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use virga_crds::{
 
 use crate::condition::{Conditions, is_true};
 
+pub use topology::{Partition, partition, topology};
 pub use traits::{TraitFacts, check_resource_class, check_trait, traits};
 
 /// How long an agent may be silent before its node counts as lost: the length of its Lease, which is four heartbeats.

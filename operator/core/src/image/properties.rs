@@ -4,7 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{flavor::ExtraSpecs, hypervisor::check_trait, problem::Problems};
+use crate::{
+    flavor::{ExtraSpecs, Hardware, image_key},
+    hypervisor::check_trait,
+    problem::Problems,
+};
 
 /// Properties with the values that are carried out.
 const VALUES: [(&str, &[&str]); 5] = [
@@ -42,6 +46,9 @@ fn check(name: &str, value: &str) -> Result<(), String> {
         } else {
             Err(format!("{value:?} is not known: write {}", values.join(" or ")))
         };
+    }
+    if let Some(read) = image_key(name).and_then(|key| Hardware::default().read(key, value)) {
+        return read;
     }
     if name == VERSION {
         return value.split(',').try_for_each(version);
@@ -98,6 +105,7 @@ mod tests {
             ("hw_architecture", "aarch64"),
             ("hw_vm_mode", "hvm"),
             ("img_hv_type", "qemu"),
+            ("hw_mem_page_size", "1GB"),
             ("img_hv_requested_version", ">=7.2, !=8.0.1,<11"),
             ("trait:CUSTOM_SSD", "required"),
             ("os_distro", "anything at all"),
@@ -116,6 +124,8 @@ mod tests {
             ("img_hv_requested_version", ">=7.2,", "such as >=7.2"),
             ("img_hv_requested_version", "=>7", "such as >=7.2"),
             ("img_hv_type", "xen", "write kvm or qemu"),
+            ("hw_cpu_policy", "exclusive", "write shared or dedicated or mixed"),
+            ("hw_numa_mem.1", "much", "write a whole number"),
             ("trait:CUSTOM_SSD", "forbidden", "an image can require a trait only"),
             ("trait:ssd", "required", "CUSTOM_"),
         ];

@@ -32,6 +32,12 @@ pub enum Effect {
     RecordPower(PowerRecord),
     /// Start the domain.
     Start,
+    /// Start the domain from its saved memory.
+    Restore,
+    /// Save its memory to the host's disk, and end its process.
+    Save,
+    /// Throw its saved memory away.
+    DiscardSaved,
     /// Halt its processors.
     Suspend,
     /// Let its processors go on.
@@ -61,7 +67,9 @@ impl Effect {
             Self::Define => "defining the domain",
             Self::RecordPower(_) | Self::Start => "starting",
             Self::Suspend => "pausing",
-            Self::Resume => "resuming",
+            Self::Resume | Self::Restore => "resuming",
+            Self::Save => "suspending",
+            Self::DiscardSaved => "discarding the saved memory",
             Self::Shutdown | Self::Destroy => "stopping",
             Self::Undefine | Self::ReleasePorts | Self::RemoveFiles | Self::RemoveFinalizer => "deleting",
         }
@@ -77,6 +85,9 @@ impl Effect {
             Self::Define => "Define",
             Self::RecordPower(_) => "RecordPower",
             Self::Start => "Start",
+            Self::Restore => "Restore",
+            Self::Save => "Save",
+            Self::DiscardSaved => "DiscardSaved",
             Self::Suspend => "Suspend",
             Self::Resume => "Resume",
             Self::Shutdown => "Shutdown",

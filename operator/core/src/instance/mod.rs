@@ -1,21 +1,29 @@
 //! Instances: what a valid one is, and what an agent does about it.
 
+mod decision;
 mod effect;
 mod hints;
+mod lock;
 mod needs;
 mod plan;
 mod ports;
 mod power;
+mod reboot;
 mod seen;
 mod status;
+mod topology;
 mod validate;
 
+pub use decision::decision;
 pub use effect::{Effect, Note, Plan};
+pub use lock::kept_by_lock;
 pub use plan::plan;
 pub use ports::{port, port_name};
 pub use power::{DELETE_GRACE, STOP_GRACE};
 pub use seen::{
-    Cache, Domain, Failure, Image, Interface, InterfaceUse, Power, PowerRecord, Room, Seen, Volume, VolumeUse, WentOff,
+    Cache, Domain, Failure, Image, Interface, InterfaceUse, Power, PowerRecord, RebootRecord, Room, Seen, Volume,
+    VolumeUse, WentOff,
 };
 pub use status::{after_failure, notes};
+pub use topology::{pinning, told};
 pub use validate::{USER_DATA_BYTES, hostname, validate, validate_address};

@@ -10,7 +10,7 @@ use virga_crds::{
 use super::{
     effect::{Effect, Plan},
     needs::{self, Aspect, Need},
-    power::{self, DELETE_GRACE, Step},
+    power::{self, DELETE_GRACE, Step, Wish},
     seen::{Domain, Power, Room, Seen},
     status::{Story, tell},
     validate,
@@ -97,8 +97,10 @@ fn build(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
             effects.push(Effect::WriteSeed);
         }
         effects.push(Effect::Define);
-        if instance.spec.power_state != PowerState::Stopped {
-            let step = power::start(instance.spec.power_state, seen.power, now);
+        // What was never started has no memory to be suspended with.
+        if matches!(instance.spec.power_state, PowerState::Running | PowerState::Paused) {
+            let wish = Wish::of(instance, seen, now);
+            let step = power::start(&wish, seen.power, now, Effect::Start);
             if step.start {
                 effects.extend(network.effects);
                 effects.extend(step.effects);
@@ -155,8 +157,8 @@ fn rejected(instance: &Instance, seen: &Seen, now: Timestamp) -> Option<Plan> {
 
 /// There is a domain: bring it to the power state that is asked for.
 fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan {
-    let wanted = instance.spec.power_state;
-    let mut step = power::step(wanted, power, seen.power, now);
+    let wish = Wish::of(instance, seen, now);
+    let mut step = power::step(&wish, power, seen.power, now);
     let mut storage = needs::disks_created();
     let mut network = needs::ports_plugged();
     if step.start {
@@ -170,7 +172,8 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
         scheduled: None,
         storage,
         network,
-        running: power::running(wanted, power, seen.power, old_conditions(instance)),
+        running: power::running(&wish, power, seen.power, old_conditions(instance)),
+        held: step.held.or_else(|| no_room(instance, seen, power)),
         settled: step.settled,
         task: step.task,
         deleting: false,
@@ -179,6 +182,15 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
         status: Some(tell(instance, seen, story, now)),
         effects: step.effects,
         again: step.again,
+    }
+}
+
+/// Its memory is to be saved and there is no room for it.
+fn no_room(instance: &Instance, seen: &Seen, power: Power) -> Option<Aspect> {
+    let wanted = instance.spec.power_state == PowerState::Suspended && matches!(power, Power::Running | Power::Paused);
+    match &seen.save_room {
+        Room::Short(message) if wanted => Some(Aspect::waits(Reason::PoolFull, message)),
+        _ => None,
     }
 }
 
@@ -206,7 +218,7 @@ fn delete(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
             again = Some(LIBVIRT_AGAIN);
         }
         Domain::Absent | Domain::Foreign(_) => {}
-        Domain::Defined(Power::Off(_)) => effects.push(Effect::Undefine),
+        Domain::Defined(Power::Off(_) | Power::Saved | Power::BrokenSave) => effects.push(Effect::Undefine),
         Domain::Defined(Power::Running | Power::ShuttingDown) => {
             let step = power::stop(seen.power, now, DELETE_GRACE);
             gone = step.effects == [Effect::Destroy];
@@ -216,7 +228,7 @@ fn delete(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
                 effects.push(Effect::Undefine);
             }
         }
-        Domain::Defined(Power::Paused | Power::IoError | Power::Sleeping | Power::Crashed) => {
+        Domain::Defined(Power::Paused | Power::IoError | Power::Sleeping | Power::Crashed | Power::Saving) => {
             effects.extend([Effect::Destroy, Effect::Undefine]);
         }
     }
@@ -260,7 +272,7 @@ fn deletion_story(instance: &Instance, seen: &Seen) -> Story {
         Domain::Unreachable(message) => Aspect::unknown(Reason::LibvirtUnavailable, message),
         Domain::Foreign(message) => Aspect::waits(Reason::HypervisorError, message),
         Domain::Absent => Aspect::waits(Reason::Deleting, "the domain is gone"),
-        Domain::Defined(power) => power::running(PowerState::Stopped, *power, seen.power, old_conditions(instance)),
+        Domain::Defined(power) => power::running(&Wish::OFF, *power, seen.power, old_conditions(instance)),
     };
     Story {
         running,

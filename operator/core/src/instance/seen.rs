@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use virga_crds::{Address, BuiltFlavor, Bytes, conditions::Reason};
+use virga_crds::{Address, BuiltFlavor, Bytes, InstanceTopology, conditions::Reason};
 
 /// Everything that deciding about one Instance takes, as the agent found it in one look.
 ///
@@ -28,8 +28,12 @@ pub struct Seen {
     pub volumes: Vec<Volume>,
     /// Its interfaces, in the order of `spec.interfaces`.
     pub interfaces: Vec<Interface>,
+    /// What it holds of the host's CPUs, pages and devices, as noted beside its disks.
+    pub topology: Option<InstanceTopology>,
     /// Whether the host has room for it. Looked at only before anything of it exists here.
     pub room: Room,
+    /// Whether the host's disk has room for its memory. Looked at only when that is to be saved.
+    pub save_room: Room,
 }
 
 /// The domain with the Instance's uid.
@@ -58,6 +62,12 @@ pub enum Power {
     Sleeping,
     /// It is shutting down.
     ShuttingDown,
+    /// Its memory is being saved.
+    Saving,
+    /// There is no process, and its memory is saved.
+    Saved,
+    /// There is no process, and its saved memory can't be used.
+    BrokenSave,
     /// There is no process.
     Off(WentOff),
     /// It crashed, and its process was kept.
@@ -191,6 +201,31 @@ pub struct PowerRecord {
     /// When it was last asked to shut down, or to go on after a disk error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nudged: Option<Timestamp>,
+    /// It was seen running since its last start. Noted only where that decides whether it is started again.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ran: bool,
+    /// Its guest shut itself down since. libvirt forgets it when the host is restarted.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub halted: bool,
+    /// The last reboot that was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot: Option<RebootRecord>,
+}
+
+/// A reboot that was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RebootRecord {
+    /// The `at` that asked for it.
+    pub at: Timestamp,
+    /// When the guest was started again. Noted right before, so that it is not ended once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Timestamp>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The pause between the first and the second start in a row.
@@ -209,13 +244,37 @@ impl PowerRecord {
 
     /// The record with one more start.
     pub fn with_start(self, now: Timestamp) -> Self {
+        let rebooting = self.reboot.is_some_and(|reboot| reboot.finished.is_none());
         let in_a_row = self.started.is_some_and(|started| since(started, now) < FORGIVEN_AFTER);
-        let starts = if in_a_row { self.starts.saturating_add(1) } else { 1 };
+        let starts = if in_a_row && !rebooting {
+            self.starts.saturating_add(1)
+        } else {
+            1
+        };
         Self {
             starts,
             started: Some(now),
-            stop_asked: None,
-            nudged: None,
+            reboot: self.reboot.map(|reboot| RebootRecord {
+                finished: reboot.finished.or(Some(now)),
+                ..reboot
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// The record with a reboot that begins.
+    pub fn with_reboot(self, at: Timestamp) -> Self {
+        Self {
+            reboot: Some(RebootRecord { at, finished: None }),
+            ..self
+        }
+    }
+
+    /// The record of a domain that is off as asked: nothing counts but its reboots.
+    pub fn cleared(self) -> Self {
+        Self {
+            reboot: self.reboot,
+            ..Self::default()
         }
     }
 
@@ -236,11 +295,13 @@ impl PowerRecord {
         }
     }
 
-    /// The record of a domain that is as it should be: only its starts count.
-    pub fn at_rest(self) -> Self {
+    /// The record of a domain that runs as it should: only its starts count, and that it ran, if that is to be known.
+    pub fn at_rest(self, ran: bool) -> Self {
         Self {
             stop_asked: None,
             nudged: None,
+            ran,
+            halted: false,
             ..self
         }
     }

@@ -5,10 +5,11 @@ use virga_crds::{
 };
 
 use super::{
+    decision::decision,
     effect::{Effect, Note},
     needs::Aspect,
     plan::old_conditions,
-    power,
+    power, reboot,
     seen::{Domain, Failure, InterfaceUse, Power, Seen},
 };
 use crate::condition::{Conditions, Progress};
@@ -23,6 +24,8 @@ pub(super) struct Story {
     pub storage: Aspect,
     pub network: Aspect,
     pub running: Aspect,
+    /// What keeps it from being as asked, where the others can't say.
+    pub held: Option<Aspect>,
     pub settled: bool,
     /// What is under way; empty when nothing is.
     pub task: &'static str,
@@ -51,6 +54,7 @@ impl Story {
             storage: before(types::STORAGE_READY, unknown()),
             network: before(types::NETWORK_READY, unknown()),
             running: Aspect::waits(Reason::Starting, "the domain is not defined yet"),
+            held: None,
             settled: false,
             task: "",
             deleting: false,
@@ -77,7 +81,12 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
         (types::NETWORK_READY, story.network),
         (types::RUNNING, story.running),
     ];
-    let (progress, reason, message) = ready(&aspects, story.settled, story.deleting, story.task);
+    let broken = !story.settled && aspects.iter().any(|(_, aspect)| aspect.stuck);
+    let (progress, reason, message) = match story.held.filter(|_| !broken && !story.settled && !story.deleting) {
+        Some(held) if held.stuck => (Progress::Stuck, held.reason, held.message),
+        Some(held) => (Progress::Working, held.reason, held.message),
+        None => ready(&aspects, story.settled, story.deleting, story.task),
+    };
     let mut conditions = Conditions::new(&old.conditions, instance.metadata.generation, now);
     for (kind, aspect) in &aspects {
         conditions.set(kind, aspect.status, aspect.reason, aspect.message.clone());
@@ -93,13 +102,22 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
     let exists = matches!(seen.domain, Domain::Defined(_));
     InstanceStatus {
         observed_generation: instance.metadata.generation,
-        state: Some(state(instance, seen, &old, progress, story.deleting)),
+        state: Some(if story.deleting {
+            InstanceState::Deleting
+        } else if broken {
+            InstanceState::Error
+        } else {
+            state(instance, seen, &old, story.settled)
+        }),
         task: (progress == Progress::Working && !story.task.is_empty()).then(|| story.task.into()),
         power_state: power_state(seen, &old),
         flavor: old.flavor.clone().or_else(|| seen.flavor.clone().filter(|_| exists)),
         host: (!rejected).then(|| seen.node.clone()),
         addresses: addresses(seen, &old),
+        reboot: reboot::told(seen.power).or(old.reboot),
+        topology: seen.topology.clone(),
         rejected_by,
+        scheduling: decision(instance).or(old.scheduling),
         conditions: conditions.into_vec(),
     }
 }
@@ -143,19 +161,16 @@ fn ready(aspects: &[(&str, Aspect)], settled: bool, deleting: bool, task: &str) 
     }
 }
 
-fn state(instance: &Instance, seen: &Seen, old: &InstanceStatus, progress: Progress, deleting: bool) -> InstanceState {
-    if deleting {
-        return InstanceState::Deleting;
-    }
-    if progress == Progress::Stuck {
-        return InstanceState::Error;
-    }
+fn state(instance: &Instance, seen: &Seen, old: &InstanceStatus, settled: bool) -> InstanceState {
     let first_time = matches!(old.state, None | Some(InstanceState::Building));
     match &seen.domain {
-        Domain::Defined(Power::Running | Power::ShuttingDown) => InstanceState::Active,
+        Domain::Defined(Power::Running | Power::ShuttingDown | Power::Saving) => InstanceState::Active,
+        Domain::Defined(Power::Saved | Power::BrokenSave) => InstanceState::Suspended,
         Domain::Defined(Power::Paused | Power::IoError | Power::Sleeping) => InstanceState::Paused,
         Domain::Defined(Power::Off(_) | Power::Crashed)
-            if first_time && instance.spec.power_state != PowerState::Stopped =>
+            if first_time
+                && !settled
+                && matches!(instance.spec.power_state, PowerState::Running | PowerState::Paused) =>
         {
             InstanceState::Building
         }
@@ -194,14 +209,16 @@ pub fn after_failure(
     now: Timestamp,
 ) -> InstanceStatus {
     let kind = match effect {
-        Effect::PullImage { .. } | Effect::CreateRootDisk { .. } | Effect::WriteSeed => types::STORAGE_READY,
-        Effect::EnsureNetwork { .. } => types::NETWORK_READY,
-        _ => types::RUNNING,
+        Effect::PullImage { .. } | Effect::CreateRootDisk { .. } | Effect::WriteSeed => Some(types::STORAGE_READY),
+        Effect::EnsureNetwork { .. } => Some(types::NETWORK_READY),
+        // A guest whose memory could not be saved runs on.
+        Effect::Save => None,
+        _ => Some(types::RUNNING),
     };
     let mut conditions = Conditions::new(old_conditions(instance), instance.metadata.generation, now);
     for old in &status.conditions {
         let carried = !matches!(old.type_.as_str(), types::READY | types::RECONCILING | types::STALLED);
-        if carried && old.type_ != kind {
+        if carried && Some(old.type_.as_str()) != kind {
             let value = match old.status.as_str() {
                 "True" => ConditionStatus::True,
                 "False" => ConditionStatus::False,
@@ -210,12 +227,15 @@ pub fn after_failure(
             conditions.set(&old.type_, value, reason_of(old), old.message.clone());
         }
     }
+    let failure = &unusable_memory(effect, failure);
     let value = if failure.reason == Reason::LibvirtUnavailable {
         ConditionStatus::Unknown
     } else {
         ConditionStatus::False
     };
-    conditions.set(kind, value, failure.reason, failure.message.clone());
+    if let Some(kind) = kind {
+        conditions.set(kind, value, failure.reason, failure.message.clone());
+    }
     let deleting = instance.metadata.deletion_timestamp.is_some();
     let progress = if failure.stuck {
         Progress::Stuck
@@ -232,6 +252,18 @@ pub fn after_failure(
         task: status.task.clone().filter(|_| !failure.stuck),
         conditions: conditions.into_vec(),
         ..status.clone()
+    }
+}
+
+/// Whatever keeps a guest from going on from its saved memory, the user is told the way out.
+fn unusable_memory(effect: &Effect, failure: &Failure) -> Failure {
+    if *effect != Effect::Restore || failure.reason != Reason::HypervisorError {
+        return failure.clone();
+    }
+    Failure {
+        reason: Reason::SavedMemoryUnusable,
+        message: format!("{}; it is tried again; {}", failure.message, power::START_AFRESH),
+        stuck: failure.stuck,
     }
 }
 
@@ -260,8 +292,12 @@ pub fn notes(old: Option<&InstanceStatus>, new: &InstanceStatus) -> Vec<Note> {
 fn worth_telling(kind: &str, reason: Reason) -> Option<bool> {
     match kind {
         types::RUNNING => match reason {
-            Reason::Started | Reason::Stopped | Reason::Paused => Some(false),
-            Reason::GuestCrashed | Reason::HypervisorError | Reason::LibvirtUnavailable | Reason::Invalid => Some(true),
+            Reason::Started | Reason::Stopped | Reason::Paused | Reason::Suspended => Some(false),
+            Reason::GuestCrashed
+            | Reason::HypervisorError
+            | Reason::LibvirtUnavailable
+            | Reason::SavedMemoryUnusable
+            | Reason::Invalid => Some(true),
             _ => None,
         },
         types::SCHEDULED => (reason == Reason::HostRejected).then_some(true),

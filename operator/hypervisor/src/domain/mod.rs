@@ -1,13 +1,15 @@
 //! What a domain should be ([`DomainSpec`]) and what libvirt says it is ([`DomainInfo`]).
 
+mod affinity;
 mod spec;
 mod state;
 mod validate;
 mod xml;
 
+pub use affinity::{Affinity, GuestCell};
 pub use spec::{
     Cache, CpuMode, Discard, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainType, Firmware, InterfaceSource,
     InterfaceSpec, LifecycleAction, MAX_VCPUS, Topology, Video,
 };
-pub use state::{DomainInfo, DomainState, StateReason};
+pub use state::{DomainInfo, DomainState, SavedMemory, StateReason};
 pub use xml::to_xml;

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
+use super::affinity::Affinity;
 use crate::network::MacAddress;
 use crate::owner::Owner;
+use crate::pci::PciAddress;
 
 /// The most virtual CPUs a domain may have: what libvirt reports for QEMU's newest q35 machines.
 pub const MAX_VCPUS: u32 = 4096;
@@ -246,6 +248,8 @@ pub struct DomainSpec {
     pub topology: Topology,
     /// The guest's memory, in bytes; a multiple of 1 KiB.
     pub memory_bytes: u64,
+    /// Where on the host it runs, and the guest's NUMA nodes.
+    pub affinity: Affinity,
     /// Which CPU the guest sees.
     pub cpu: CpuMode,
     /// The disks.
@@ -254,6 +258,8 @@ pub struct DomainSpec {
     pub seed: Option<PathBuf>,
     /// The network interfaces, the primary first.
     pub interfaces: Vec<InterfaceSpec>,
+    /// The host's PCI devices that are passed through to the guest.
+    pub pci_devices: Vec<PciAddress>,
     /// Where the serial console is logged; virtlogd appends and rotates.
     pub console_log: Option<PathBuf>,
     /// The Unix socket that serves VNC.
@@ -281,7 +287,7 @@ pub struct DomainSpec {
 impl DomainSpec {
     /// A domain with our defaults: q35, BIOS, host-model CPU under KVM and `maximum` else, guest agent, random numbers,
     /// balloon figures each 10 s, VGA, 8 free PCIe ports; power-off and crash stop it, reboot restarts it. Without
-    /// disks, interfaces, console log and VNC.
+    /// disks, interfaces, passed through devices, console log and VNC; it runs anywhere on the host.
     pub fn new(
         owner: Owner,
         name: impl Into<String>,
@@ -300,6 +306,7 @@ impl DomainSpec {
             firmware: Firmware::Bios,
             topology,
             memory_bytes,
+            affinity: Affinity::Any,
             cpu: if domain_type == DomainType::Kvm {
                 CpuMode::HostModel
             } else {
@@ -308,6 +315,7 @@ impl DomainSpec {
             disks: Vec::new(),
             seed: None,
             interfaces: Vec::new(),
+            pci_devices: Vec::new(),
             console_log: None,
             vnc_socket: None,
             guest_agent: true,

@@ -65,6 +65,17 @@ pub enum StateReason {
     Other,
 }
 
+/// What there is of a domain's memory while it is off (libvirt's managed save).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SavedMemory {
+    /// Nothing: its next start boots it.
+    None,
+    /// All of it: its next start goes on from there.
+    Whole,
+    /// A file that can't be used, and why: the host went down while it was written, or it was damaged since.
+    Broken(String),
+}
+
 /// A domain of ours, as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainInfo {
@@ -76,6 +87,8 @@ pub struct DomainInfo {
     pub state: DomainState,
     /// Why.
     pub reason: StateReason,
+    /// Its saved memory. While it is active: nothing.
+    pub saved: SavedMemory,
     /// Whose it is, with the generation that it was made from.
     pub owner: Owner,
     /// The memory that it may use, in bytes.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use super::affinity;
 use super::spec::{CpuMode, DiskFormat, DomainSpec, DomainType, Firmware, InterfaceSource, MAX_VCPUS, SEED_TARGET};
 use crate::error::{Problem, Problems};
 use crate::xml::is_xml_char;
@@ -28,6 +29,8 @@ impl DomainSpec {
         self.validate_machine(&mut problems);
         self.validate_disks(&mut problems);
         self.validate_interfaces(&mut problems);
+        affinity::validate(&mut problems, &self.affinity, self.topology.vcpus(), self.memory_bytes);
+        affinity::validate_devices(&mut problems, &self.pci_devices);
         for (field, path) in [
             ("seed", &self.seed),
             ("consoleLog", &self.console_log),

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use super::affinity::{self, Affinity};
 use super::spec::{
     Cache, CpuMode, Discard, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainType, Firmware, InterfaceSource,
     InterfaceSpec, LifecycleAction, SEED_TARGET, Video,
 };
+use crate::cpu_list;
 use crate::owner::DOMAIN_NAMESPACE;
 use crate::xml::Element;
 
@@ -24,7 +26,15 @@ pub fn to_xml(spec: &DomainSpec) -> String {
                 .attr("unit", "KiB")
                 .text((spec.memory_bytes / 1024).to_string()),
         )
-        .child(Element::new("vcpu").attr("placement", "static").text(vcpus))
+        .child_if(affinity::memory_backing(&spec.affinity))
+        .child(
+            Element::new("vcpu")
+                .attr("placement", "static")
+                .attr_if("cpuset", shared_cpus(&spec.affinity))
+                .text(vcpus),
+        )
+        .child_if(affinity::cpu_tune(&spec.affinity))
+        .child_if(affinity::numa_tune(&spec.affinity))
         .child_if(x86(spec).then(|| sysinfo(spec)))
         .child(os(spec))
         .child(features(spec))
@@ -36,6 +46,14 @@ pub fn to_xml(spec: &DomainSpec) -> String {
         .child_if(x86(spec).then(power_management))
         .child(devices(spec))
         .write()
+}
+
+/// libvirt runs QEMU's own threads there too when nothing else is said of them.
+fn shared_cpus(affinity: &Affinity) -> Option<String> {
+    match affinity {
+        Affinity::Cpus(cpus) => Some(cpu_list::write(cpus)),
+        Affinity::Any | Affinity::Cells { .. } => None,
+    }
 }
 
 fn x86(spec: &DomainSpec) -> bool {
@@ -123,7 +141,7 @@ fn cpu(spec: &DomainSpec) -> Element {
             .attr("check", "none")
             .child(Element::new("model").attr("fallback", "forbid").text(model)),
     };
-    cpu.child(topology)
+    cpu.child(topology).child_if(affinity::guest_numa(&spec.affinity))
 }
 
 fn clock(spec: &DomainSpec) -> Element {
@@ -160,6 +178,7 @@ fn devices(spec: &DomainSpec) -> Element {
         .child_if(spec.seed.as_deref().map(seed))
         .children(controllers(spec))
         .children(spec.interfaces.iter().map(interface))
+        .children(affinity::devices(&spec.pci_devices))
         .children(console(spec))
         .child_if(spec.guest_agent.then(|| {
             Element::new("channel").attr("type", "unix").child(
@@ -253,6 +272,7 @@ fn controllers(spec: &DomainSpec) -> Vec<Element> {
         let devices = spec.disks.len()
             + usize::from(spec.seed.is_some())
             + spec.interfaces.len()
+            + spec.pci_devices.len()
             + usize::from(spec.guest_agent)
             + usize::from(spec.rng)
             + usize::from(spec.vnc_socket.is_some())

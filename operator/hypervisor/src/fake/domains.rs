@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{FakeDomain, State};
 use crate::console::{Buffer, Console, ConsoleInput};
-use crate::domain::{DomainInfo, DomainSpec, DomainState, InterfaceSource, StateReason};
+use crate::domain::{DomainInfo, DomainSpec, DomainState, InterfaceSource, SavedMemory, StateReason};
 use crate::error::{Error, Result};
 use crate::events::Change;
 
@@ -78,8 +78,16 @@ impl State {
             }
         }
         let domain = self.domain(uuid)?;
+        let reason = match &domain.saved {
+            SavedMemory::None => StateReason::Booted,
+            SavedMemory::Whole => StateReason::Restored,
+            SavedMemory::Broken(message) => {
+                return Err(Error::failed(format!("starting domain {uuid}"), message));
+            }
+        };
+        domain.saved = SavedMemory::None;
         domain.live = Some(spec);
-        (domain.state, domain.reason) = (DomainState::Running, StateReason::Booted);
+        (domain.state, domain.reason) = (DomainState::Running, reason);
         Ok(&[Change::Resumed, Change::Started])
     }
 
@@ -102,6 +110,7 @@ impl FakeDomain {
             live: None,
             state: DomainState::ShutOff,
             reason: StateReason::Unknown,
+            saved: SavedMemory::None,
             obeys_shutdown: true,
             sizes: HashMap::new(),
             console: None,
@@ -115,6 +124,7 @@ impl FakeDomain {
             name: spec.name.clone(),
             state: self.state,
             reason: self.reason,
+            saved: self.saved.clone(),
             owner: spec.owner.clone(),
             memory_bytes: spec.memory_bytes,
             vcpus: spec.topology.vcpus(),
@@ -175,6 +185,19 @@ impl FakeDomain {
         }
         (domain.state, domain.reason) = (DomainState::Running, StateReason::Unpaused);
         Ok(&[Change::Resumed])
+    }
+
+    pub fn save(&mut self) -> Result<&'static [Change]> {
+        if self.saved == SavedMemory::Whole {
+            return Ok(&[]);
+        }
+        self.active("saving the memory of")?.stop(StateReason::Saved);
+        self.saved = SavedMemory::Whole;
+        Ok(&[Change::Suspended, Change::Stopped])
+    }
+
+    pub fn discard_saved(&mut self) {
+        self.saved = SavedMemory::None;
     }
 
     pub fn resize_disk(&mut self, target: &str, bytes: u64) -> Result<()> {

@@ -22,6 +22,8 @@ pub enum Operation {
     Destroy,
     Suspend,
     Resume,
+    Save,
+    DiscardSaved,
     Reset,
     Undefine,
     ResizeDisk,

@@ -13,10 +13,10 @@ use uuid::Uuid;
 pub use faults::{Fault, Hold, Operation};
 
 use crate::console::{Buffer, Console};
-use crate::domain::{DomainInfo, DomainSpec, DomainState, DomainType, Firmware, StateReason};
+use crate::domain::{DomainInfo, DomainSpec, DomainState, DomainType, Firmware, SavedMemory, StateReason};
 use crate::error::{Error, Result};
 use crate::events::{Change, Event, EventStream, Hub};
-use crate::host::{CpuFacts, HostFacts};
+use crate::host::{CellCpu, CellFacts, CpuFacts, HostFacts, PageFacts};
 use crate::hypervisor::Hypervisor;
 use crate::network::{NetworkInfo, NetworkSpec, NetworkUpdate};
 use crate::owner::Owner;
@@ -51,6 +51,7 @@ struct FakeDomain {
     live: Option<DomainSpec>,
     state: DomainState,
     reason: StateReason,
+    saved: SavedMemory,
     obeys_shutdown: bool,
     sizes: HashMap<String, u64>,
     console: Option<Arc<Buffer>>,
@@ -81,6 +82,8 @@ impl Default for State {
                 domain_types: vec![DomainType::Qemu],
                 machines: vec!["pc".to_owned(), "q35".to_owned()],
                 firmware: vec![Firmware::Bios],
+                cells: vec![cell()],
+                pci_devices: Vec::new(),
             },
             connected: true,
             domains: BTreeMap::new(),
@@ -91,8 +94,27 @@ impl Default for State {
     }
 }
 
+/// One cell with eight cores of one thread each.
+fn cell() -> CellFacts {
+    CellFacts {
+        id: 0,
+        memory_bytes: 16 << 30,
+        pages: vec![PageFacts {
+            size_kib: 4,
+            total: 4 << 20,
+        }],
+        cpus: (0..8)
+            .map(|id| CellCpu {
+                id,
+                socket: 0,
+                siblings: [id].into(),
+            })
+            .collect(),
+    }
+}
+
 impl Fake {
-    /// A host with 8 CPUs and 16 GiB, without guests.
+    /// A host with 8 CPUs and 16 GiB in one NUMA cell, without guests.
     pub fn new() -> Self {
         Fake::default()
     }
@@ -102,6 +124,11 @@ impl Fake {
         let fake = Fake::new();
         fake.lock().facts = facts;
         fake
+    }
+
+    /// Changes what the host has, as operators do who reserve huge pages or plug devices.
+    pub fn change_facts(&self, change: impl FnOnce(&mut HostFacts)) {
+        change(&mut self.lock().facts);
     }
 
     /// The specification of a defined domain.
@@ -190,6 +217,13 @@ impl Fake {
             (domain.state, domain.reason) = (DomainState::Paused, StateReason::IoError);
         }
         self.send(uuid, &[Change::Suspended]);
+    }
+
+    /// The file with the guest's saved memory is damaged.
+    pub fn damage_saved(&self, uuid: Uuid) {
+        if let Some(domain) = self.lock().domains.get_mut(&uuid) {
+            domain.saved = SavedMemory::Broken("save image is incomplete".to_owned());
+        }
     }
 
     /// Whether the guest heeds the power button. It does unless told otherwise.
@@ -316,6 +350,19 @@ impl Hypervisor for Fake {
     fn resume(&self, uuid: Uuid) -> Result<()> {
         let changes = self.enter(Operation::Resume, Some(uuid))?.domain(uuid)?.resume()?;
         self.send(uuid, changes);
+        Ok(())
+    }
+
+    fn save(&self, uuid: Uuid) -> Result<()> {
+        let changes = self.enter(Operation::Save, Some(uuid))?.domain(uuid)?.save()?;
+        self.send(uuid, changes);
+        Ok(())
+    }
+
+    fn discard_saved(&self, uuid: Uuid) -> Result<()> {
+        self.enter(Operation::DiscardSaved, Some(uuid))?
+            .domain(uuid)?
+            .discard_saved();
         Ok(())
     }
 

@@ -9,9 +9,9 @@ use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::connection::{Connection, Link};
-use super::{console, error};
+use super::{console, error, saved};
 use crate::console::Console;
-use crate::domain::{DomainInfo, DomainSpec, DomainState, StateReason, to_xml};
+use crate::domain::{DomainInfo, DomainSpec, DomainState, SavedMemory, StateReason, to_xml};
 use crate::error::{Error, Result};
 use crate::owner::{DOMAIN_NAMESPACE, Owner};
 use crate::xml::Element;
@@ -102,7 +102,13 @@ impl Ours {
 
     pub fn start(&self) -> Result<()> {
         match self.state()? {
-            (DomainState::ShutOff, _) => self.explain(self.domain.create()),
+            (DomainState::ShutOff, _) => {
+                // libvirt would boot the domain afresh over what it takes for a half-written file.
+                if let SavedMemory::Broken(message) = self.explain(saved::saved(&self.domain))? {
+                    return Err(Error::failed(self.doing(), &message));
+                }
+                self.explain(self.domain.create())
+            }
             (DomainState::Crashed, _) => Err(Error::invalid_state(self.doing(), "it crashed and is kept")),
             _ => Ok(()),
         }
@@ -151,6 +157,23 @@ impl Ours {
             (DomainState::ShutOff, _) => Err(self.not_running()),
             _ => self.explain(self.domain.resume()),
         }
+    }
+
+    pub fn save(&self) -> Result<()> {
+        match self.state()? {
+            (DomainState::ShutOff, _) => match self.explain(saved::saved(&self.domain))? {
+                SavedMemory::Whole => Ok(()),
+                SavedMemory::None | SavedMemory::Broken(_) => Err(self.not_running()),
+            },
+            _ => self.explain(self.domain.managed_save(0)),
+        }
+    }
+
+    pub fn discard_saved(&self) -> Result<()> {
+        if self.explain(self.domain.has_managed_save(0))? {
+            self.explain(self.domain.managed_save_remove(0))?;
+        }
+        Ok(())
     }
 
     pub fn reset(&self) -> Result<()> {
@@ -236,11 +259,17 @@ fn owner_of(domain: &Domain) -> VirtResult<Option<Owner>> {
 fn info_of(domain: &Domain, owner: Owner) -> VirtResult<DomainInfo> {
     let (state, reason) = state_of(domain)?;
     let info = domain.info()?;
+    let saved = if state.is_active() {
+        SavedMemory::None
+    } else {
+        saved::saved(domain)?
+    };
     Ok(DomainInfo {
         uuid: domain.uuid()?,
         name: domain.name()?,
         state,
         reason,
+        saved,
         owner,
         memory_bytes: info.max_mem.saturating_mul(1024),
         vcpus: info.nr_virt_cpu,

@@ -1,5 +1,8 @@
 //! What libvirt says of the host.
 
+mod cells;
+mod devices;
+
 use std::collections::BTreeSet;
 
 use uuid::Uuid;
@@ -48,6 +51,8 @@ pub(super) fn read(link: &Link) -> Result<HostFacts> {
         domain_types: host.domain_types,
         machines: host.machines,
         firmware,
+        cells: cells::read(&capabilities),
+        pci_devices: devices::list(&connection)?,
     })
 }
 

@@ -12,13 +12,17 @@ mod error;
 mod event_loop;
 mod facts;
 mod half_started;
+mod hosts_file;
 mod networks;
+mod saved;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use self::connection::Link;
+use self::hosts_file::HostsFiles;
 use crate::console::Console;
 use crate::domain::{DomainInfo, DomainSpec};
 use crate::error::{Error, Result};
@@ -40,6 +44,10 @@ pub struct LibvirtOptions {
     pub keepalive_count: u32,
     /// The longest wait between two attempts to connect. The first waits are shorter; a call in between fails at once.
     pub max_backoff: Duration,
+    /// Where the DHCP hosts of networks are kept, one file a network; under the same path here and on the host, where
+    /// dnsmasq's user must be able to read. `None`: they are kept in libvirt's XML. That is slow: for each that comes or
+    /// goes, libvirt makes the network's firewall rules anew.
+    pub network_hosts: Option<PathBuf>,
 }
 
 impl Default for LibvirtOptions {
@@ -49,6 +57,7 @@ impl Default for LibvirtOptions {
             keepalive_interval_s: 5,
             keepalive_count: 3,
             max_backoff: Duration::from_secs(5),
+            network_hosts: None,
         }
     }
 }
@@ -57,6 +66,7 @@ impl Default for LibvirtOptions {
 #[derive(Debug)]
 pub struct Libvirt {
     link: Link,
+    hosts: HostsFiles,
 }
 
 impl Libvirt {
@@ -69,8 +79,10 @@ impl Libvirt {
                 message,
             });
         }
+        let hosts = HostsFiles::new(options.network_hosts.clone())?;
         event_loop::start()?;
         Ok(Libvirt {
+            hosts,
             link: Link::new(options),
         })
     }
@@ -117,6 +129,14 @@ impl Hypervisor for Libvirt {
         domains::find(&self.link, uuid, "resuming")?.resume()
     }
 
+    fn save(&self, uuid: Uuid) -> Result<()> {
+        domains::find(&self.link, uuid, "saving the memory of")?.save()
+    }
+
+    fn discard_saved(&self, uuid: Uuid) -> Result<()> {
+        domains::find(&self.link, uuid, "discarding the saved memory of")?.discard_saved()
+    }
+
     fn reset(&self, uuid: Uuid) -> Result<()> {
         domains::find(&self.link, uuid, "resetting")?.reset()
     }
@@ -134,31 +154,31 @@ impl Hypervisor for Libvirt {
     }
 
     fn networks(&self) -> Result<Vec<NetworkInfo>> {
-        networks::list(&self.link)
+        networks::list(&self.link, &self.hosts)
     }
 
     fn network(&self, uuid: Uuid) -> Result<NetworkInfo> {
-        Ok(networks::find(&self.link, uuid, "reading")?.into_info())
+        Ok(networks::find(&self.link, &self.hosts, uuid, "reading")?.into_info())
     }
 
     fn define_network(&self, spec: &NetworkSpec) -> Result<()> {
-        networks::define(&self.link, spec)
+        networks::define(&self.link, &self.hosts, spec)
     }
 
     fn start_network(&self, uuid: Uuid) -> Result<()> {
-        networks::find(&self.link, uuid, "starting")?.start()
+        networks::find(&self.link, &self.hosts, uuid, "starting")?.start()
     }
 
     fn stop_network(&self, uuid: Uuid) -> Result<()> {
-        networks::find(&self.link, uuid, "stopping")?.stop()
+        networks::find(&self.link, &self.hosts, uuid, "stopping")?.stop()
     }
 
     fn update_network(&self, spec: &NetworkSpec) -> Result<NetworkUpdate> {
-        networks::update(&self.link, spec)
+        networks::update(&self.link, &self.hosts, spec)
     }
 
     fn remove_network(&self, uuid: Uuid) -> Result<()> {
-        networks::find(&self.link, uuid, "removing")?.remove()
+        networks::find(&self.link, &self.hosts, uuid, "removing")?.remove()
     }
 
     fn events(&self, capacity: usize) -> EventStream {

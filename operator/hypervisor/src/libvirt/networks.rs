@@ -1,5 +1,7 @@
 //! Networks of libvirt.
 
+use std::iter;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -9,10 +11,11 @@ use virt::sys;
 
 use super::connection::{Connection, Link};
 use super::error;
+use super::hosts_file::{HostsFile, HostsFiles};
 use crate::error::{Error, Result};
 use crate::network::{
-    HostChange, NetworkInfo, NetworkSpec, NetworkUpdate, Range, change_xml, diff, from_xml, overlap, ranges,
-    ranges_of_xml, to_xml,
+    Definition, DnsHost, HostChange, NetworkDiff, NetworkInfo, NetworkSpec, NetworkUpdate, Range, change_xml, diff,
+    overlap, ranges, ranges_of_xml, read, read_hosts, to_xml, to_xml_without_hosts, write_hosts,
 };
 
 type VirtResult<T> = std::result::Result<T, virt::error::Error>;
@@ -21,12 +24,23 @@ type VirtResult<T> = std::result::Result<T, virt::error::Error>;
 pub(super) struct Ours {
     connection: Arc<Connection>,
     network: Network,
-    info: NetworkInfo,
+    found: Found,
+    /// Where its DHCP hosts should be; `None`: in libvirt's XML.
+    hosts: Option<HostsFile>,
     verb: &'static str,
 }
 
+/// What there is of a network.
+struct Found {
+    definition: Definition,
+    live: Option<Definition>,
+    connections: u32,
+    /// What its hosts file says; `None` when there is none.
+    hosts: Option<String>,
+}
+
 /// Looks up a network and makes sure that it is ours.
-pub(super) fn find(link: &Link, uuid: Uuid, verb: &'static str) -> Result<Ours> {
+pub(super) fn find(link: &Link, files: &HostsFiles, uuid: Uuid, verb: &'static str) -> Result<Ours> {
     let connection = link.connection()?;
     let (doing, what) = (format!("{verb} network {uuid}"), format!("network {uuid}"));
     let explain = |error: &virt::error::Error| error::explain(&connection, &doing, &what, error);
@@ -34,25 +48,32 @@ pub(super) fn find(link: &Link, uuid: Uuid, verb: &'static str) -> Result<Ours> 
         .get()
         .lookup_network_by_uuid_string(&uuid.to_string())
         .map_err(|e| explain(&e))?;
-    let info = info_of(&network)
+    let mut found = Found::look(&network)
         .map_err(|e| explain(&e))?
         .ok_or_else(|| Error::foreign(&what))?;
+    let hosts = files.of(uuid);
+    found.read_hosts(hosts.as_ref())?;
     Ok(Ours {
         connection,
         network,
-        info,
+        found,
+        hosts,
         verb,
     })
 }
 
 /// All networks of ours. One that vanishes while we look is left out.
-pub(super) fn list(link: &Link) -> Result<Vec<NetworkInfo>> {
+pub(super) fn list(link: &Link, files: &HostsFiles) -> Result<Vec<NetworkInfo>> {
     let connection = link.connection()?;
     let explain = |error: &virt::error::Error| error::explain(&connection, "listing networks", "networks", error);
     let mut infos = Vec::new();
     for network in connection.get().list_all_networks(0).map_err(|e| explain(&e))? {
-        match info_of(&network) {
-            Ok(info) => infos.extend(info),
+        match Found::look(&network) {
+            Ok(None) => {}
+            Ok(Some(mut found)) => {
+                found.read_hosts(files.of(found.definition.spec.uuid).as_ref())?;
+                infos.push(found.into_info());
+            }
             Err(error) if error.code().is(ErrorNumber::NoNetwork) => {}
             Err(error) => return Err(explain(&error)),
         }
@@ -61,38 +82,63 @@ pub(super) fn list(link: &Link) -> Result<Vec<NetworkInfo>> {
     Ok(infos)
 }
 
-pub(super) fn define(link: &Link, spec: &NetworkSpec) -> Result<()> {
+pub(super) fn define(link: &Link, files: &HostsFiles, spec: &NetworkSpec) -> Result<()> {
     let doing = format!("defining network {}", spec.name);
     spec.validate().map_err(|problems| Error::invalid(&doing, &problems))?;
-    match find(link, spec.uuid, "defining") {
-        Ok(_) | Err(Error::NotFound { .. }) => {}
+    let ours = match find(link, files, spec.uuid, "defining") {
+        Ok(ours) => Some(ours),
+        Err(Error::NotFound { .. }) => None,
         Err(error) => return Err(error),
+    };
+    // The definition first, so that there is no file without one.
+    write_definition(link, files, spec)?;
+    match (ours, files.of(spec.uuid)) {
+        (Some(ours), _) => {
+            let live = ours.write_hosts(spec, Vec::new())?;
+            ours.apply(&live, sys::VIR_NETWORK_UPDATE_AFFECT_LIVE)
+        }
+        (None, Some(file)) => file.write(&write_hosts(spec)),
+        (None, None) => Ok(()),
     }
-    let connection = link.connection()?;
-    connection
-        .get()
-        .define_network_xml(&to_xml(spec))
-        .map(|_| ())
-        .map_err(|e| error::explain(&connection, &doing, &format!("network {}", spec.name), &e))
 }
 
-pub(super) fn update(link: &Link, spec: &NetworkSpec) -> Result<NetworkUpdate> {
+fn write_definition(link: &Link, files: &HostsFiles, spec: &NetworkSpec) -> Result<()> {
+    let connection = link.connection()?;
+    let xml = match files.of(spec.uuid) {
+        Some(file) => to_xml_without_hosts(spec, file.path()),
+        None => to_xml(spec),
+    };
+    let result = connection.get().define_network_xml(&xml).map(|_| ());
+    let doing = format!("defining network {}", spec.name);
+    result.map_err(|e| error::explain(&connection, &doing, &format!("network {}", spec.name), &e))
+}
+
+pub(super) fn update(link: &Link, files: &HostsFiles, spec: &NetworkSpec) -> Result<NetworkUpdate> {
     let doing = format!("updating network {}", spec.name);
     spec.validate().map_err(|problems| Error::invalid(doing, &problems))?;
-    let ours = find(link, spec.uuid, "updating")?;
-    let to_config = diff(&ours.info.spec, spec);
-    let to_live = ours.info.live.as_ref().map(|live| diff(live, spec)).unwrap_or_default();
-    let mut update = NetworkUpdate {
-        host_changes: to_config.hosts.len().max(to_live.hosts.len()),
-        redefined: to_config.structure,
-        restart_needed: to_live.structure,
+    let ours = find(link, files, spec.uuid, "updating")?;
+    let mut config = ours.differences(&ours.found.definition, spec);
+    let mut live = ours.found.live.as_ref().map(|live| ours.differences(live, spec));
+    let update = NetworkUpdate {
+        host_changes: live
+            .iter()
+            .fold(config.hosts.len(), |most, live| most.max(live.hosts.len())),
+        redefined: config.structure,
+        // A definition that libvirt could not write in full is found by the next call, which looks anew.
+        restart_needed: live.as_ref().is_some_and(|live| live.structure),
     };
-    if to_config.structure {
-        define(link, spec)?;
-        ours.apply(&to_live.hosts, sys::VIR_NETWORK_UPDATE_AFFECT_LIVE)?;
-    } else if ours.info.live.is_none() {
-        ours.apply(&to_config.hosts, sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG)?;
-    } else if to_config.hosts == to_live.hosts {
+    if config.structure {
+        write_definition(link, files, spec)?;
+        config.hosts.clear();
+    }
+    // What is in the file is not for libvirt.
+    let in_file = |definition: &Definition, change: &HostChange| definition.hosts_file.is_some() && !change.is_dns();
+    config.hosts.retain(|change| !in_file(&ours.found.definition, change));
+    if let (Some(changes), Some(definition)) = (&mut live, &ours.found.live) {
+        changes.hosts.retain(|change| !in_file(definition, change));
+    }
+    let to_live = ours.write_hosts(spec, live.unwrap_or_default().hosts)?;
+    if config.hosts == to_live {
         let mut both = sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG | sys::VIR_NETWORK_UPDATE_AFFECT_LIVE;
         // libvirt's test driver has one definition for both, and would make each change twice.
         if ours
@@ -103,30 +149,67 @@ pub(super) fn update(link: &Link, spec: &NetworkSpec) -> Result<NetworkUpdate> {
         {
             both = sys::VIR_NETWORK_UPDATE_AFFECT_LIVE;
         }
-        ours.apply(&to_live.hosts, both)?;
+        ours.apply(&to_live, both)?;
     } else {
-        // Someone changed one and not the other, or a change stopped halfway.
-        ours.apply(&to_config.hosts, sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG)?;
-        ours.apply(&to_live.hosts, sys::VIR_NETWORK_UPDATE_AFFECT_LIVE)?;
+        // It does not run, someone changed one and not the other, or a change stopped halfway.
+        ours.apply(&config.hosts, sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG)?;
+        ours.apply(&to_live, sys::VIR_NETWORK_UPDATE_AFFECT_LIVE)?;
     }
-    // A definition that libvirt could not write in full is found by the next call, which looks anew.
-    update.restart_needed &= ours.info.live.is_some();
     Ok(update)
+}
+
+/// A DNS entry whose coming and going makes libvirt tell dnsmasq to read its files anew. The name can't be anybody's
+/// (RFC 6761, 6.4), the address neither (RFC 5737).
+fn reminder() -> DnsHost {
+    DnsHost {
+        address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 0)),
+        names: vec!["virga-reads-anew.invalid".to_owned()],
+    }
 }
 
 impl Ours {
     pub fn into_info(self) -> NetworkInfo {
-        self.info
+        self.found.into_info()
+    }
+
+    /// What has to be done to make it `spec`. Hosts that are in the wrong place are a difference of structure.
+    fn differences(&self, definition: &Definition, spec: &NetworkSpec) -> NetworkDiff {
+        let mut differences = diff(&definition.spec, spec);
+        differences.structure |= definition.hosts_file.as_deref() != self.hosts.as_ref().map(HostsFile::path);
+        differences
+    }
+
+    /// Writes the hosts file if it says something else. `live` is what libvirt is going to be told of the running
+    /// network; what is given back is to be told it now.
+    ///
+    /// dnsmasq reads the file when it starts and whenever libvirt changed a DNS entry: the first of `live`, then. If there
+    /// is none, a reminder is entered before the file is written and removed after. So whoever is killed at any point
+    /// leaves an entry in libvirt that is not as it should be, and with it the next call has dnsmasq read the file.
+    fn write_hosts(&self, spec: &NetworkSpec, mut live: Vec<HostChange>) -> Result<Vec<HostChange>> {
+        let Some(file) = &self.hosts else {
+            return Ok(live);
+        };
+        let text = write_hosts(spec);
+        if self.found.hosts.as_ref() == Some(&text) {
+            return Ok(live);
+        }
+        let reads = |live: &Definition| live.hosts_file.as_deref() == Some(file.path());
+        if live.is_empty() && self.found.live.as_ref().is_some_and(reads) {
+            self.apply(&[HostChange::AddDns(reminder())], sys::VIR_NETWORK_UPDATE_AFFECT_LIVE)?;
+            live.push(HostChange::DeleteDns(reminder()));
+        }
+        file.write(&text)?;
+        Ok(live)
     }
 
     pub fn start(&self) -> Result<()> {
-        if self.info.live.is_some() {
+        if self.found.live.is_some() {
             return Ok(());
         }
         if let Some((name, (address, prefix))) = self.explain(self.overlapping())? {
             let message = format!("libvirt network '{name}' has {address}/{prefix}");
             return Err(Error::already_exists(
-                format!("starting network {}", self.info.spec.name),
+                format!("starting network {}", self.found.definition.spec.name),
                 &message,
             ));
         }
@@ -134,7 +217,7 @@ impl Ours {
     }
 
     pub fn stop(&self) -> Result<()> {
-        if self.info.live.is_none() {
+        if self.found.live.is_none() {
             return Ok(());
         }
         self.explain(self.network.destroy())
@@ -142,6 +225,9 @@ impl Ours {
 
     pub fn remove(&self) -> Result<()> {
         self.stop()?;
+        if let Some(file) = &self.hosts {
+            file.remove()?;
+        }
         self.explain(self.network.undefine())
     }
 
@@ -158,7 +244,9 @@ impl Ours {
                 xml => xml?,
             };
             let mut theirs = ranges_of_xml(&xml).into_iter();
-            if let Some(range) = theirs.find(|theirs| ranges(&self.info.spec).any(|mine| overlap(mine, *theirs))) {
+            if let Some(range) =
+                theirs.find(|theirs| ranges(&self.found.definition.spec).any(|mine| overlap(mine, *theirs)))
+            {
                 return Ok(Some((network.name()?, range)));
             }
         }
@@ -201,34 +289,64 @@ impl Ours {
     }
 
     fn explain<T>(&self, result: VirtResult<T>) -> Result<T> {
-        let what = format!("network {}", self.info.spec.uuid);
+        let what = format!("network {}", self.found.definition.spec.uuid);
         result.map_err(|e| error::explain(&self.connection, &format!("{} {what}", self.verb), &what, &e))
     }
 }
 
-/// `None` when the network is not ours.
-fn info_of(network: &Network) -> VirtResult<Option<NetworkInfo>> {
-    let definition = match network.xml_desc(sys::VIR_NETWORK_XML_INACTIVE) {
-        // libvirt's test driver knows no such flag.
-        Err(error) if error.code().is(ErrorNumber::InvalidArg) => network.xml_desc(0)?,
-        xml => xml?,
-    };
-    let Some(spec) = from_xml(&definition) else {
-        return Ok(None);
-    };
-    if !network.is_active()? {
-        return Ok(Some(NetworkInfo {
-            spec,
-            live: None,
-            connections: 0,
-        }));
+impl Found {
+    /// `None` when the network is not ours.
+    fn look(network: &Network) -> VirtResult<Option<Self>> {
+        let definition = match network.xml_desc(sys::VIR_NETWORK_XML_INACTIVE) {
+            // libvirt's test driver knows no such flag.
+            Err(error) if error.code().is(ErrorNumber::InvalidArg) => network.xml_desc(0)?,
+            xml => xml?,
+        };
+        let Some(definition) = read(&definition) else {
+            return Ok(None);
+        };
+        let (live, connections) = if network.is_active()? {
+            (read(&network.xml_desc(0)?), count_ports(network)?)
+        } else {
+            (None, 0)
+        };
+        Ok(Some(Found {
+            definition,
+            live,
+            connections,
+            hosts: None,
+        }))
     }
-    let live = from_xml(&network.xml_desc(0)?);
-    Ok(Some(NetworkInfo {
-        spec,
-        live,
-        connections: count_ports(network)?,
-    }))
+
+    /// Adds the hosts in its file to what says that they are there.
+    fn read_hosts(&mut self, file: Option<&HostsFile>) -> Result<()> {
+        let Some(file) = file else {
+            return Ok(());
+        };
+        self.hosts = file.read()?;
+        let hosts = self.hosts.as_deref().map(read_hosts).unwrap_or_default();
+        for definition in iter::once(&mut self.definition).chain(&mut self.live) {
+            if definition.hosts_file.as_deref() != Some(file.path()) {
+                continue;
+            }
+            for subnet in &mut definition.spec.subnets {
+                let v4 = subnet.address.is_ipv4();
+                if let Some(dhcp) = &mut subnet.dhcp {
+                    let of_family = hosts.iter().filter(|host| host.address.is_ipv4() == v4);
+                    dhcp.hosts.extend(of_family.cloned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn into_info(self) -> NetworkInfo {
+        NetworkInfo {
+            spec: self.definition.spec,
+            live: self.live.map(|live| live.spec),
+            connections: self.connections,
+        }
+    }
 }
 
 /// How many interfaces are plugged in. libvirt's XML has a number too, which each virNetworkUpdate sets back to zero

@@ -34,6 +34,13 @@ pub enum HostChange {
     DeleteDns(DnsHost),
 }
 
+impl HostChange {
+    /// Whether it is of the name server, and not of DHCP.
+    pub(crate) fn is_dns(&self) -> bool {
+        matches!(self, Self::AddDns(_) | Self::DeleteDns(_))
+    }
+}
+
 /// What differs between two networks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NetworkDiff {

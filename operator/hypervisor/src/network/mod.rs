@@ -2,6 +2,7 @@
 //! ([`diff`]).
 
 mod diff;
+mod hosts_file;
 mod mac;
 mod overlap;
 mod read;
@@ -17,5 +18,7 @@ pub use spec::{
 };
 pub use xml::to_xml;
 
+pub(crate) use hosts_file::{read_hosts, write_hosts};
 pub(crate) use overlap::{Range, overlap, ranges, ranges_of_xml};
-pub(crate) use xml::change_xml;
+pub(crate) use read::{Definition, read};
+pub(crate) use xml::{change_xml, to_xml_without_hosts};

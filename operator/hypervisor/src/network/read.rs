@@ -1,15 +1,31 @@
 //! A [`NetworkSpec`] from libvirt's XML.
 
+use std::path::PathBuf;
+
 use super::mac::MacAddress;
 use super::overlap::range_of;
 use super::spec::{Dhcp, DhcpHost, DnsHost, ForwardMode, NetworkSpec, Route, SubnetSpec};
-use super::xml::{DNS_OPTION, DNS6_OPTION, ROUTE_OPTION};
+use super::xml::{DNS_OPTION, DNS6_OPTION, HOSTS_OPTION, NOBODY, ROUTE_OPTION};
 use crate::owner::{NETWORK_NAMESPACE, Owner};
 use crate::xml::Element;
 
+/// What libvirt's XML says of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Definition {
+    /// The network, without the hosts that are in `hosts_file`.
+    pub spec: NetworkSpec,
+    /// The file with its DHCP hosts, if they are not in the XML.
+    pub hosts_file: Option<PathBuf>,
+}
+
 /// Reads libvirt's description of a network. `None` when the network is not ours (it has no metadata of ours) or was
-/// changed by hand into something that we never write.
+/// changed by hand into something that we never write. DHCP hosts that are in a file of their own are left out.
 pub fn from_xml(document: &str) -> Option<NetworkSpec> {
+    read(document).map(|definition| definition.spec)
+}
+
+/// As [`from_xml`], with the name of the file that has its DHCP hosts.
+pub(crate) fn read(document: &str) -> Option<Definition> {
     let root = Element::parse(document).ok()?;
     let owner = Owner::from_element(root.find("metadata")?.child_in_namespace(NETWORK_NAMESPACE)?)?;
     let mode = match root.find("forward") {
@@ -37,12 +53,23 @@ pub fn from_xml(document: &str) -> Option<NetworkSpec> {
             None => Vec::new(),
         },
     };
+    let mut hosts_file = None;
     if let Some(options) = root.find("dnsmasq:options") {
         for option in options.all("dnsmasq:option") {
-            apply_option(&mut spec, option.get("value")?)?;
+            let option = option.get("value")?;
+            match option.strip_prefix(HOSTS_OPTION) {
+                Some(path) => hosts_file = Some(PathBuf::from(path)),
+                None => apply_option(&mut spec, option)?,
+            }
         }
     }
-    Some(spec)
+    if hosts_file.is_some() {
+        // The entry that keeps DHCP on (see `to_xml_without_hosts`).
+        for dhcp in spec.subnets.iter_mut().filter_map(|subnet| subnet.dhcp.as_mut()) {
+            dhcp.hosts.retain(|host| host.mac != NOBODY);
+        }
+    }
+    Some(Definition { spec, hosts_file })
 }
 
 fn subnet(element: &Element) -> Option<SubnetSpec> {

@@ -3,21 +3,49 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
 
 use super::diff::HostChange;
+use super::mac::MacAddress;
 use super::spec::{DHCP_LEASE, Dhcp, DhcpHost, DnsHost, ForwardMode, NetworkSpec, SubnetSpec};
 use crate::owner::NETWORK_NAMESPACE;
 use crate::xml::Element;
 
-/// libvirt's pass-through to dnsmasq: the only way to tell guests other name servers and routes.
+/// libvirt's pass-through to dnsmasq: the only way to tell guests other name servers and routes, and to have hosts in a
+/// file of our own.
 pub(super) const DNSMASQ_NAMESPACE: &str = "http://libvirt.org/schemas/network/dnsmasq/1.0";
 pub(super) const DNS_OPTION: &str = "dhcp-option=option:dns-server,";
 pub(super) const DNS6_OPTION: &str = "dhcp-option=option6:dns-server,";
 pub(super) const ROUTE_OPTION: &str = "dhcp-option=option:classless-static-route,";
+pub(super) const HOSTS_OPTION: &str = "dhcp-hostsfile=";
+/// No interface has it: Linux refuses to set it.
+pub(super) const NOBODY: MacAddress = MacAddress([0; 6]);
 
 /// The network XML. Everything is escaped. Valid for libvirt when [`NetworkSpec::validate`] found nothing.
 pub fn to_xml(spec: &NetworkSpec) -> String {
-    let options = dnsmasq_options(spec);
+    write(spec, None)
+}
+
+/// The network XML, with the DHCP hosts in a file that dnsmasq reads besides. libvirt turns DHCP on only where its XML
+/// has an entry, so each subnet gets one that no interface can ask for: nobody's, with the bridge's own address, which
+/// no host may have.
+pub(crate) fn to_xml_without_hosts(spec: &NetworkSpec, hosts_file: &Path) -> String {
+    let mut spec = spec.clone();
+    for subnet in &mut spec.subnets {
+        if let Some(dhcp) = &mut subnet.dhcp {
+            dhcp.hosts = vec![DhcpHost {
+                mac: NOBODY,
+                address: subnet.address,
+                name: None,
+            }];
+        }
+    }
+    write(&spec, Some(hosts_file))
+}
+
+fn write(spec: &NetworkSpec, hosts_file: Option<&Path>) -> String {
+    let mut options = dnsmasq_options(spec);
+    options.extend(hosts_file.map(|path| format!("{HOSTS_OPTION}{}", path.display())));
     let domain = spec.domain.as_ref();
     Element::new("network")
         .attr_if("xmlns:dnsmasq", (!options.is_empty()).then_some(DNSMASQ_NAMESPACE))
@@ -140,4 +168,53 @@ fn route_option(mode: ForwardMode, subnet: &SubnetSpec, dhcp: &Dhcp) -> Option<S
         let _ = write!(routes, "0.0.0.0/0,{},", subnet.address);
     }
     Some(format!("{ROUTE_OPTION}{}", routes.trim_end_matches(',')))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::network::{Definition, read};
+    use crate::owner::Owner;
+
+    #[test]
+    fn a_network_with_its_hosts_in_a_file_names_the_file_and_keeps_dhcp_on() {
+        let uuid = Uuid::from_u128(1);
+        let subnet = |address: &str, prefix| SubnetSpec {
+            address: address.parse().unwrap(),
+            prefix,
+            dhcp: Some(Dhcp::default()),
+        };
+        let mut spec = NetworkSpec {
+            uuid,
+            name: "n".to_owned(),
+            owner: Owner {
+                namespace: "a".to_owned(),
+                name: "b".to_owned(),
+                uid: uuid,
+                generation: 1,
+            },
+            bridge: "b".to_owned(),
+            mode: ForwardMode::Nat,
+            mtu: None,
+            domain: None,
+            subnets: vec![subnet("10.0.0.1", 24), subnet("fd00::1", 64)],
+            dns_hosts: Vec::new(),
+        };
+        let empty = spec.clone();
+        spec.subnets[0].dhcp.as_mut().unwrap().hosts = vec![DhcpHost {
+            mac: MacAddress([2, 0, 0, 0, 0, 1]),
+            address: "10.0.0.2".parse().unwrap(),
+            name: Some("web-1".to_owned()),
+        }];
+        let path = Path::new("/var/lib/virga/networks/n.hosts");
+        let xml = to_xml_without_hosts(&spec, path);
+        assert!(!xml.contains("web-1") && xml.matches("<host ").count() == 2, "{xml}");
+        let expected = Definition {
+            spec: empty,
+            hosts_file: Some(path.to_owned()),
+        };
+        assert_eq!(read(&xml), Some(expected));
+    }
 }

@@ -16,6 +16,9 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Something that is done behind the hypervisor's back to the domain with this UUID and name.
+pub type OnDomain<'a> = &'a dyn Fn(Uuid, &str);
+
 /// Where the suite runs, and what can't be asked of a back end there.
 pub struct Setting<'a> {
     /// The hypervisor.
@@ -26,6 +29,9 @@ pub struct Setting<'a> {
     pub data: PathBuf,
     /// Puts a domain and a network on the host that are not ours, with this UUID and name.
     pub add_foreign: &'a dyn Fn(Uuid, &str),
+    /// Damages the file with the saved memory of a domain with this UUID and name, as a host that goes down while it is
+    /// written does. Absent where there is no such file.
+    pub damage_saved: Option<OnDomain<'a>>,
     /// What this back end can't do, and so is not checked.
     pub cannot: &'a [Cannot],
 }
@@ -48,6 +54,7 @@ pub enum Ability {
     GuestsObeyThePowerButtonInTime,
     RefuseStartsWithoutNetwork,
     KeepDhcpOptions,
+    TellRestoredGuests,
     KeepADefinitionBesideWhatRuns,
     RefuseATakenBridge,
     CountNetworkConnections,
@@ -121,6 +128,13 @@ fn facts_are_filled(setting: &Setting<'_>) {
         facts.hypervisor_version
     );
     assert!(facts.cpus > 0 && facts.memory_bytes > 1 << 20);
+    let cpus: usize = facts.cells.iter().map(|cell| cell.cpus.len()).sum();
+    assert_eq!(
+        cpus,
+        usize::try_from(facts.cpus).expect("some CPUs"),
+        "{:?}",
+        facts.cells
+    );
     assert!(!facts.cpu.architecture.is_empty());
     assert!(
         facts.domain_types.contains(&setting.domain_type),

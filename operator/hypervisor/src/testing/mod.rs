@@ -2,6 +2,7 @@
 //! ones to check it on.
 
 pub mod boot_sector;
+pub mod client;
 pub mod contract;
 pub mod node;
 mod wait;

@@ -135,6 +135,11 @@ impl Node {
         self.dir.path().join("data")
     }
 
+    /// Where libvirt keeps the saved memory of the domain with this name.
+    pub fn saved_memory(&self, domain: &str) -> PathBuf {
+        self.dir.path().join(format!("lib/qemu/save/{domain}.save"))
+    }
+
     /// Runs a command inside, for at most a minute. What it leaves in the background must not keep its output open.
     pub fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Output> {
         Command::new("timeout")

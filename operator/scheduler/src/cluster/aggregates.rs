@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Cluster;
-use crate::{Aggregate, Aspects, Event, Profile, ZoneConflict};
+use crate::{Aggregate, Aspects, Event, Profile};
 
 impl Cluster {
     /// The profile in use.
@@ -37,18 +37,8 @@ impl Cluster {
         self.aggregates.iter()
     }
 
-    /// The hosts that aggregates put into more than one zone, by name. Such a host is in the zone of the aggregate whose
-    /// name sorts first.
-    pub fn zone_conflicts(&self) -> Vec<ZoneConflict> {
-        self.aggregates.conflicts()
-    }
-
-    /// The conflicts of zones that this aggregate would make, were it added or put in place of the one of its name.
-    pub fn zone_conflicts_with(&self, aggregate: &Aggregate) -> Vec<ZoneConflict> {
-        self.aggregates.conflicts_with(aggregate)
-    }
-
-    /// The zone that a registered host is in: the one of its aggregates, or its own.
+    /// The zone that a registered host is in: the one of its aggregates, of several that of the aggregate whose name sorts
+    /// first, or its own.
     pub fn zone_of(&self, host: &str) -> Option<&str> {
         let slot = self.hosts.find(host)?;
         self.hosts.candidate(slot).zone().map(String::as_str)

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::Cluster;
-use crate::allocation::{Allocation, Claim};
+use crate::allocation::{Allocation, Claim, Wanted};
 use crate::decide::{Choice, decide, verdicts};
-use crate::{Ask, Event, Explanation, Placement, Refusal, Rejection, Request, Scored, Table, Uid, Weighed};
+use crate::{Ask, Asker, Event, Explanation, Placement, Refusal, Rejection, Request, Scored, Table, Uid};
 
 impl Cluster {
     /// Keeps the explanations of at most so many decisions; 4096 unless told otherwise.
@@ -21,6 +21,7 @@ impl Cluster {
     pub fn schedule(&mut self, request: &Request, now: Duration) -> Result<Placement, Refusal> {
         let until = now.saturating_add(self.settings.reservation_ttl);
         let mut placed = false;
+        let mut left = None;
         if let Some(held) = self.allocations.get(&request.uid) {
             placed = held.until.is_none();
             if self.still_good(held, request) {
@@ -31,9 +32,10 @@ impl Cluster {
                 return Ok(reused);
             }
             if !placed {
-                self.release(&request.uid);
+                left = self.let_go(&request.uid);
             }
         }
+        self.keep_fits(request);
         let decided = if placed {
             // A placement is a fact until the watch says otherwise: it is given up only for another host.
             self.without(&request.uid, |cluster| cluster.choose(request))
@@ -41,14 +43,27 @@ impl Cluster {
             self.choose(request)
         };
         self.decisions.add(self.explained(request, now, &decided));
-        let choice = decided?;
-        let placement = self.placement(&choice);
-        self.release(&request.uid);
-        let amount = self.amount(&Claim::of(request, ""));
+        let placement = decided.map(|choice| {
+            left = left.or_else(|| self.let_go(&request.uid));
+            self.reserve(request, &choice, until)
+        });
+        if let Some(left) = left {
+            self.settle_pins(left);
+        }
+        placement
+    }
+
+    /// Holds what was chosen.
+    fn reserve(&mut self, request: &Request, choice: &Choice, until: Duration) -> Placement {
+        let placement = self.placement(request, choice);
+        let mut amount = self.amount(&Claim::of(request, ""));
+        if let Some(more) = amount.more.as_deref_mut() {
+            more.pinning.clone_from(&placement.pinning);
+        }
         let group = request.group.as_ref().map(|group| &group.uid);
         self.account(&request.uid, choice.slot, amount, group, Some(until));
         self.note(Event::InstanceMoved(request.uid.clone()));
-        Ok(placement)
+        placement
     }
 
     /// What [`schedule`](Self::schedule) would answer, reserving nothing.
@@ -60,7 +75,7 @@ impl Cluster {
                 let mut copy = self.clone();
                 copy.schedule(request, Duration::ZERO)
             }
-            None => self.choose(request).map(|choice| self.placement(&choice)),
+            None => self.choose(request).map(|choice| self.placement(request, &choice)),
         }
     }
 
@@ -89,10 +104,27 @@ impl Cluster {
         self.decisions.iter()
     }
 
-    /// Files the last decision for one UID under another: a create is decided under its review's UID, and asked about
-    /// under the object's.
-    pub fn rename_explanation(&mut self, from: &Uid, to: &Uid) {
-        self.decisions.rename(from, to);
+    /// Files the last decision for one UID under another, and under a name: a create is decided under its review's UID
+    /// and perhaps without a name, and asked about under the object's.
+    pub fn rename_explanation(&mut self, from: &Uid, to: &Uid, name: &str) {
+        self.decisions.rename(from, to, name);
+    }
+
+    /// Notes who asked for the last decision for a UID.
+    pub fn asked_by(&mut self, uid: &Uid, asker: Asker) {
+        if let Some(kept) = self.decisions.of_mut(uid) {
+            kept.asked_by = Some(asker);
+        }
+    }
+
+    /// Notes that the Instance was seen bound to a host, if the last decision for it chose that.
+    pub fn seen_bound(&mut self, uid: &Uid, host: &str, now: Duration) {
+        if let Some(kept) = self.decisions.of_mut(uid)
+            && kept.host.as_deref() == Some(host)
+            && kept.bound_after.is_none()
+        {
+            kept.bound_after = Some(kept.age(now));
+        }
     }
 
     fn ask<'a>(&'a self, request: &'a Request) -> Ask<'a> {
@@ -109,19 +141,12 @@ impl Cluster {
         )
     }
 
-    fn placement(&self, choice: &Choice) -> Placement {
+    fn placement(&self, request: &Request, choice: &Choice) -> Placement {
         Placement {
             host: self.hosts.name(choice.slot).to_owned(),
             hosts: self.hosts.count(),
             survivors: choice.survivors,
-            best: choice
-                .best
-                .iter()
-                .map(|best| Weighed {
-                    host: self.hosts.name(best.slot).to_owned(),
-                    weight: best.weight,
-                })
-                .collect(),
+            pinning: self.pinning_on(choice.slot, request),
             reused: false,
         }
     }
@@ -137,6 +162,8 @@ impl Cluster {
             survivors: 0,
             rejections: Vec::new(),
             best: Vec::new(),
+            asked_by: None,
+            bound_after: None,
         };
         match decided {
             Err(refusal) => explanation.rejections.clone_from(&refusal.rejections),
@@ -172,6 +199,7 @@ impl Cluster {
         allowed
             && held.amount.resources == request.resources
             && self.holds_units(held, request)
+            && held.amount.wanted().cloned() == Wanted::of(&Claim::of(request, ""))
             && group == request.group.as_ref().map(|group| &group.uid)
             && self.hosts.host(held.host).is_some()
     }
@@ -194,7 +222,7 @@ impl Cluster {
             host: self.hosts.name(held.host).to_owned(),
             hosts: self.hosts.count(),
             survivors: 0,
-            best: Vec::new(),
+            pinning: held.amount.pinning().cloned(),
             reused: true,
         }
     }

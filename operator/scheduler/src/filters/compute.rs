@@ -31,10 +31,6 @@ impl Filter for ComputeFilter {
                 text: "disabled",
                 note: reason,
             },
-            Some(Scheduling::Maintenance { reason }) => Why {
-                text: "in maintenance",
-                note: reason,
-            },
             _ => Why::because("not responding"),
         })
     }
@@ -60,20 +56,6 @@ mod tests {
         assert_eq!(
             verdict("ComputeFilter", dead, &request()),
             Err("0/1 hosts: 1 ComputeFilter (not responding)".to_owned())
-        );
-    }
-
-    #[test]
-    fn a_host_in_maintenance_is_rejected() {
-        let emptied = Host {
-            scheduling: Scheduling::Maintenance {
-                reason: "new kernel".to_owned(),
-            },
-            ..host()
-        };
-        assert_eq!(
-            verdict("ComputeFilter", emptied, &request()),
-            Err("0/1 hosts: 1 ComputeFilter (in maintenance)".to_owned())
         );
     }
 

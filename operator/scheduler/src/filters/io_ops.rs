@@ -6,8 +6,8 @@ use super::{Filter, Why};
 use crate::attribute::Number;
 use crate::bits::Bits;
 use crate::bound::Bound;
+use crate::comparison::Comparison;
 use crate::hosts::Hosts;
-use crate::query::Comparison;
 use crate::{Ask, Aspects, Candidate};
 
 /// See the module.

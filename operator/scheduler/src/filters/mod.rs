@@ -27,6 +27,8 @@ mod isolated_hosts;
 mod json;
 mod metrics;
 mod num_instances;
+mod numa_topology;
+mod pci_passthrough;
 mod ram;
 mod requested_host;
 mod resource_class;
@@ -44,8 +46,8 @@ use crate::attribute::Number;
 use crate::bits::Bits;
 use crate::bound::Bound;
 use crate::cohort::Cohort;
+use crate::comparison::Comparison;
 use crate::hosts::Hosts;
-use crate::query::Comparison;
 use crate::{Ask, Aspects, Candidate, Options, Ratio};
 
 /// One rule about hosts.
@@ -61,7 +63,7 @@ pub trait Filter: Debug + Sync {
         true
     }
 
-    /// Whether it does what Nova leaves to Placement, so that no profile goes without it.
+    /// Whether it guards what is given out, as in Nova Placement does, so that no profile goes without it.
     fn is_placement(&self) -> bool {
         false
     }
@@ -73,6 +75,12 @@ pub trait Filter: Debug + Sync {
 
     /// Whether the host passes: the rule itself.
     fn check<'a>(&self, host: Candidate<'a>, ask: &Ask<'a>) -> Result<(), Why<'a>>;
+
+    /// What there is to say of one host that does not pass, where that is more than [`check`](Self::check) says: words
+    /// with numbers in them, which differ from host to host.
+    fn at_length(&self, _host: Candidate<'_>, _ask: &Ask<'_>) -> Option<String> {
+        None
+    }
 
     /// Takes those out of `left` that do not pass. The same as [`check`](Self::check) of each, but most rules can do it
     /// for many hosts at once.
@@ -104,9 +112,9 @@ impl<'a> Why<'a> {
 /// An Instance larger than the whole host, which no freed room will help.
 pub(crate) const LARGER_THAN_HOST: Why<'static> = Why::because("larger than the host");
 
-/// The filters that profiles use unless told otherwise, cheap and telling ones first: those that Nova enables, and those
-/// that stand for Placement.
-pub const DEFAULT: [&dyn Filter; 15] = [
+/// The filters that profiles use unless told otherwise, cheap and telling ones first: those that Nova enables, those that
+/// stand for Placement, and those for cells and devices, without which a guest would be promised what is not there.
+pub const DEFAULT: [&dyn Filter; 17] = [
     &compute::ComputeFilter,
     &availability_zone::AvailabilityZoneFilter,
     &requested_host::RequestedHostFilter,
@@ -122,6 +130,8 @@ pub const DEFAULT: [&dyn Filter; 15] = [
     &resource_class::ResourceClassFilter,
     &server_group_anti_affinity::ServerGroupAntiAffinityFilter,
     &server_group_affinity::ServerGroupAffinityFilter,
+    &pci_passthrough::PciPassthroughFilter,
+    &numa_topology::NUMATopologyFilter,
 ];
 
 /// The filters that a profile has to name.
@@ -250,6 +260,6 @@ mod tests {
         for name in names {
             assert_eq!(find(name).unwrap().name(), name);
         }
-        assert!(find("NUMATopologyFilter").is_none());
+        assert!(find("TrustedFilter").is_none());
     }
 }

@@ -12,6 +12,7 @@ mod image_properties;
 mod io_ops;
 mod metrics;
 mod num_instances;
+mod pci;
 mod ram;
 mod soft_affinity;
 mod soft_anti_affinity;
@@ -89,8 +90,8 @@ pub trait Weigher: Debug + Sync {
 
 /// Every weigher. All are in use unless a profile says otherwise, as in Nova; two have a multiplier of 0 there.
 ///
-/// Nova's PCIWeigher and CrossCellWeigher are not here: devices are not placed yet, and there are no cells.
-pub const ALL: [&dyn Weigher; 11] = [
+/// Nova's CrossCellWeigher is not here: Nova's cells, each with a database of its own, are not here either.
+pub const ALL: [&dyn Weigher; 12] = [
     &ram::RAMWeigher,
     &cpu::CPUWeigher,
     &disk::DiskWeigher,
@@ -102,6 +103,7 @@ pub const ALL: [&dyn Weigher; 11] = [
     &hypervisor_version::HypervisorVersionWeigher,
     &num_instances::NumInstancesWeigher,
     &image_properties::ImagePropertiesWeigher,
+    &pci::PCIWeigher,
 ];
 
 /// The weigher of a name.

@@ -67,8 +67,8 @@ fn weights_are_nova_s_sum_of_normalised_measures() {
         host,
         hosts,
         survivors,
-        best,
         reused,
+        ..
     } = cluster.schedule(&request("web-1"), START).unwrap();
     assert_eq!((host.as_str(), hosts, survivors, reused), ("a", 3, 3, false));
     let expected = [
@@ -77,6 +77,7 @@ fn weights_are_nova_s_sum_of_normalised_measures() {
         ("c", 4.0 / 12.0 + 1.0 + 0.25),
     ]
     .map(|(host, weight)| (host.to_owned(), weight));
+    let best = &cluster.explanation(&Uid::from("web-1")).unwrap().best;
     for (weighed, (host, weight)) in best.iter().zip(&expected) {
         assert_eq!(&weighed.host, host);
         assert!((weighed.weight - weight).abs() < 1e-12, "{weighed:?}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use virga_scheduler::{
-    Aggregate, Claim, Cluster, Event, Host, Inventory, Profile, ProfileSpec, Request, Strategy, Uid, Verdict,
+    Aggregate, Asker, Claim, Cluster, Event, Host, Inventory, Profile, ProfileSpec, Request, Strategy, Uid, Verdict,
     WeigherSpec,
 };
 
@@ -40,8 +40,16 @@ fn a_decision_is_kept_with_where_each_weight_comes_from() {
         );
     }
     assert_eq!(parts.len(), 3, "what tells no hosts apart is left out");
-    cluster.rename_explanation(&Uid::from("web-1"), &Uid::from("object"));
-    assert!(cluster.explanation(&Uid::from("object")).is_some());
+    assert_eq!((explanation.asked_by, explanation.bound_after), (None, None));
+    cluster.asked_by(&Uid::from("web-1"), Asker::Admission);
+    cluster.rename_explanation(&Uid::from("web-1"), &Uid::from("object"), "shop/web-1");
+    cluster.seen_bound(&Uid::from("object"), "a", START);
+    for seen in [START + TTL, START + 2 * TTL] {
+        cluster.seen_bound(&Uid::from("object"), "b", seen);
+    }
+    let explanation = cluster.explanation(&Uid::from("object")).unwrap();
+    assert_eq!(explanation.asked_by, Some(Asker::Admission));
+    assert_eq!(explanation.bound_after, Some(TTL), "when it was seen first");
     assert_eq!(cluster.explanations().count(), 1);
 }
 
@@ -58,6 +66,8 @@ fn a_refusal_is_kept_too() {
         (explanation.host.as_ref(), &explanation.rejections),
         (None, &refusal.rejections)
     );
+    cluster.seen_bound(&nowhere.uid, "a", START);
+    assert_eq!(cluster.explanation(&nowhere.uid).unwrap().bound_after, None);
 }
 
 #[test]
@@ -92,8 +102,12 @@ fn chance_takes_any_host_that_passes_and_the_same_one_for_the_same_request() {
     }
     let mut met: BTreeMap<String, u32> = BTreeMap::new();
     for n in 0..300 {
-        let placement = cluster.dry_run(&request(&format!("i-{n}"))).unwrap();
-        assert!(placement.best.iter().all(|best| best.weight == 0.0));
+        let asked = request(&format!("i-{n}"));
+        let placement = cluster.dry_run(&asked).unwrap();
+        let mut copy = cluster.clone();
+        assert_eq!(copy.schedule(&asked, START).unwrap(), placement);
+        let best = &copy.explanation(&asked.uid).unwrap().best;
+        assert!(best.len() == 3 && best.iter().all(|best| best.weight == 0.0));
         *met.entry(placement.host).or_default() += 1;
     }
     assert!(met.len() == 3 && met.values().all(|&count| count > 60), "{met:?}");
@@ -120,8 +134,10 @@ fn an_aggregate_s_multiplier_holds_for_its_hosts_only_and_the_least_of_several()
         metadata: [("ram_weight_multiplier".to_owned(), multiplier.to_owned())].into(),
     };
     let weight_of = |cluster: &Cluster, name: &str| {
-        let best = cluster.dry_run(&request("web-1")).unwrap().best;
-        best.iter().find(|weighed| weighed.host == name).unwrap().weight
+        let mut copy = cluster.clone();
+        copy.schedule(&request("web-1"), START).unwrap();
+        let best = &copy.explanation(&Uid::from("web-1")).unwrap().best;
+        best.iter().find(|scored| scored.host == name).unwrap().weight
     };
     let close = |weight: f64, expected: f64| assert!((weight - expected).abs() < 1e-12, "{weight}");
     close(weight_of(&cluster, "b"), 0.5);

@@ -4,5 +4,6 @@
 
 mod events;
 mod explanations;
+mod pins;
 mod sweeps;
 mod worlds;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use virga_scheduler::topology::{GuestTopology, HostCell, HostTopology, PciAffinity, PciDevice, PciRequest};
 use virga_scheduler::{
     Aggregate, Cluster, Group, Host, ImageFacts, Inventory, Platform, Policy, ProfileSpec, Query, Rejection, Request,
     Uid, Verdict, filters, near,
@@ -25,6 +26,30 @@ fn every_filter() -> ProfileSpec {
     spec.options.isolated_images = ["secret".to_owned()].into();
     spec.options.metrics.weights.insert("cpu".to_owned(), -1.0);
     spec
+}
+
+/// So many cells with so many dedicated CPUs each, and so many devices.
+fn topology(cells: u32, dedicated: u32, devices: u32) -> Option<Arc<HostTopology>> {
+    let cell = |id: u32| HostCell {
+        id,
+        socket: 0,
+        shared: [id * 10].into_iter().collect(),
+        dedicated: (id * 10 + 1..=id * 10 + dedicated).collect(),
+        siblings: Vec::new(),
+        memory_bytes: 1 << 30,
+        pages: Vec::new(),
+    };
+    let device = |n: u32| PciDevice {
+        address: n.to_string(),
+        alias: "gpu".to_owned(),
+        cell: Some(n),
+    };
+    (cells > 0).then(|| {
+        Arc::new(HostTopology {
+            cells: (0..cells).map(cell).collect(),
+            devices: (0..devices).map(device).collect(),
+        })
+    })
 }
 
 /// Hosts of every kind, over several blocks of columns, some of them taken away again.
@@ -65,6 +90,7 @@ fn motley(spec: &ProfileSpec) -> Cluster {
             hypervisor_version: 8_000_000 + small(13, 3) * 1000,
             ..Platform::default()
         });
+        host.topology = topology(small(31, 3), small(32, 7), small(33, 3));
         cluster.upsert_host(host);
         for i in 0..dice(14, 5) {
             let used = size(small(15 + i, 3), dice(20 + i, 4), dice(25 + i, 30));
@@ -158,6 +184,16 @@ fn asking(n: u64) -> Request {
     demands.hints.different_host = (0..dice(18, 3))
         .map(|i| Uid::from(format!("{}/0", i * 40 + 1)))
         .collect();
+    let nodes = u32::try_from(1 + dice(22, 2)).unwrap();
+    demands.topology = one_in(21, 4).then(|| GuestTopology::dedicated(nodes, 2, 1 << 20));
+    demands.devices = one_in(23, 5)
+        .then(|| PciRequest {
+            alias: "gpu".to_owned(),
+            count: nodes,
+            affinity: PciAffinity::Required,
+        })
+        .into_iter()
+        .collect();
     demands.member_of = one_in(19, 5)
         .then(|| ["ssd".to_owned(), "os_distro".to_owned()].into())
         .into_iter()
@@ -201,7 +237,8 @@ fn what_is_decided_for_all_hosts_at_once_is_what_each_host_says() {
                         .fold(f64::NEG_INFINITY, f64::max);
                     let chosen = passed.iter().find(|(host, _)| *host == placement.host).unwrap();
                     assert!((chosen.1 - best).abs() < 1e-9, "{placement:?}");
-                    assert!((placement.best[0].weight - best).abs() < 1e-9, "{placement:?}");
+                    let kept = cluster.explanation(&request.uid).unwrap();
+                    assert!((kept.best[0].weight - best).abs() < 1e-9, "{kept:?}");
                     assert_eq!(table.chosen.as_ref(), Some(&placement.host));
                 }
                 Err(refusal) => assert!(passed.is_empty() && table.rejections == refusal.rejections, "{refusal}"),

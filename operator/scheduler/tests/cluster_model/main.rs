@@ -2,20 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "what can't be set up has failed")]
 
+mod cells;
+mod checks;
 mod model;
 mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Held, Model, allowed};
+use cells::pins;
+use model::{Held, Model, Pins, allowed, fit_on, pins_of};
 use proptest::prelude::*;
 use shapes::{
-    FOREVER, HOSTS, MOST_INSTANCES, MOST_IO_OPS, Op, RATIOS, TTL, UIDS, aggregate, aggregate_name, group, host,
-    host_name, op, request, size, uid, units,
+    MOST_INSTANCES, MOST_IO_OPS, Op, RATIOS, TTL, UIDS, aggregate, aggregate_name, group, host, host_name, op, request,
+    size, uid, units,
 };
+use virga_scheduler::topology::{Occupied, Pinning};
 use virga_scheduler::{
-    Cause, Claim, Cluster, Profile, ProfileSpec, Request, Resources, Settings, Uid, Usage, Verdict, Waiting, filters,
+    Cause, Claim, Cluster, Profile, ProfileSpec, Request, Resources, Settings, Uid, Verdict, Waiting, filters,
 };
 
 /// The cluster under test with its queue, and the model beside it.
@@ -88,12 +92,14 @@ impl World {
                 host,
                 size: s,
                 licences,
-            } => self.place(n, &host_name(host), size(s), licences),
+                pins: p,
+            } => self.place(n, &host_name(host), size(s), licences, pins(p), None),
             Op::Confirm(n) => {
                 if let Some(held) = self.model.held.get(&uid(n)).cloned() {
-                    self.place(n, &held.host, held.resources, held.licences);
+                    self.place(n, &held.host, held.resources, held.licences, held.pins, None);
                 }
             }
+            Op::Tell(n) => self.tell(n),
             Op::Unplace(n) => {
                 self.cluster.unplace(&uid(n));
                 if self.model.held.get(&uid(n)).is_some_and(|held| held.until.is_none()) {
@@ -130,12 +136,20 @@ impl World {
                 for uid in self.waiting.due(self.now, 2) {
                     let request = self.requests[&uid].clone();
                     self.schedule(&request);
+                    self.note_pins();
                 }
             }
         }
         for event in self.cluster.take_events() {
             self.waiting.wake(&event);
         }
+        self.note_pins();
+    }
+
+    fn note_pins(&mut self) {
+        let held = self.model.held.keys();
+        let pins = held.filter_map(|uid| Some((uid.clone(), self.cluster.pinning(uid)?.clone())));
+        self.model.pins = pins.collect();
     }
 
     /// What the API server shows is where Instances are and which wait; what was reserved is not among it.
@@ -146,6 +160,9 @@ impl World {
             let claim = Claim {
                 units: Some(&units(held.licences)),
                 group: held.group.as_ref(),
+                topology: held.pins.0.as_ref(),
+                devices: &held.pins.1,
+                pinning: held.said.as_ref(),
                 ..Claim::new(&held.host, &held.resources)
             };
             new.cluster.place_claim(uid, &claim);
@@ -163,11 +180,45 @@ impl World {
         self.waiting = new.waiting;
     }
 
-    fn place(&mut self, n: usize, host: &str, resources: Resources, licences: u64) {
+    /// A host finds a place by itself: it knows of those who are there, and nothing of promises.
+    fn tell(&mut self, n: usize) {
+        let Some(held) = self
+            .model
+            .held
+            .get(&uid(n))
+            .filter(|held| held.until.is_none())
+            .cloned()
+        else {
+            return;
+        };
+        let Some((host, ..)) = self.model.hosts.get(&held.host) else {
+            return;
+        };
+        let mut occupied = Occupied::default();
+        let others = self
+            .model
+            .held
+            .iter()
+            .filter(|(other, of)| **other != uid(n) && of.host == held.host);
+        for said in others.filter_map(|(_, other)| other.said.as_ref()) {
+            occupied.add(said);
+        }
+        if let Some(said) = fit_on(host, &occupied, held.pins.0.as_ref(), &held.pins.1) {
+            let said = (!said.is_empty()).then_some(said);
+            self.place(n, &held.host, held.resources, held.licences, held.pins, said);
+        }
+    }
+
+    fn place(&mut self, n: usize, host: &str, resources: Resources, licences: u64, pins: Pins, said: Option<Pinning>) {
+        let before = self.model.held.get(&uid(n)).cloned();
+        let before = before.filter(|before| before.host == host && before.pins == pins);
         let group = group(n).map(|group| group.uid);
         let claim = Claim {
             units: Some(&units(licences)),
             group: group.as_ref(),
+            topology: pins.0.as_ref(),
+            devices: &pins.1,
+            pinning: said.as_ref(),
             ..Claim::new(host, &resources)
         };
         self.cluster.place_claim(&uid(n), &claim);
@@ -179,6 +230,9 @@ impl World {
                 resources,
                 group,
                 licences,
+                pins,
+                // What a host has said holds until it says otherwise.
+                said: said.or(before.and_then(|before| before.said)),
                 until: None,
             },
         );
@@ -190,7 +244,10 @@ impl World {
         let group = request.group.as_ref().map(|group| group.uid.clone());
         let licences = request.demands.as_ref().unwrap().resources["CUSTOM_LICENCE"];
         let kept = held.as_ref().filter(|held| {
-            let same = held.resources == request.resources && held.group == group && held.licences == licences;
+            let same = held.resources == request.resources
+                && held.group == group
+                && held.licences == licences
+                && held.pins == pins_of(request);
             allowed(request, &held.host) && (held.until.is_none() || same && self.model.hosts.contains_key(&held.host))
         });
         let table = self.cluster.explain(request);
@@ -242,12 +299,18 @@ impl World {
                     weights.len() == 1 || best - weight < 1e-6,
                     "{placement:?} of {weights:?}"
                 );
+                let asked = pins_of(request);
+                let (host, ..) = &self.model.hosts[&placement.host];
+                let expected = self.model.fit(host, &request.uid, &asked).unwrap();
+                assert_eq!(placement.pinning.clone().unwrap_or_default(), expected);
                 let resources = request.resources;
                 let held = Held {
                     host: placement.host,
                     resources,
                     group,
                     licences,
+                    pins: pins_of(request),
+                    said: None,
                     until: Some(until),
                 };
                 self.model.held.insert(request.uid.clone(), held);
@@ -271,59 +334,6 @@ impl World {
             }
         }
     }
-
-    /// The indices say what can be worked out from the facts.
-    fn check_indices(&self) {
-        for n in 0..HOSTS {
-            let name = host_name(n);
-            let [vcpus, memory_bytes, disk_bytes] = self.model.used(&name);
-            let instances = u32::try_from(self.model.on(&name).count()).unwrap();
-            let usage = Usage {
-                instances,
-                vcpus: u64::try_from(vcpus).unwrap(),
-                memory_bytes,
-                disk_bytes,
-            };
-            assert_eq!(self.cluster.usage(&name), usage, "{name}");
-            let licences: u64 = self.model.on(&name).map(|held| held.licences).sum();
-            let units = self.cluster.units_used(&name).into_values().sum::<u128>();
-            assert_eq!(units, u128::from(licences), "{name}");
-            assert_eq!(
-                self.cluster.host(&name),
-                self.model.hosts.get(&name).map(|(host, ..)| host)
-            );
-            for group in (0..6).filter_map(group) {
-                let members = self.model.members(&group.uid, &name);
-                assert_eq!(
-                    self.cluster.members_on(&group.uid, &name) as usize,
-                    members,
-                    "{group:?} on {name}"
-                );
-            }
-        }
-        assert_eq!(self.cluster.len(), self.model.held.len());
-        assert_eq!(
-            self.cluster.reservations(),
-            self.model.held.values().filter(|held| held.until.is_some()).count(),
-            "a reservation leaked"
-        );
-        for (uid, held) in &self.model.held {
-            let binding = self.cluster.binding(uid).unwrap();
-            assert_eq!((binding.host, binding.resources), (held.host.as_str(), held.resources));
-            assert_eq!(binding.reserved_until, held.until);
-        }
-    }
-
-    /// Whoever is not worth a try would be refused.
-    fn check_nobody_waits_in_vain(&self) {
-        let due: BTreeSet<Uid> = self.waiting.clone().due(FOREVER, usize::MAX).into_iter().collect();
-        for (uid, request) in &self.requests {
-            if self.waiting.cause(uid).is_some() && !due.contains(uid) {
-                let answer = self.cluster.dry_run(request);
-                assert!(answer.is_err(), "{uid} waits although it fits: {answer:?}");
-            }
-        }
-    }
 }
 
 proptest! {
@@ -338,6 +348,7 @@ proptest! {
         for op in &ops {
             world.apply(op);
             world.check_indices();
+            world.check_pins();
             world.check_nobody_waits_in_vain();
         }
         // And nothing is left when everybody is gone.

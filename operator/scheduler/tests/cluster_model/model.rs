@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use virga_scheduler::topology::{GuestTopology, Limits, Occupied, PciRequest, Pinning, fit};
 use virga_scheduler::{Aggregate, Group, Host, Policy, Request, Resources, Scheduling, Uid};
 
 use crate::shapes::{MOST_INSTANCES, MOST_IO_OPS, PARSED, QUERIES};
+
+/// What is asked of cells and devices.
+pub type Pins = (Option<GuestTopology>, Vec<PciRequest>);
 
 #[derive(Debug, Clone)]
 pub struct Held {
@@ -13,6 +17,9 @@ pub struct Held {
     pub resources: Resources,
     pub group: Option<Uid>,
     pub licences: u64,
+    pub pins: Pins,
+    /// Where its cells and devices are, as its host says.
+    pub said: Option<Pinning>,
     pub until: Option<Duration>,
 }
 
@@ -22,6 +29,8 @@ pub struct Model {
     pub hosts: BTreeMap<String, (Host, u128, u128)>,
     pub held: BTreeMap<Uid, Held>,
     pub aggregates: BTreeMap<String, Aggregate>,
+    /// Where everybody's cells and devices are, as the cluster had it after the last event.
+    pub pins: BTreeMap<Uid, Pinning>,
     /// Whether all filters are in use, or the default ones only.
     pub all: bool,
 }
@@ -97,6 +106,35 @@ impl Model {
         licensed && traits && demands.member_of.iter().all(inside) && (!self.all || named())
     }
 
+    /// What is taken of a host's cells and devices, without one Instance.
+    pub fn occupied(&self, host: &str, without: &Uid) -> Occupied {
+        let mut occupied = Occupied::default();
+        let held = self
+            .held
+            .iter()
+            .filter(|(uid, held)| held.host == host && *uid != without);
+        for pinning in held.filter_map(|(uid, _)| self.pins.get(uid)) {
+            occupied.add(pinning);
+        }
+        occupied
+    }
+
+    /// Where cells and devices can be on a host.
+    pub fn fit(&self, host: &Host, without: &Uid, (guest, devices): &Pins) -> Option<Pinning> {
+        if guest.is_none() && devices.is_empty() {
+            return Some(Pinning::default());
+        }
+        let occupied = self.occupied(&host.name, without);
+        fit_on(host, &occupied, guest.as_ref(), devices)
+    }
+
+    fn free_devices(&self, host: &Host, without: &Uid) -> u32 {
+        let occupied = self.occupied(&host.name, without);
+        let devices = host.topology.iter().flat_map(|topology| &topology.devices);
+        let free = devices.filter(|device| !occupied.has_device(&device.address));
+        u32::try_from(free.count()).unwrap()
+    }
+
     pub fn on<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Held> {
         self.held.values().filter(move |held| held.host == host)
     }
@@ -146,6 +184,7 @@ impl Model {
                     zone == said.first().unwrap_or(&host.zone.as_str())
                 })
                 && self.meets(host, request)
+                && self.fit(host, &request.uid, &pins_of(request)).is_some()
                 && request
                     .architecture
                     .as_ref()
@@ -201,6 +240,9 @@ impl Model {
         });
         weigh(Some(0.0), &|_| -1.0, &|host| f64::from(self.io_ops(host)));
         weigh(None, &|_| -1e6, &|host| f64::from(host.failed_builds));
+        weigh(None, &one, &|host| {
+            100.0 - f64::from(self.free_devices(host, &request.uid))
+        });
         match &request.group {
             Some(Group {
                 uid,
@@ -218,6 +260,25 @@ impl Model {
         }
         weights
     }
+}
+
+pub fn pins_of(request: &Request) -> Pins {
+    let demands = request.demands.as_ref().unwrap();
+    (demands.topology.clone(), demands.devices.clone())
+}
+
+/// Where cells and devices can be on a host of which so much is taken.
+pub fn fit_on(
+    host: &Host,
+    occupied: &Occupied,
+    guest: Option<&GuestTopology>,
+    devices: &[PciRequest],
+) -> Option<Pinning> {
+    let limits = Limits {
+        vcpus: host.ratios.vcpus,
+        memory: host.ratios.memory,
+    };
+    fit(host.topology.as_deref()?, occupied, limits, guest, devices).ok()
 }
 
 pub fn allowed(request: &Request, host: &str) -> bool {

@@ -11,6 +11,8 @@ use virga_scheduler::{
     Scheduling, Uid,
 };
 
+use crate::cells::{PINS, pins, topology};
+
 pub const TTL: Duration = Duration::from_secs(30);
 pub const FOREVER: Duration = Duration::from_secs(1 << 40);
 pub const HOSTS: usize = 5;
@@ -75,9 +77,12 @@ pub enum Op {
         host: usize,
         size: usize,
         licences: u64,
+        pins: usize,
     },
     /// The watch shows what was decided.
     Confirm(usize),
+    /// The host says where its cells and devices are.
+    Tell(usize),
     Unplace(usize),
     Forget(usize),
     Unreserve(usize),
@@ -103,6 +108,7 @@ pub struct HostShape {
     pub licences: u64,
     pub io_ops: u32,
     pub failed_builds: u32,
+    pub cells: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -120,14 +126,22 @@ pub struct AskShape {
     pub same: Option<usize>,
     pub fast: bool,
     pub query: Option<usize>,
+    pub pins: usize,
 }
 
 pub fn host_shape() -> impl Strategy<Value = HostShape> {
     let odds = proptest::bool::weighted;
     let capacity = (0..4usize, odds(0.3), 0..RATIOS.len());
     let kind = (odds(0.3), odds(0.2), odds(0.9), odds(0.1), odds(0.5));
-    (capacity, kind, 0..4u64, 0..4u32, 0..2u32).prop_map(
-        |((size, reserved, ratio), (zone, architecture, alive, cordoned, ssd), licences, io_ops, failed_builds)| {
+    (capacity, kind, 0..4u64, 0..4u32, 0..2u32, 0..3usize).prop_map(
+        |(
+            (size, reserved, ratio),
+            (zone, architecture, alive, cordoned, ssd),
+            licences,
+            io_ops,
+            failed_builds,
+            cells,
+        )| {
             HostShape {
                 size,
                 reserved,
@@ -140,6 +154,7 @@ pub fn host_shape() -> impl Strategy<Value = HostShape> {
                 licences,
                 io_ops,
                 failed_builds,
+                cells,
             }
         },
     )
@@ -164,8 +179,13 @@ pub fn ask_shape() -> impl Strategy<Value = AskShape> {
         odds(0.1),
         rarely(0.1, 0..QUERIES.len()),
     );
-    (plain, demands).prop_map(
-        |((size, zone, architecture, only, excluded), (licences, ssd, member_of, different, same, fast, query))| {
+    let pins = prop_oneof![2 => Just(0), 3 => 0..PINS];
+    (plain, demands, pins).prop_map(
+        |(
+            (size, zone, architecture, only, excluded),
+            (licences, ssd, member_of, different, same, fast, query),
+            pins,
+        )| {
             AskShape {
                 size,
                 zone,
@@ -179,6 +199,7 @@ pub fn ask_shape() -> impl Strategy<Value = AskShape> {
                 same,
                 fast,
                 query,
+                pins,
             }
         },
     )
@@ -192,9 +213,10 @@ pub fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(aggregate, hosts, says)| Op::UpsertAggregate { aggregate, hosts, says }),
         1 => (0..AGGREGATES).prop_map(Op::RemoveAggregate),
         8 => (0..UIDS, ask_shape()).prop_map(|(uid, ask)| Op::Schedule { uid, ask }),
-        1 => (0..UIDS, 0..HOSTS, 0..5usize, 0..3u64)
-            .prop_map(|(uid, host, size, licences)| Op::Place { uid, host, size, licences }),
+        1 => (0..UIDS, 0..HOSTS, 0..5usize, 0..3u64, 0..PINS)
+            .prop_map(|(uid, host, size, licences, pins)| Op::Place { uid, host, size, licences, pins }),
         3 => (0..UIDS).prop_map(Op::Confirm),
+        3 => (0..UIDS).prop_map(Op::Tell),
         1 => (0..UIDS).prop_map(Op::Unplace),
         2 => (0..UIDS).prop_map(Op::Forget),
         1 => (0..UIDS).prop_map(Op::Unreserve),
@@ -265,6 +287,7 @@ pub fn host(n: usize, shape: &HostShape) -> Host {
             .collect(),
         io_ops: shape.io_ops,
         failed_builds: shape.failed_builds,
+        topology: topology(shape.cells),
         reserved: if shape.reserved { reserved } else { Resources::default() },
         ratios: Ratios {
             vcpus: ratio,
@@ -323,7 +346,10 @@ pub fn request(n: usize, ask: &AskShape) -> Request {
         reason: "a volume is there".to_owned(),
     };
     let ssd = BTreeSet::from(["CUSTOM_SSD".to_owned()]);
+    let (topology, devices) = pins(ask.pins);
     let demands = Demands {
+        topology,
+        devices,
         resources: units(ask.licences),
         required_traits: if ask.ssd == Some(true) {
             ssd.clone()

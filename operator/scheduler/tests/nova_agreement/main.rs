@@ -2,11 +2,13 @@
 //!
 //! `decisions.json` holds a made-up cloud of ninety hosts, eighty requests, and what Nova 34.0.0 makes of each: the hosts
 //! that `HostManager.get_filtered_hosts` lets through and the weights that `get_weighed_hosts` gives them. Nova ran with 19
-//! of its 22 filters (not NUMATopologyFilter and PciPassthroughFilter, which are not here, nor
+//! of its 22 filters (not NUMATopologyFilter and PciPassthroughFilter, for which see `cells.rs`, nor
 //! AggregateImagePropertiesIsolation, of which it knows fewer properties), with ten of its weighers,
 //! `num_instances_weight_multiplier` -0.5 and `weight_setting` cpu.percent=-1.0.
 
 #![allow(clippy::unwrap_used, reason = "what can't be set up has failed")]
+
+mod cells;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: how fast Virga is, and what it costs, on this machine.
 //!
-//! It needs a running lab with Virga in it, as `cargo xtask demo` leaves it, and root. What it makes there is in a
-//! namespace of its own and is taken away again. The result is printed and written to docs/performance.md.
+//! Its parts can be measured alone; the page keeps the sections of the others. `lab` needs a running lab with Virga in it,
+//! as `cargo xtask demo` leaves it, and root; what it makes there is in a namespace of its own and is taken away again.
+//! `admission` needs root. The result is printed and written to docs/performance.md.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -11,13 +12,17 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use virga_lab::{Administered, Lab, NodeError};
 
+use crate::machine::{self, Machine};
+use crate::scale::{self, network};
+use crate::sections::{self, Section};
 use crate::{command, file};
 
+mod admission;
 mod effects;
 mod instances;
 mod libvirt;
-mod machine;
 mod memory;
+mod nova;
 mod page;
 mod placement;
 mod quantile;
@@ -38,6 +43,22 @@ pub struct Args {
     /// Only print the result; leave docs/performance.md as it is
     #[arg(long)]
     print_only: bool,
+    /// Measure only this; the page keeps its other sections
+    #[arg(long)]
+    only: Option<Part>,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Instances in the lab: starts, API writes, memory
+    Lab,
+    /// The scheduler alone
+    Placements,
+    /// The scheduler beside Nova's
+    Nova,
+    /// Creates through a real apiserver
+    Admission,
 }
 
 /// What went wrong in a bench.
@@ -76,6 +97,22 @@ pub enum Error {
         /// What there was instead.
         status: String,
     },
+    /// There is no folder for what is expensive to build.
+    #[error("neither XDG_CACHE_HOME nor HOME says where the cache is")]
+    NoCache,
+    /// The two schedulers differ, so their times can't be compared.
+    #[error("{case}: Nova answered {nova}, ours {ours}")]
+    Disagree {
+        /// Profile and size.
+        case: String,
+        /// Nova's answers.
+        nova: String,
+        /// Ours.
+        ours: String,
+    },
+    /// The cloud on paper.
+    #[error(transparent)]
+    Scale(#[from] scale::Error),
     /// An outside program.
     #[error(transparent)]
     Command(#[from] command::Failed),
@@ -109,43 +146,67 @@ impl Error {
     }
 }
 
-/// All that was measured.
-pub struct Measured {
-    machine: machine::Machine,
-    rounds: u16,
-    placements: Vec<placement::Placement>,
-    starts: instances::Starts,
-    memory: Vec<memory::Memory>,
+/// Measures, prints, and writes the page.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let wanted = |part| args.only.is_none_or(|only| only == part);
+    // Before our own work is load.
+    let measured = Machine::this()?.sentence();
+    let mut made = Vec::new();
+    if wanted(Part::Lab) {
+        made.extend(lab(args, &measured)?);
+    }
+    if wanted(Part::Placements) {
+        println!("placements (builds the scheduler's bench in release mode)");
+        made.push(page::placements(&measured, &placement::measure()?));
+    }
+    if wanted(Part::Nova) {
+        made.push(page::nova(&measured, &nova::measure()?));
+    }
+    let elsewhere = wanted(Part::Admission) && !network::is_ours();
+    if wanted(Part::Admission) && !elsewhere {
+        made.push(page::admission(&measured, &runtime()?.block_on(admission::measure())?));
+    }
+    if !made.is_empty() {
+        let path = file::checkout().join(PAGE);
+        let page = sections::merge(&file::read_text(&path)?, page::HEAD, &page::ORDER, &made);
+        println!("\n{page}");
+        if !args.print_only {
+            file::write(&path, page)?;
+        }
+    }
+    if elsewhere {
+        // It writes its section itself.
+        let more = args.print_only.then_some("--print-only");
+        network::run(["bench", "--only", "admission"].into_iter().chain(more))?;
+    }
+    Ok(())
 }
 
-/// Measures everything, prints it, and writes the page.
-pub fn run(args: &Args) -> Result<(), Error> {
+fn lab(args: &Args, measured: &str) -> Result<Vec<Section>, Error> {
     let _turn = turn()?;
     let lab = Lab::attach().map_err(Error::NoLab)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(file::failed("starting the runtime for", "bench"))?;
-    let (starts, memory) = runtime.block_on(async {
+    let (starts, memory) = runtime()?.block_on(async {
         let client = client(&lab.kubeconfig()).await?;
         instances::measure(&lab, client, args.rounds, args.instances).await
     })?;
-    // Before the scheduler's bench is built, which is load of our own.
-    let machine = machine::Machine::this(&lab)?;
-    println!("placements (builds the scheduler's bench in release mode)");
-    let measured = Measured {
-        machine,
-        rounds: args.rounds,
-        placements: placement::measure()?,
-        starts,
-        memory,
+    let nodes = lab.nodes();
+    let versions = match nodes.first() {
+        Some(node) => node.run(&["virsh", "version"])?,
+        None => String::new(),
     };
-    let page = page::page(&measured);
-    println!("\n{page}");
-    if args.print_only {
-        return Ok(());
-    }
-    Ok(file::write(&file::checkout().join(PAGE), page)?)
+    let hypervisor = ["Using library", "Running hypervisor"].map(|name| machine::field(&versions, name));
+    let measured = format!(
+        "{measured} It was in the lab of {} nodes that `make demo` leaves. {}; guests run under emulation (TCG), not KVM. \
+         Controller and agent are release builds.",
+        nodes.len(),
+        hypervisor.join(", ")
+    );
+    Ok(page::lab(&measured, args.rounds, &starts, &memory))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    Ok(runtime.map_err(file::failed("starting the runtime for", "bench"))?)
 }
 
 /// The lock that tests take who use the lab; held until it is dropped.

@@ -3,45 +3,50 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::Measured;
+use super::admission::{Asks, Creates};
+use super::instances::Starts;
+use super::memory::Memory;
+use super::nova::Comparison;
+use super::placement::Placement;
 use super::quantile::quantile;
+use crate::sections::Section;
 
-/// docs/performance.md.
-pub fn page(measured: &Measured) -> String {
-    let mut page = String::new();
+/// What is above the first section of docs/performance.md.
+pub const HEAD: &str = "# Performance
+
+<!-- Made by `cargo xtask bench`; do not edit. -->
+
+Each section says when and how it was measured. How one controller bears a whole cloud is in [scale](scale.md).
+";
+
+const STARTS: &str = "From create to running";
+const WRITES: &str = "API writes for one Instance";
+const MEMORY: &str = "Memory";
+const PLACEMENTS: &str = "Placements";
+const NOVA: &str = "Beside Nova's scheduler";
+const ADMISSION: &str = "Creates through the API server";
+
+/// The sections in their order.
+pub const ORDER: [&str; 6] = [STARTS, WRITES, PLACEMENTS, NOVA, ADMISSION, MEMORY];
+
+fn section(title: &'static str, write: impl FnOnce(&mut String) -> std::fmt::Result) -> Section {
+    let mut body = String::new();
     // Writing to a String cannot fail.
-    let _ = write(&mut page, measured);
-    page
+    let _ = write(&mut body);
+    Section { title, body }
 }
 
-fn write(page: &mut String, measured: &Measured) -> std::fmt::Result {
-    let Measured {
-        machine,
-        rounds,
-        placements,
-        starts,
-        memory,
-    } = measured;
-    writeln!(
-        page,
-        "# Performance\n\n<!-- Made by `cargo xtask bench`; do not edit. -->\n"
-    )?;
-    writeln!(
-        page,
-        "Measured on {} with `cargo xtask bench --rounds {rounds}`, in the lab of {} nodes that `make demo` leaves, on one \
-         machine: {} × {}, {} GiB of memory, Linux {}. {}; guests run under emulation (TCG), not KVM. Controller and agent \
-         are release builds. The machine's load average was {}: on a machine that has other work to do, times are longer.\n",
-        machine.date,
-        machine.nodes,
-        machine.processors,
-        machine.processor,
-        machine.memory_gib,
-        machine.kernel,
-        machine.hypervisor,
-        machine.load
-    )?;
+/// What was measured in the lab.
+pub fn lab(measured: &str, rounds: u16, starts: &Starts, memory: &[Memory]) -> Vec<Section> {
+    vec![
+        section(STARTS, |page| write_starts(page, measured, starts)),
+        section(WRITES, |page| write_writes(page, rounds, starts)),
+        section(MEMORY, |page| write_memory(page, memory)),
+    ]
+}
 
-    writeln!(page, "## From create to running\n")?;
+fn write_starts(page: &mut String, measured: &str, starts: &Starts) -> std::fmt::Result {
+    writeln!(page, "{measured}\n")?;
     writeln!(
         page,
         "One Instance after the other on one node that has image and network already, and between them the same domain \
@@ -78,14 +83,17 @@ fn write(page: &mut String, measured: &Measured) -> std::fmt::Result {
     writeln!(
         page,
         "\nThe agent's steps, by its own clock. `EnsureNetwork` runs beside the three before it and ends before `RecordPower`; \
-         its time is libvirt's, which starts dnsmasq anew for each new DHCP entry.\n"
+         its time is libvirt's, which enters the name into the network's DNS \
+         ([ADR 18](adr/0018-dhcp-hosts-in-a-file.md)).\n"
     )?;
     writeln!(page, "| step | mean |\n|---|---:|")?;
     for (step, mean) in &starts.steps {
         writeln!(page, "| `{step}` | {} ms |", mean.as_millis())?;
     }
+    Ok(())
+}
 
-    writeln!(page, "\n## API writes for one Instance\n")?;
+fn write_writes(page: &mut String, rounds: u16, starts: &Starts) -> std::fmt::Result {
     writeln!(
         page,
         "From create until 3 s after it runs, as the apiserver counts them, on average over the {rounds} rounds. What \
@@ -93,11 +101,19 @@ fn write(page: &mut String, measured: &Measured) -> std::fmt::Result {
     )?;
     writeln!(page, "| resource | writes |\n|---|---:|")?;
     for (resource, count) in &starts.writes {
-        let average = f64::from(u32::try_from(*count).unwrap_or(u32::MAX)) / f64::from((*rounds).max(1));
+        let average = f64::from(u32::try_from(*count).unwrap_or(u32::MAX)) / f64::from(rounds.max(1));
         writeln!(page, "| `{resource}` | {average:.1} |")?;
     }
+    Ok(())
+}
 
-    writeln!(page, "\n## Placements\n")?;
+/// The scheduler alone.
+pub fn placements(measured: &str, placements: &[Placement]) -> Section {
+    section(PLACEMENTS, |page| write_placements(page, measured, placements))
+}
+
+fn write_placements(page: &mut String, measured: &str, placements: &[Placement]) -> std::fmt::Result {
+    writeln!(page, "{measured}\n")?;
     writeln!(
         page,
         "The scheduler alone, in memory: filter, weigh, choose and reserve, then give the room back \
@@ -119,8 +135,118 @@ fn write(page: &mut String, measured: &Measured) -> std::fmt::Result {
             placement.p99.as_secs_f64() * 1e6
         )?;
     }
+    Ok(())
+}
 
-    writeln!(page, "\n## Memory\n")?;
+/// The scheduler beside Nova's.
+pub fn nova(measured: &str, compared: &[Comparison]) -> Section {
+    section(NOVA, |page| write_nova(page, measured, compared))
+}
+
+fn write_nova(page: &mut String, measured: &str, compared: &[Comparison]) -> std::fmt::Result {
+    writeln!(
+        page,
+        "{measured}\n\nBoth schedulers on the same hosts, made once by one seed. Nova 34.0.0 runs in one process, without services: its own \
+         HostStates, filters, weighers and choice; what is left out (Placement, the database, the message bus, and building \
+         HostStates anew for each request) would make it slower. Ours filters, also by what Nova \
+         leaves to Placement (room, zone, traits), weighs every host that passes, chooses, reserves and keeps the explanation; \
+         what was reserved is given back after each decision in both. `default` is Nova's five default filters and all weighers, `wide` is all of \
+         Nova's filters but AggregateImagePropertiesIsolation, whose warnings would be most of its time, with a query, extra \
+         specs and a metric. Decisions a second are by the processor's time of one process, so that other work on the \
+         machine counts little.\n"
+    )?;
+    writeln!(
+        page,
+        "| profile | hosts | Nova, decisions/s | ours, decisions/s | ours, 99 % within | times as fast |\n|---|---:|---:|---:|---:|---:|"
+    )?;
+    for row in compared {
+        writeln!(
+            page,
+            "| {} | {} | {:.2} | {:.0} | {:.1} µs | {:.0} |",
+            row.profile,
+            row.hosts,
+            row.nova,
+            row.ours,
+            row.p99.as_secs_f64() * 1e6,
+            row.ours / row.nova.max(1e-9)
+        )?;
+    }
+    writeln!(
+        page,
+        "\nBefore anything was timed, both were asked the same requests. As many hosts passed in both, and the best of them had \
+         the same total weight:\n\n| profile | hosts | hosts that passed, for each request |\n|---|---:|---|"
+    )?;
+    for row in compared {
+        let survivors: Vec<String> = row.survivors.iter().map(usize::to_string).collect();
+        writeln!(page, "| {} | {} | {} |", row.profile, row.hosts, survivors.join(", "))?;
+    }
+    let mut lacking: Vec<&str> = compared
+        .iter()
+        .flat_map(|row| row.lacking.iter().map(String::as_str))
+        .collect();
+    lacking.sort_unstable();
+    lacking.dedup();
+    if !lacking.is_empty() {
+        writeln!(
+            page,
+            "\nOurs ran without {}, which it does not have.",
+            lacking.join(", ")
+        )?;
+    }
+    Ok(())
+}
+
+/// Creates through a real apiserver.
+pub fn admission(measured: &str, creates: &[Creates]) -> Section {
+    section(ADMISSION, |page| write_admission(page, measured, creates))
+}
+
+fn write_admission(page: &mut String, measured: &str, creates: &[Creates]) -> std::fmt::Result {
+    writeln!(
+        page,
+        "{measured}\n\nInstances created one after the other over one connection, and over 32 at once; client, apiserver, etcd and \
+         controller share this machine. *No webhooks*: no controller runs either. *Guard and validation*: the Instance is \
+         admitted unplaced, and the queue places it afterwards, which is more writes while the next one is created. *All*: \
+         the leader places it in the request. A decision is timed by the controller: the wait for the scheduler's lock, filters, \
+         weights, choice, reservation. Its share is that of the mean request.\n"
+    )?;
+    writeln!(
+        page,
+        "| hosts | clients | webhooks | median | 95 % within | 99 % within | n | placed in the request | a decision | its share |\n\
+         |---:|---:|---|---:|---:|---:|---:|---:|---:|---:|"
+    )?;
+    for row in creates {
+        let within = |percent| {
+            quantile(&row.times, percent).map_or_else(
+                || "not measured".to_owned(),
+                |time| format!("{:.1} ms", time.as_secs_f64() * 1e3),
+            )
+        };
+        let decision = row.decision.map(|time| format!("{:.3} ms", time.as_secs_f64() * 1e3));
+        let share = row.share().map(|share| format!("{:.2} %", share * 100.0));
+        writeln!(
+            page,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            row.hosts,
+            row.clients,
+            match row.asks {
+                Asks::Nobody => "none",
+                Asks::NotToSchedule => "guard and validation",
+                Asks::All => "all",
+            },
+            within(50),
+            within(95),
+            within(99),
+            row.times.len(),
+            row.placed,
+            decision.unwrap_or_default(),
+            share.unwrap_or_default()
+        )?;
+    }
+    Ok(())
+}
+
+fn write_memory(page: &mut String, memory: &[Memory]) -> std::fmt::Result {
     writeln!(
         page,
         "Proportional set size of the processes, guests at rest; least and most where there are several. The controller \

@@ -13,8 +13,8 @@ use crate::{command, file};
 /// It builds the scheduler in release mode first.
 const LIMIT: Duration = Duration::from_mins(20);
 
-/// The cases of `operator/scheduler/benches/placement.rs`, what is said of them, and with how many hosts.
-const CASES: [(&str, &str, &[u32]); 6] = [
+/// The cases of `operator/scheduler/benches/placement`, what is said of them, and with how many hosts.
+const CASES: [(&str, &str, &[u32]); 8] = [
     (
         "default",
         "the default filters and weighers; a member of an anti-affinity group",
@@ -36,6 +36,12 @@ const CASES: [(&str, &str, &[u32]); 6] = [
         "a member of an anti-affinity group of 1,000",
         &[10_000],
     ),
+    (
+        "cells, default",
+        "two NUMA nodes with processors of their own, and a GPU",
+        &[10_000],
+    ),
+    ("cells, all filters", "the same, of all filters", &[1_000, 10_000]),
     ("equal hosts", "any of hosts that are all the same", &[10_000]),
 ];
 

@@ -128,7 +128,10 @@ fn task(words: &[&str]) -> Result<(), Error> {
 fn lab(nodes: u8) -> Result<Lab, Error> {
     let lab = match Lab::attach() {
         Ok(lab) if !lab.nodes().is_empty() => lab,
-        _ => Lab::up(Options { nodes })?,
+        _ => Lab::up(Options {
+            nodes,
+            ..Options::default()
+        })?,
     };
     for node in lab.nodes().iter().filter(|node| !node.is_on()) {
         lab.boot_node(&node.name())?;

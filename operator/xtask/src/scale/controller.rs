@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,9 +10,15 @@ use std::time::{Duration, Instant};
 use super::Error;
 use crate::file;
 
+/// Where each replica serves webhooks, at an address of its own.
+pub const WEBHOOK_PORT: u16 = 8443;
+const HEALTH_PORT: u16 = 8081;
+const METRICS_PORT: u16 = 9090;
 /// For all that is there to be listed, on a machine that does everything else too.
 const LIMIT: Duration = Duration::from_mins(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// It drains for 15 s and lingers for 5 s.
+const END: Duration = Duration::from_secs(30);
 /// For one answer of the process itself.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -20,31 +26,44 @@ const ANSWER: Duration = Duration::from_secs(5);
 pub struct Controller {
     child: Child,
     began: Instant,
-    health: SocketAddr,
-    metrics: SocketAddr,
+    /// Where it is.
+    pub address: Ipv4Addr,
     folder: tempfile::TempDir,
 }
 
+/// What it has decided since it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Decided {
+    /// How many decisions.
+    pub count: f64,
+    /// How many of them found a host.
+    pub placed: f64,
+    /// How many seconds they took, all together.
+    pub seconds: f64,
+}
+
 impl Controller {
-    /// Starts the program that was built last.
-    pub fn start(kubeconfig: &Path) -> Result<Self, Error> {
+    /// Starts the program that was built last, at this address.
+    pub fn start(kubeconfig: &Path, address: Ipv4Addr) -> Result<Self, Error> {
         let program = program();
         let folder = tempfile::tempdir().map_err(file::failed("making", "a folder for the log"))?;
         let failed = |source| Error::Program {
-            program: program.display().to_string(),
+            program: format!("{}: build it with `cargo xtask image`", program.display()),
             source,
         };
-        let [webhooks, health, metrics] = free_addresses().map_err(failed)?;
         let log = folder.path().join("log");
         let log = File::create(&log).map_err(file::failed("making", &log))?;
+        let at = |port: u16| SocketAddr::from((address, port)).to_string();
         let began = Instant::now();
         let child = Command::new(&program)
-            .args(["--webhook-address", &webhooks.to_string()])
-            .args(["--health-address", &health.to_string()])
-            .args(["--metrics-address", &metrics.to_string()])
+            .args(["--webhook-address", &at(WEBHOOK_PORT)])
+            .args(["--health-address", &at(HEALTH_PORT)])
+            .args(["--metrics-address", &at(METRICS_PORT)])
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .env_remove("KUBECONFIG")
+            // Replicas share one loopback interface, and nobody asks there.
+            .env("VIRGA_DEBUG_ADDRESS", "")
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log)
@@ -53,20 +72,46 @@ impl Controller {
         Ok(Self {
             child,
             began,
-            health,
-            metrics,
+            address,
             folder,
         })
     }
 
     /// Since its start, until every watch has its list.
     pub async fn until_filled(&self) -> Result<Duration, Error> {
-        self.until(self.health, "/readyz", "stores: ok").await
+        self.until(HEALTH_PORT, "/readyz", "stores: ok").await
     }
 
     /// Since its start, until it places Instances.
     pub async fn until_leading(&self) -> Result<Duration, Error> {
-        self.until(self.metrics, "/metrics", "virga_leader 1").await
+        self.until(METRICS_PORT, "/metrics", "virga_leader 1").await
+    }
+
+    /// Whether it leads at this moment.
+    pub fn leads(&self) -> bool {
+        self.metrics().lines().any(|line| line == "virga_leader 1")
+    }
+
+    /// What it has decided.
+    pub fn decided(&self) -> Decided {
+        Decided::parse(&self.metrics())
+    }
+
+    /// Asks it to end, so that it gives its leadership back, and waits until it has.
+    pub fn stop(mut self) {
+        // It is killed in any case when this ends.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let asked = Instant::now();
+        while asked.elapsed() < END && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// `Pss` of proc_pid_smaps(5); 0 when it has ended.
@@ -77,7 +122,12 @@ impl Controller {
         number.unwrap_or(0)
     }
 
-    async fn until(&self, address: SocketAddr, path: &str, line: &str) -> Result<Duration, Error> {
+    fn metrics(&self) -> String {
+        get((self.address, METRICS_PORT).into(), "/metrics").unwrap_or_default()
+    }
+
+    async fn until(&self, port: u16, path: &str, line: &str) -> Result<Duration, Error> {
+        let address = (self.address, port).into();
         while self.began.elapsed() < LIMIT {
             // It listens a moment after its start.
             if get(address, path).is_ok_and(|text| text.lines().any(|told| told == line)) {
@@ -96,9 +146,30 @@ impl Controller {
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
+    }
+}
+
+impl Decided {
+    fn parse(text: &str) -> Self {
+        let value = |name: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
+        };
+        Self {
+            count: value("virga_schedule_seconds_count"),
+            placed: value("virga_schedule_attempts_total{result=\"placed\"}"),
+            seconds: value("virga_schedule_seconds_sum"),
+        }
+    }
+
+    /// What came after `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            count: self.count - before.count,
+            placed: self.placed - before.placed,
+            seconds: self.seconds - before.seconds,
+        }
     }
 }
 
@@ -117,10 +188,16 @@ fn program() -> PathBuf {
     target.join("release/virga-controller")
 }
 
-/// Three that were free at the same time.
-fn free_addresses() -> io::Result<[SocketAddr; 3]> {
-    let listener = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let listeners = [listener()?, listener()?, listener()?];
-    let [a, b, c] = listeners.each_ref().map(TcpListener::local_addr);
-    Ok([a?, b?, c?])
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions_are_read_from_the_metrics() {
+        let text = "virga_schedule_attempts_total{result=\"placed\"} 3\nvirga_schedule_attempts_total{result=\"refused\"} 1\n\
+                    virga_schedule_seconds_sum 0.25\nvirga_schedule_seconds_count 4\nvirga_schedule_seconds_bucket{le=\"1.0\"} 4\n";
+        let decided = Decided::parse(text);
+        assert_eq!((decided.count, decided.placed), (4.0, 3.0));
+        assert_eq!(decided.since(decided), Decided::default());
+    }
 }

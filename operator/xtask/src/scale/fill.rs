@@ -1,35 +1,84 @@
 //! Hosts and Instances on paper, as they are when all has settled.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::ops::Range;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use virga_crds::{
-    Bytes, Flavor, FlavorSpec, Hypervisor, HypervisorSpec, ImageRef, Instance, InstanceSpec, finalizers, managers,
+    Bytes, Flavor, FlavorSpec, Hypervisor, HypervisorSpec, Image, ImageRef, ImageSource, ImageSpec, ImageVisibility,
+    Instance, InstanceSpec, Placement, SYSTEM_NAMESPACE, finalizers, managers,
 };
 
 use super::Error;
 
 /// Where the Instances are.
 pub const NAMESPACE: &str = "scale";
+/// The Flavor of most Instances.
+pub const SMALL: &str = "m1.small";
+/// A Flavor of which a host takes one only.
+pub const HUGE: &str = "m1.huge";
+/// A zone with so few hosts that such Instances have to be counted right.
+pub const NARROW: &str = "narrow";
+/// How many hosts are in that zone.
+pub const NARROW_HOSTS: u32 = 2_200;
+/// Memory of each host, and what Virga leaves to the host itself.
+pub const MEMORY: Bytes = Bytes::gib(256);
+const RESERVED: Bytes = Bytes::mib(512);
+const IMAGE: &str = "debian-13";
 /// How many requests are under way at once.
-pub const CONNECTIONS: usize = 16;
-const FLAVOR: &str = "m1.small";
+const AT_ONCE: usize = 16;
 /// How often progress is told.
 const TELL: u32 = 10_000;
 
-/// So many Hypervisors, each with a status.
-pub async fn hosts(clients: &[Client], count: u32) -> Result<(), Error> {
-    each(clients, count, "Hypervisors", async |client, n| {
-        let api = Api::all(client);
-        create(&api, &Hypervisor::new(&node(n), HypervisorSpec::default())).await?;
+/// What Instances are made of.
+pub async fn stock(client: &Client) -> Result<(), Error> {
+    let flavors = Api::all(client.clone());
+    for (name, memory) in [(SMALL, Bytes::gib(2)), (HUGE, Bytes::gib(130))] {
+        let flavor = FlavorSpec {
+            vcpus: 1,
+            memory,
+            disk: Bytes::gib(20),
+            ..FlavorSpec::default()
+        };
+        create(&flavors, &Flavor::new(name, flavor)).await?;
+    }
+    let image = ImageSpec {
+        source: ImageSource {
+            path: Some("debian-13.qcow2".into()),
+            ..ImageSource::default()
+        },
+        disk_format: None,
+        visibility: ImageVisibility::Private,
+        min_disk: Bytes::ZERO,
+        min_memory: Bytes::ZERO,
+        properties: BTreeMap::new(),
+    };
+    create(&Api::namespaced(client.clone(), NAMESPACE), &Image::new(IMAGE, image)).await
+}
+
+/// These Hypervisors, each with a status and a first heartbeat. The first [`NARROW_HOSTS`] are in the zone [`NARROW`].
+pub async fn hosts(clients: &[Client], numbers: Range<u32>) -> Result<(), Error> {
+    each(clients, numbers, "Hypervisors", async |client, n| {
+        let api = Api::all(client.clone());
+        let spec = HypervisorSpec {
+            availability_zone: (n < NARROW_HOSTS).then(|| NARROW.to_owned()),
+            ..HypervisorSpec::default()
+        };
+        create(&api, &Hypervisor::new(&node(n), spec)).await?;
+        let lease = json!({"metadata": {"name": format!("virga-{}", node(n))}, "spec": beat(n)});
+        let lease: Lease = serde_json::from_value(lease).map_err(|error| Error::Unreadable(error.to_string()))?;
+        create(&Api::namespaced(client, SYSTEM_NAMESPACE), &lease).await?;
         let status = json!({
             "observedGeneration": 1,
-            "capacity": {"vcpus": 64, "memory": "256Gi", "disk": "4Ti"},
+            "capacity": {"vcpus": 64, "memory": MEMORY, "disk": "4Ti"},
             "allocated": {"vcpus": 10, "memory": "20Gi", "disk": "200Gi"},
             "instances": 10,
             "cpu": {"architecture": "x86_64", "model": "EPYC-Milan", "vendor": "AMD", "features": ["avx", "avx2", "aes"]},
@@ -42,31 +91,64 @@ pub async fn hosts(clients: &[Client], count: u32) -> Result<(), Error> {
     .await
 }
 
+/// A heartbeat of each of these hosts.
+pub async fn beats(clients: &[Client], numbers: Range<u32>) -> Result<(), Error> {
+    each(clients, numbers, "heartbeats", async |client, n| {
+        let name = format!("virga-{}", node(n));
+        // A merge costs the apiserver less than the agents' own server-side apply; all of them run on one machine.
+        let renewal = Patch::Merge(json!({"spec": beat(n)}));
+        let api = Api::<Lease>::namespaced(client, SYSTEM_NAMESPACE);
+        let written = api.patch(&name, &PatchParams::default(), &renewal).await;
+        written
+            .map(drop)
+            .map_err(Error::api(format!("writing the heartbeat {name}")))
+    })
+    .await
+}
+
+/// Readers look for a change only.
+fn beat(n: u32) -> Value {
+    json!({"holderIdentity": node(n), "leaseDurationSeconds": 40, "renewTime": format!("{:.6}", Timestamp::now())})
+}
+
+/// An Instance that nobody has placed.
+pub fn instance(name: &str, flavor: &str) -> Instance {
+    let spec = InstanceSpec {
+        flavor: flavor.into(),
+        image: Some(ImageRef {
+            name: IMAGE.into(),
+            namespace: None,
+        }),
+        placement: (flavor == HUGE).then(|| Placement {
+            availability_zone: Some(NARROW.into()),
+            ..Placement::default()
+        }),
+        ..InstanceSpec::default()
+    };
+    Instance::new(name, spec)
+}
+
+/// What an Instance of a Flavor takes of its host's memory.
+pub fn memory(flavor: &str) -> u64 {
+    if flavor == HUGE {
+        Bytes::gib(130).0
+    } else {
+        Bytes::gib(2).0
+    }
+}
+
+/// What a host has for Instances.
+pub fn room() -> u64 {
+    MEMORY.0 - RESERVED.0
+}
+
 /// So many Instances, spread over the hosts and running there.
 pub async fn instances(clients: &[Client], hosts: u32, count: u32) -> Result<(), Error> {
-    let flavor = FlavorSpec {
-        vcpus: 1,
-        memory: Bytes::gib(2),
-        disk: Bytes::gib(20),
-        ..FlavorSpec::default()
-    };
-    let flavors = Api::all(clients[0].clone());
-    create(&flavors, &Flavor::new(FLAVOR, flavor)).await?;
-    each(clients, count, "Instances", async |client, n| {
+    each(clients, 0..count, "Instances", async |client, n| {
         let api = Api::namespaced(client, NAMESPACE);
         let name = format!("web-{n:06}");
-        let mut instance = Instance::new(
-            &name,
-            InstanceSpec {
-                flavor: FLAVOR.into(),
-                image: Some(ImageRef {
-                    name: "debian-13".into(),
-                    namespace: None,
-                }),
-                node_name: Some(node(n % hosts)),
-                ..InstanceSpec::default()
-            },
-        );
+        let mut instance = instance(&name, SMALL);
+        instance.spec.node_name = Some(node(n % hosts));
         let ours = [finalizers::AGENT, finalizers::CONTROLLER].map(str::to_owned);
         instance.metadata.finalizers = Some(ours.into());
         create(&api, &instance).await?;
@@ -82,7 +164,7 @@ pub async fn instances(clients: &[Client], hosts: u32, count: u32) -> Result<(),
             "state": "Active",
             "powerState": "Running",
             "host": node(n % hosts),
-            "flavor": {"name": FLAVOR, "vcpus": 1, "memory": "2Gi", "disk": "20Gi"},
+            "flavor": {"name": SMALL, "vcpus": 1, "memory": "2Gi", "disk": "20Gi"},
             "conditions": kinds.map(|(kind, reason)| condition(kind, reason)),
         });
         put_status(&api, &name, status).await
@@ -103,22 +185,23 @@ fn condition(kind: &str, reason: &str) -> Value {
 
 async fn each(
     clients: &[Client],
-    count: u32,
+    numbers: Range<u32>,
     what: &str,
     make: impl AsyncFn(Client, u32) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let make = &make;
-    stream::iter(0..count)
+    let (first, count) = (numbers.start, numbers.end);
+    stream::iter(numbers)
         .map(|n| {
-            let client = clients[n as usize % clients.len()].clone();
+            let client = clients[n as usize % AT_ONCE.min(clients.len())].clone();
             async move {
-                if n > 0 && n % TELL == 0 {
+                if n > first && n % TELL == 0 {
                     println!("{what}: {n} of {count} ({} %)", u64::from(n) * 100 / u64::from(count));
                 }
                 make(client, n).await
             }
         })
-        .buffer_unordered(CONNECTIONS)
+        .buffer_unordered(AT_ONCE)
         .try_collect()
         .await
 }

@@ -1,24 +1,39 @@
-//! `cargo xtask scale`: what does a whole cloud cost one controller?
+//! `cargo xtask scale`: what does a whole cloud cost one controller, and what if it dies?
 //!
 //! A real apiserver with etcd, no nodes; hosts and Instances that exist on paper only, and the controller's own program,
-//! as `cargo xtask image` built it last. The result is printed and written to docs/scale.md.
+//! as `cargo xtask image` built it last. All of it runs in a network of its own and needs root. The result is printed and
+//! written to docs/scale.md.
 
+mod cloud;
 mod controller;
-mod fill;
+mod failover;
+pub mod fill;
+pub mod network;
 
 use std::fmt::Write as _;
 use std::io;
 use std::time::{Duration, Instant};
 
-use kube::Client;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use virga_lab::{Administered as _, ControlPlane};
+use kube::config::KubeconfigError;
 
+use crate::machine::Machine;
+use crate::sections::{self, Section};
 use crate::{command, file};
-use controller::Controller;
+pub use cloud::Cloud;
+pub use controller::Controller;
+use failover::Failover;
 
 /// Where the page is, in the checkout.
 const PAGE: &str = "docs/scale.md";
+const HEAD: &str = "# Scale
+
+<!-- Made by `cargo xtask scale`; do not edit. -->
+
+The controller on a real apiserver, with Hypervisors and Instances that exist on paper only. Everything (etcd, apiserver,
+controller) runs on one machine. Each section says when and how it was measured.
+";
+const STARTS: &str = "Starts";
+const FAILOVER: &str = "Failover";
 /// What follows from the start, such as failure detection of hosts that never beat, is not measured.
 const SETTLE: Duration = Duration::from_secs(15);
 
@@ -31,9 +46,24 @@ pub struct Args {
     /// How many Instances, spread evenly over them
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     instances: u32,
+    /// How many Instances are created while the leader is killed
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(10..=2_000))]
+    storm: u32,
+    /// Measure only this; the page keeps its other sections
+    #[arg(long)]
+    only: Option<Part>,
     /// Only print the result; leave docs/scale.md as it is
     #[arg(long)]
     print_only: bool,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// How long a start takes, and how much memory
+    Starts,
+    /// What a storm of creates loses when the leader is killed
+    Failover,
 }
 
 /// What went wrong.
@@ -54,7 +84,7 @@ pub enum Error {
         source: Box<kube::Error>,
     },
     /// The controller's program is not there, or could not be run.
-    #[error("running {program}: build it with `cargo xtask image`")]
+    #[error("running {program}")]
     Program {
         /// Where it should be.
         program: String,
@@ -69,6 +99,23 @@ pub enum Error {
         /// The end of its log.
         log: String,
     },
+    /// The other replica did not take over.
+    #[error("no replica led within {limit_s} s after the leader was killed")]
+    Leaderless {
+        /// How long it was waited for.
+        limit_s: u64,
+    },
+    /// The API server does not ask the webhooks that it should, or asks one that it should not.
+    #[error("the webhooks did not answer as they should within {limit_s} s; the last create came to {last}")]
+    Webhooks {
+        /// How long it was waited for.
+        limit_s: u64,
+        /// What came last.
+        last: String,
+    },
+    /// The chart, or a kubeconfig, is not what it should be.
+    #[error("reading or writing an object: {0}")]
+    Unreadable(String),
     /// A program failed.
     #[error(transparent)]
     Command(#[from] command::Failed),
@@ -78,7 +125,8 @@ pub enum Error {
 }
 
 impl Error {
-    fn api(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+    /// Makes the error: what was being done.
+    pub fn api(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Api {
             doing,
@@ -101,50 +149,63 @@ struct Start {
 
 /// Measures, prints, and writes the page.
 pub fn run(args: &Args) -> Result<(), Error> {
+    if !network::is_ours() {
+        return network::run(std::env::args_os().skip(1));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(file::failed("starting the runtime for", "scale"))?;
-    let page = runtime.block_on(measure(args))?;
+    let made = runtime.block_on(measure(args))?;
+    let path = file::checkout().join(PAGE);
+    let page = sections::merge(&file::read_text(&path)?, HEAD, &[STARTS, FAILOVER], &made);
     println!("\n{page}");
     if !args.print_only {
-        file::write(&file::checkout().join(PAGE), page)?;
+        file::write(&path, page)?;
     }
     Ok(())
 }
 
-async fn measure(args: &Args) -> Result<String, Error> {
-    let cluster = ControlPlane::up()?;
-    let definitions = file::checkout().join("crds/yaml");
-    cluster.kubectl(&["apply", "--server-side", "--filename", &definitions.to_string_lossy()])?;
-    cluster.kubectl(&[
-        "wait",
-        "--for=condition=Established",
-        "customresourcedefinitions",
-        "--all",
-        "--timeout=30s",
-    ])?;
-    cluster.kubectl(&["create", "namespace", virga_crds::SYSTEM_NAMESPACE])?;
-    cluster.kubectl(&["create", "namespace", fill::NAMESPACE])?;
-    let clients = clients(&cluster).await?;
-
+async fn measure(args: &Args) -> Result<Vec<Section>, Error> {
+    let wanted = |part| args.only.is_none_or(|only| only == part);
+    // Before our own work is load.
+    let measured = Machine::this()?.sentence();
+    let cloud = Cloud::up().await?;
+    fill::stock(cloud.client()).await?;
     let began = Instant::now();
-    fill::hosts(&clients, args.hosts).await?;
+    fill::hosts(&cloud.clients, 0..args.hosts).await?;
     println!("{} Hypervisors written in {} s", args.hosts, began.elapsed().as_secs());
-    let mut starts = vec![start(&cluster, args.hosts, 0).await?];
+    let mut starts = Vec::new();
+    if wanted(Part::Starts) {
+        starts.push(start(&cloud, args.hosts, 0).await?);
+    }
     let began = Instant::now();
-    fill::instances(&clients, args.hosts, args.instances).await?;
+    fill::instances(&cloud.clients, args.hosts, args.instances).await?;
     println!(
         "{} Instances written in {} s",
         args.instances,
         began.elapsed().as_secs()
     );
-    starts.push(start(&cluster, args.hosts, args.instances).await?);
-    Ok(page(&starts))
+    let mut made = Vec::new();
+    if wanted(Part::Starts) {
+        starts.push(start(&cloud, args.hosts, args.instances).await?);
+        made.push(Section {
+            title: STARTS,
+            body: format!("{measured}\n\n{}", starts_text(&starts)),
+        });
+    }
+    if wanted(Part::Failover) {
+        let seen = failover::measure(&cloud, args.hosts, args.instances, args.storm).await?;
+        made.push(Section {
+            title: FAILOVER,
+            body: format!("{measured}\n\n{}", failover_text(&seen)),
+        });
+    }
+    Ok(made)
 }
 
-async fn start(cluster: &ControlPlane, hosts: u32, instances: u32) -> Result<Start, Error> {
-    let controller = Controller::start(&cluster.kubeconfig())?;
+async fn start(cloud: &Cloud, hosts: u32, instances: u32) -> Result<Start, Error> {
+    let controller = Controller::start(&cloud.kubeconfig, network::REPLICAS[0])?;
     let filled = controller.until_filled().await?;
     let leads = controller.until_leading().await?;
     let pss_kib = controller.pss_kib();
@@ -163,31 +224,16 @@ async fn start(cluster: &ControlPlane, hosts: u32, instances: u32) -> Result<Sta
     })
 }
 
-/// A connection each: one alone is slower than the apiserver.
-async fn clients(cluster: &ControlPlane) -> Result<Vec<Client>, Error> {
-    // Whoever is first wins, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig())?;
-    let mut clients = Vec::new();
-    for _ in 0..fill::CONNECTIONS {
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await?;
-        clients.push(Client::try_from(config).map_err(Error::api("connecting to the apiserver"))?);
-    }
-    Ok(clients)
-}
-
-fn page(starts: &[Start]) -> String {
-    let mut page = String::from(
-        "# Scale\n\n<!-- Made by `cargo xtask scale`; do not edit. -->\n\nOne controller on a real apiserver, with Hypervisors \
-         and Instances that exist on paper only. *Filled*: from the start of the process until every watch has its list. \
-         *Decides*: until it leads and places Instances. Memory is the proportional set size, the most of right then and 15 s \
-         later. Everything (etcd, apiserver, controller) ran on one machine with 2 cores.\n\n\
+fn starts_text(starts: &[Start]) -> String {
+    let mut text = String::from(
+        "*Filled*: from the start of the process until every watch has its list. *Decides*: until it leads and places \
+         Instances. Memory is the proportional set size, the most of right then and 15 s later.\n\n\
          | Hypervisors | Instances | filled | decides | memory |\n|---:|---:|---:|---:|---:|\n",
     );
     for start in starts {
         // Writing to a String cannot fail.
         let _ = writeln!(
-            page,
+            text,
             "| {} | {} | {:.1} s | {:.1} s | {:.1} MiB |",
             start.hosts,
             start.instances,
@@ -200,9 +246,46 @@ fn page(starts: &[Start]) -> String {
         && after.instances > 0
     {
         let each = after.pss_kib.saturating_sub(before.pss_kib) * 1024 / u64::from(after.instances);
-        let _ = writeln!(page, "\nThat is {:.1} KiB for each Instance.", mib(each));
+        let _ = writeln!(text, "\nThat is {:.1} KiB for each Instance.", mib(each));
     }
-    page
+    text
+}
+
+fn failover_text(seen: &Failover) -> String {
+    let Failover {
+        hosts,
+        instances,
+        storm,
+        before,
+        refused,
+        led,
+        silence,
+        bound,
+        lost,
+        twice,
+        overcommitted,
+    } = seen;
+    format!(
+        "Two replicas, {hosts} Hypervisors and {instances} Instances. {storm} more are created over {} connections, each of \
+         which fits once on each of {} hosts; a create that is refused is tried again until it is accepted. When {before} were \
+         accepted, the leader is killed (SIGKILL). One second later its endpoints are taken away, as a kubelet would. Every \
+         host's heartbeat is written once in {} s, if the apiserver keeps up.\n\n\
+         | after the kill | |\n|---|---:|\n\
+         | until the other replica leads (a Lease lasts 15 s) | {:.1} s |\n\
+         | longest time in which no Instance was bound | {:.1} s |\n\
+         | until the last one was bound | {:.1} s |\n\
+         | creates refused, because no replica answered for validation | {refused} |\n\
+         | Instances accepted and not bound within {} min | {lost} |\n\
+         | Instances bound twice | {twice} |\n\
+         | hosts with more promised than they have | {overcommitted} |\n",
+        failover::CONNECTIONS,
+        fill::NARROW_HOSTS.min(*hosts),
+        failover::BEAT.as_secs(),
+        led.as_secs_f64(),
+        silence.as_secs_f64(),
+        bound.as_secs_f64(),
+        failover::LIMIT.as_secs() / 60,
+    )
 }
 
 /// Of 1,024 as one, for people.

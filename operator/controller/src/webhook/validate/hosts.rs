@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use virga_core::{
     host_aggregate::{self, Aggregates, Source},
-    hypervisor::{check_resource_class, check_trait},
+    hypervisor::{self, check_resource_class, check_trait},
 };
 use virga_crds::{HostAggregate, Hypervisor};
 use virga_scheduler::Ratio;
@@ -20,6 +20,7 @@ pub(super) fn hypervisor(new: &Hypervisor, stores: &Stores) -> Findings {
     let mut findings = Findings::default();
     ratios(new, &mut findings);
     reserved(new, &mut findings);
+    cpus(new, &mut findings);
     for name in &new.spec.traits {
         if let Err(message) = check_trait(name) {
             findings.problems.add("spec.traits", message);
@@ -71,6 +72,18 @@ fn reserved(new: &Hypervisor, findings: &mut Findings) {
                 );
             }
         }
+    }
+}
+
+/// How its CPUs are cut. CPUs that it doesn't have are told by its agent, for a host may be described before it is there.
+fn cpus(new: &Hypervisor, findings: &mut Findings) {
+    match hypervisor::partition(&new.spec) {
+        Err(problems) => findings.problems.extend(problems),
+        Ok(partition) if partition.shared_count(1) == 0 => findings.warn(
+            "spec.cpus.shared",
+            "names no CPU: Instances without dedicated CPUs can't be placed there",
+        ),
+        Ok(_) => {}
     }
 }
 

@@ -11,11 +11,20 @@ use super::Findings;
 use crate::{scheduling::request, stores::Stores};
 
 /// What is wrong with an Instance by itself.
-pub(super) fn validate(new: &Instance) -> Findings {
+fn validate(new: &Instance) -> Findings {
     Findings {
         problems: instance::validate(new),
         warnings: Vec::new(),
     }
+}
+
+/// What is wrong with a change of an Instance.
+pub(super) fn validate_change(new: &Instance, old: Option<&Instance>) -> Findings {
+    let mut findings = validate(new);
+    if let Some(old) = old {
+        findings.problems.extend(instance::kept_by_lock(old, new));
+    }
+    findings
 }
 
 /// What is wrong with an Instance that is being created, by itself and beside the others.

@@ -43,7 +43,7 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
         ("HostAggregate", _) => check(request, |new, _| hosts::host_aggregate(new, stores)),
         ("Hypervisor", _) => check(request, |new, _| hosts::hypervisor(new, stores)),
         ("Image", _) => check(request, |new, _| image(new)),
-        ("Instance", Operation::Update) => check(request, |new, _| instance::validate(new)),
+        ("Instance", Operation::Update) => check(request, instance::validate_change),
         ("Instance", _) => check(request, |new: &Instance, _| instance::validate_new(new, stores)),
         ("Network", _) => check(request, |new: &Network, _| Findings {
             problems: network::validate(&new.spec).err().unwrap_or_default(),

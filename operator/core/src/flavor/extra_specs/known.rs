@@ -1,19 +1,36 @@
 //! The keys that Nova 34 knows, and the names that its Placement knows.
 
 /// Scopes whose keys Virga carries out.
-pub(super) const SCOPES: [&str; 4] = ["resources", "trait", "aggregate_instance_extra_specs", "capabilities"];
+pub(super) const SCOPES: [&str; 6] = [
+    "resources",
+    "trait",
+    "aggregate_instance_extra_specs",
+    "capabilities",
+    "hw",
+    "pci_passthrough",
+];
 
 /// Keys that Virga carries out, as they may be meant by somebody who writes them wrong.
-const CARRIED_OUT: [&str; 4] = [
+const CARRIED_OUT: [&str; 15] = [
     "group_policy",
     "resources:VCPU",
+    "resources:PCPU",
     "resources:MEMORY_MB",
     "resources:DISK_GB",
+    "hw:cpu_policy",
+    "hw:cpu_thread_policy",
+    "hw:cpu_dedicated_mask",
+    "hw:emulator_threads_policy",
+    "hw:mem_page_size",
+    "hw:numa_nodes",
+    "hw:numa_cpus.0",
+    "hw:numa_mem.0",
+    "hw:pci_numa_affinity_policy",
+    "pci_passthrough:alias",
 ];
 
 /// Placement's standard resource classes that no host of Virga's has an inventory of.
-pub(super) const STANDARD_CLASSES: [&str; 18] = [
-    "PCPU",
+pub(super) const STANDARD_CLASSES: [&str; 17] = [
     "PCI_DEVICE",
     "SRIOV_NET_VF",
     "NUMA_SOCKET",
@@ -34,22 +51,18 @@ pub(super) const STANDARD_CLASSES: [&str; 18] = [
 ];
 
 /// Keys that Nova knows and that Virga does not carry out yet.
-const NOT_YET: [&str; 81] = [
+const NOT_YET: [&str; 73] = [
     "accel:device_profile",
     "hide_hypervisor_id",
     "hw:boot_menu",
     "hw:cpu_cores",
-    "hw:cpu_dedicated_mask",
     "hw:cpu_max_cores",
     "hw:cpu_max_sockets",
     "hw:cpu_max_threads",
-    "hw:cpu_policy",
     "hw:cpu_realtime",
     "hw:cpu_realtime_mask",
     "hw:cpu_sockets",
-    "hw:cpu_thread_policy",
     "hw:cpu_threads",
-    "hw:emulator_threads_policy",
     "hw:ephemeral_encryption",
     "hw:ephemeral_encryption_format",
     "hw:hide_hypervisor_id",
@@ -58,9 +71,6 @@ const NOT_YET: [&str; 81] = [
     "hw:maxphysaddr_mode",
     "hw:mem_encryption",
     "hw:mem_encryption_model",
-    "hw:mem_page_size",
-    "hw:numa_nodes",
-    "hw:pci_numa_affinity_policy",
     "hw:pmem",
     "hw:pmu",
     "hw:redirected_usb_ports",
@@ -79,7 +89,6 @@ const NOT_YET: [&str; 81] = [
     "hw_rng:rate_period",
     "hw_video:ram_max_mb",
     "os:secure_boot",
-    "pci_passthrough:alias",
     "quota:cpu_limit",
     "quota:cpu_period",
     "quota:cpu_quota",
@@ -118,14 +127,9 @@ const NOT_YET: [&str; 81] = [
     "powervm:shared_weight",
 ];
 
-/// Keys that end in the number of a guest's NUMA node.
-const NOT_YET_BY_NODE: [&str; 2] = ["hw:numa_cpus.", "hw:numa_mem."];
-
 /// Whether Nova knows the key and Virga does not carry it out.
 pub(super) fn is_not_carried_out(key: &str) -> bool {
-    let is_number = |node: &str| !node.is_empty() && node.bytes().all(|byte| byte.is_ascii_digit());
-    let by_node = |prefix: &str| key.strip_prefix(prefix).is_some_and(is_number);
-    NOT_YET.contains(&key) || NOT_YET_BY_NODE.into_iter().any(by_node)
+    NOT_YET.contains(&key)
 }
 
 /// Every key that may have been meant.

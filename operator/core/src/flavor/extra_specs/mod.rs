@@ -3,6 +3,7 @@
 //! Source of the rules: Nova's extra spec validators (`nova/api/validation/extra_specs`), its reading of `resources` and
 //! `trait` (`nova/scheduler/utils.py`), and its operators (`nova/scheduler/filters/extra_specs_ops.py`).
 
+mod hardware;
 mod known;
 mod operator;
 
@@ -10,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use virga_crds::{Bytes, FlavorSpec, Resources};
 
+pub use hardware::{BY_NODE, CpuPolicy, Hardware, Mask, OF_IMAGES};
+
+use super::shape::{Shape, Size, image_hardware, placement_native, shape};
 use crate::{
     hypervisor::{check_resource_class, check_trait},
     nearest::{did_you_mean, nearest},
@@ -22,6 +26,8 @@ const VCPU: &str = "VCPU";
 const MEMORY_MB: &str = "MEMORY_MB";
 /// See [`VCPU`].
 const DISK_GB: &str = "DISK_GB";
+/// The class of CPUs that are given to one guest each.
+pub const PCPU: &str = "PCPU";
 
 /// Placement's largest amount.
 const MOST: u32 = 2_147_483_647;
@@ -44,29 +50,39 @@ pub struct ExtraSpecs {
     pub aggregate: BTreeMap<String, String>,
     /// What must hold of the host itself: path, and operator with value.
     pub capabilities: BTreeMap<String, String>,
+    /// NUMA nodes, CPUs of its own, pages and devices.
+    pub hardware: Hardware,
 }
 
 impl ExtraSpecs {
-    /// What is counted for an Instance whose Flavor by itself gives `own`: by the scheduler, and by the host's agent.
-    pub fn counted(&self, own: Resources) -> Resources {
+    /// What a guest of this size asks of CPUs, cells and devices with an image that has these properties, or what the
+    /// image contradicts.
+    pub fn shape(&self, size: Resources, image: Option<&BTreeMap<String, String>>) -> Result<Shape, Problems> {
+        let size = Size {
+            vcpus: size.vcpus,
+            memory_bytes: size.memory.0,
+        };
+        shape(size, &self.hardware, &image.map(image_hardware).unwrap_or_default())
+    }
+
+    /// What is counted for an Instance of this shape whose Flavor by itself gives `own`: by the scheduler, and by the
+    /// host's agent. CPUs of its own are counted apart, see [`units`](Self::units).
+    pub fn counted(&self, own: Resources, shape: &Shape) -> Resources {
         let said = |class: &str| self.resources.get(class).copied();
         Resources {
-            vcpus: said(VCPU).unwrap_or(own.vcpus),
+            vcpus: said(VCPU).unwrap_or_else(|| shape.vcpus(own.vcpus)),
             memory: said(MEMORY_MB).map_or(own.memory, |mib| Bytes::mib(mib.into())),
             disk: said(DISK_GB).map_or(own.disk, |gib| Bytes::gib(gib.into())),
         }
     }
 
-    /// Units of the operators' own classes, none of 0.
-    pub fn units(&self) -> BTreeMap<String, u64> {
-        let own = |class: &str| [VCPU, MEMORY_MB, DISK_GB].contains(&class);
-        let units = self
-            .resources
-            .iter()
-            .filter(|(class, amount)| !own(class) && **amount > 0);
-        units
-            .map(|(class, amount)| (class.clone(), u64::from(*amount)))
-            .collect()
+    /// Units of the operators' own classes and of `PCPU`, none of 0.
+    pub fn units(&self, shape: &Shape) -> BTreeMap<String, u64> {
+        let apart = |class: &str| [VCPU, MEMORY_MB, DISK_GB].contains(&class);
+        let units = self.resources.iter().filter(|(class, _)| !apart(class));
+        let units = units.map(|(class, amount)| (class.clone(), u64::from(*amount)));
+        let pinned = (PCPU.to_owned(), u64::from(shape.pcpus()));
+        units.chain([pinned]).filter(|(_, amount)| *amount > 0).collect()
     }
 }
 
@@ -79,6 +95,7 @@ pub fn extra_specs(spec: &FlavorSpec) -> Result<ExtraSpecs, Problems> {
         }
     }
     read.contradictions();
+    read.shape(spec);
     let Reader { found, problems, .. } = read;
     problems.or(|| found)
 }
@@ -120,6 +137,14 @@ impl Reader {
             self.group(suffix)?;
             return self.one_trait(name, value);
         }
+        if key == "pci_passthrough:alias" {
+            return self.found.hardware.aliases(value);
+        }
+        if scope == "hw"
+            && let Some(read) = self.found.hardware.read(name, value)
+        {
+            return read;
+        }
         let into = match scope {
             "aggregate_instance_extra_specs" => &mut self.found.aggregate,
             "capabilities" => &mut self.found.capabilities,
@@ -148,12 +173,14 @@ impl Reader {
 
     /// A host is one provider with all that it has, so what is asked for in groups adds up.
     fn resource(&mut self, class: &str, value: &str) -> Result<(), String> {
-        if ![VCPU, MEMORY_MB, DISK_GB].contains(&class) {
+        if ![VCPU, PCPU, MEMORY_MB, DISK_GB].contains(&class) {
             if known::STANDARD_CLASSES.contains(&class) {
                 return Err("Virga's hosts have no inventory of this class yet: leave it out".into());
             }
             check_resource_class(class).map_err(|message| {
-                let known = [VCPU, MEMORY_MB, DISK_GB].into_iter().chain(known::STANDARD_CLASSES);
+                let known = [VCPU, PCPU, MEMORY_MB, DISK_GB]
+                    .into_iter()
+                    .chain(known::STANDARD_CLASSES);
                 format!("{message}{}", did_you_mean(class, known))
             })?;
         }
@@ -186,6 +213,22 @@ impl Reader {
             _ => return Err(format!("{value:?} is not known: write required or forbidden")),
         };
         Ok(())
+    }
+
+    /// Whether what is said of nodes, CPUs and pages can be of a guest of this size.
+    fn shape(&mut self, spec: &FlavorSpec) {
+        let vcpus = u32::from(spec.vcpus);
+        let native = placement_native(&mut self.found.resources, vcpus, &mut self.found.hardware);
+        if let Err(message) = native {
+            self.problems.add(field(&format!("resources:{PCPU}")), message);
+        }
+        let size = Size {
+            vcpus,
+            memory_bytes: spec.memory.0,
+        };
+        if let Err(problems) = shape(size, &self.found.hardware, &Hardware::default()) {
+            self.problems.extend(problems);
+        }
     }
 
     fn contradictions(&mut self) {

@@ -72,12 +72,8 @@ fn a_value_of_the_wrong_type_is_told_with_its_field_and_the_cure() {
 #[test]
 fn what_nova_knows_and_we_do_not_do_says_so() {
     for key in [
-        "hw:cpu_policy",
-        "hw:numa_nodes",
-        "hw:numa_cpus.0",
-        "hw:numa_mem.12",
-        "hw:mem_page_size",
-        "pci_passthrough:alias",
+        "hw:cpu_sockets",
+        "hw:watchdog_action",
         "quota:disk_total_iops_sec",
         "hw_rng:allowed",
         "accel:device_profile",
@@ -96,7 +92,7 @@ fn what_nova_knows_and_we_do_not_do_says_so() {
 fn an_unknown_key_is_told_the_nearest_known_one() {
     for (key, words) in [
         ("hw:cpu_polcy", "did you mean hw:cpu_policy?"),
-        ("hw:numa_cpus.x", "is not known"),
+        ("hw:numa_cpus.x", "did you mean hw:numa_cpus.0?"),
         ("resource:VCPU", "did you mean resources:VCPU?"),
         ("resources:VCPUS", "did you mean VCPU?"),
         ("resources:custom_fpga", "CUSTOM_"),
@@ -159,11 +155,7 @@ fn contradictions_are_told() {
 
 #[test]
 fn all_problems_are_told_at_once() {
-    let problems = extra_specs(&specs(&[
-        ("hw:cpu_policy", "shared"),
-        ("trait:x", "required"),
-        ("y", "1"),
-    ]));
+    let problems = extra_specs(&specs(&[("hw:cpu_policy", "own"), ("trait:x", "required"), ("y", "1")]));
     let fields: Vec<String> = problems.unwrap_err().iter().map(|one| one.field.clone()).collect();
     assert_eq!(
         fields,
@@ -183,7 +175,10 @@ fn what_is_said_of_a_class_stands_for_the_flavor_s_own_amount() {
         disk: Bytes::gib(10),
     };
     let read = |pairs: &[(&str, &str)]| extra_specs(&specs(pairs)).unwrap();
-    assert_eq!(read(&[("resources:CUSTOM_A", "3")]).counted(own), own);
+    assert_eq!(
+        read(&[("resources:CUSTOM_A", "3")]).counted(own, &Shape::default()),
+        own
+    );
     let all = read(&[
         ("resources:VCPU", "0"),
         ("resources:MEMORY_MB", "512"),
@@ -196,6 +191,58 @@ fn what_is_said_of_a_class_stands_for_the_flavor_s_own_amount() {
         memory: Bytes::mib(512),
         disk: Bytes::gib(1),
     };
-    assert_eq!(all.counted(own), counted);
-    assert_eq!(all.units(), BTreeMap::from([("CUSTOM_A".to_owned(), 3)]));
+    assert_eq!(all.counted(own, &Shape::default()), counted);
+    assert_eq!(
+        all.units(&Shape::default()),
+        BTreeMap::from([("CUSTOM_A".to_owned(), 3)])
+    );
+}
+
+#[test]
+fn what_a_guest_asks_of_cells_and_devices_is_read() {
+    let spec = FlavorSpec {
+        vcpus: 4,
+        memory: Bytes::gib(4),
+        ..specs(&[
+            ("hw:cpu_policy", "dedicated"),
+            ("hw:cpu_thread_policy", "isolate"),
+            ("hw:numa_nodes", "2"),
+            ("hw:mem_page_size", "2MB"),
+            ("pci_passthrough:alias", "a100:1"),
+        ])
+    };
+    let read = extra_specs(&spec).unwrap();
+    let size = Size {
+        vcpus: 4,
+        memory_bytes: 4 << 30,
+    };
+    let shape = shape(size, &read.hardware, &Hardware::default()).unwrap();
+    assert_eq!((shape.vcpus(4), shape.pcpus()), (0, 4));
+    assert_eq!(read.units(&shape), BTreeMap::from([(PCPU.to_owned(), 4)]));
+    let own = Resources {
+        vcpus: 4,
+        ..Resources::default()
+    };
+    assert_eq!(read.counted(own, &shape).vcpus, 0);
+    assert_eq!(shape.devices[0].alias, "a100");
+}
+
+#[test]
+fn placement_s_own_word_for_dedicated_cpus_means_the_same() {
+    let flavor = |pairs: &[(&str, &str)]| {
+        extra_specs(&FlavorSpec {
+            vcpus: 2,
+            memory: Bytes::gib(1),
+            ..specs(pairs)
+        })
+    };
+    let native = flavor(&[("resources:PCPU", "2")]).unwrap();
+    assert_eq!(native.hardware.cpu_policy, Some(CpuPolicy::Dedicated));
+    assert!(native.resources.is_empty());
+    let said = flavor(&[("resources:PCPU", "1")]).unwrap_err().to_string();
+    assert!(said.contains("must be the Flavor's vcpus, 2"), "{said}");
+    let said = flavor(&[("resources:PCPU", "2"), ("hw:cpu_policy", "dedicated")])
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("leave one of the two out"), "{said}");
 }

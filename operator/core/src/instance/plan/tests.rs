@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use virga_crds::{
     Address, BuiltFlavor, Bytes, ImageRef, InstanceSpec, InstanceState, Interface as SpecInterface, ObservedPower,
-    VolumeAttachment,
+    Reboot, RebootType, RunPolicy, VolumeAttachment,
 };
 
 use super::*;
@@ -113,7 +113,9 @@ impl World {
                     network: "front".into(),
                     state: plugged(),
                 }],
+                topology: None,
                 room: Room::Enough,
+                save_room: Room::Enough,
             },
             now: "2026-11-22T10:00:00Z".parse().unwrap(),
             deaf: 0,
@@ -197,9 +199,34 @@ impl World {
             Effect::RecordPower(record) => self.seen.power = *record,
             Effect::Start => {
                 assert!(matches!(self.power(), Some(Power::Off(_))), "started twice");
-                assert!(wanted != PowerState::Stopped && !deleting, "started against the spec");
+                assert!(
+                    matches!(wanted, PowerState::Running | PowerState::Paused) && !deleting,
+                    "started against the spec"
+                );
                 self.starts += 1;
                 self.seen.domain = Domain::Defined(Power::Running);
+            }
+            Effect::Restore => {
+                assert_eq!(self.power(), Some(Power::Saved), "restored what is not saved");
+                self.seen.domain = Domain::Defined(Power::Running);
+            }
+            Effect::Save => {
+                assert!(matches!(self.power(), Some(Power::Running | Power::Paused)));
+                assert!(
+                    wanted == PowerState::Suspended && !deleting,
+                    "suspended against the spec"
+                );
+                self.seen.domain = Domain::Defined(Power::Saved);
+            }
+            Effect::DiscardSaved => {
+                let hard = self.instance.spec.reboot.as_ref();
+                let hard = hard.is_some_and(|reboot| reboot.type_ == RebootType::Hard);
+                assert!(
+                    wanted == PowerState::Stopped || hard,
+                    "memory thrown away against the spec"
+                );
+                assert!(matches!(self.power(), Some(Power::Saved | Power::BrokenSave)));
+                self.seen.domain = Domain::Defined(Power::Off(WentOff::Unknown));
             }
             Effect::Suspend => {
                 assert_eq!(self.power(), Some(Power::Running));
@@ -213,7 +240,11 @@ impl World {
                 }
             }
             Effect::Shutdown => {
-                assert!(wanted == PowerState::Stopped || deleting, "shut down against the spec");
+                let rebooted = self.instance.spec.reboot.is_some();
+                assert!(
+                    wanted == PowerState::Stopped || deleting || rebooted,
+                    "shut down against the spec"
+                );
                 if self.deaf > 0 {
                     self.deaf -= 1;
                 } else {
@@ -222,14 +253,18 @@ impl World {
             }
             Effect::Destroy => {
                 let crashed = self.power() == Some(Power::Crashed);
+                let rebooted = self.instance.spec.reboot.is_some();
                 assert!(
-                    crashed || wanted == PowerState::Stopped || deleting,
+                    crashed || wanted == PowerState::Stopped || deleting || rebooted,
                     "ended although it should run"
                 );
                 self.seen.domain = Domain::Defined(Power::Off(WentOff::Destroyed));
             }
             Effect::Undefine => {
-                assert!(matches!(self.power(), Some(Power::Off(_))), "undefined while it runs");
+                assert!(
+                    matches!(self.power(), Some(Power::Off(_) | Power::Saved | Power::BrokenSave)),
+                    "undefined while it runs"
+                );
                 self.seen.domain = Domain::Absent;
             }
             Effect::RemoveFiles => {
@@ -246,6 +281,9 @@ impl World {
         self.now = self.now.checked_add(by).unwrap();
         if self.power() == Some(Power::ShuttingDown) {
             self.seen.domain = Domain::Defined(Power::Off(WentOff::ByGuest));
+        }
+        if self.power() == Some(Power::Saving) {
+            self.seen.domain = Domain::Defined(Power::Saved);
         }
         if self.seen.domain == Domain::Unreachable("no socket".into()) {
             self.seen.domain = Domain::Absent;
@@ -277,6 +315,18 @@ impl World {
 
     fn status(&self) -> InstanceStatus {
         self.plan().status.unwrap()
+    }
+
+    /// What only a user or the guest can help with: one that is off has no memory to save, one that sleeps wakes by itself,
+    /// saved memory that is damaged is lost.
+    fn waits_for_its_user(&self) -> bool {
+        let wanted = self.instance.spec.power_state;
+        match self.power() {
+            Some(Power::BrokenSave) => wanted != PowerState::Stopped,
+            Some(Power::Off(_)) => wanted == PowerState::Suspended,
+            Some(Power::Sleeping) => matches!(wanted, PowerState::Suspended | PowerState::Running),
+            _ => false,
+        }
     }
 
     fn is_ready(&self) -> bool {
@@ -382,6 +432,19 @@ fn an_instance_bound_elsewhere_is_none_of_our_business() {
     let mut world = World::with_domain(PowerState::Running, Power::Running);
     world.instance.spec.node_name = Some("node-2".into());
     assert_eq!(world.plan(), Plan::default());
+}
+
+#[test]
+fn the_decision_that_came_with_the_node_s_name_becomes_part_of_the_status_and_stays() {
+    let mut world = World::new(PowerState::Running);
+    assert_eq!(world.status().scheduling, None);
+    let text = r#"{"decidedAt":"2026-11-22T15:00:00Z","decidedBy":"Admission","hosts":3,"survivors":2}"#;
+    world.instance.metadata.annotations = Some([(virga_crds::labels::SCHEDULING.to_owned(), text.to_owned())].into());
+    let told = world.status();
+    assert_eq!(told.scheduling.as_ref().map(|decision| decision.survivors), Some(2));
+    world.instance.metadata.annotations = None;
+    world.instance.status = Some(told.clone());
+    assert_eq!(world.status().scheduling, told.scheduling);
 }
 
 #[test]
@@ -603,6 +666,8 @@ fn computing_the_same_again_gives_the_same_status() {
     assert_eq!(notes(Some(&first), &first), []);
 }
 
+mod verbs;
+
 fn any_power() -> impl Strategy<Value = Power> {
     prop_oneof![
         Just(Power::Running),
@@ -611,6 +676,9 @@ fn any_power() -> impl Strategy<Value = Power> {
         Just(Power::Sleeping),
         Just(Power::ShuttingDown),
         Just(Power::Crashed),
+        Just(Power::Saving),
+        Just(Power::Saved),
+        Just(Power::BrokenSave),
         any_off().prop_map(Power::Off),
     ]
 }
@@ -629,7 +697,8 @@ fn any_wanted() -> impl Strategy<Value = PowerState> {
     prop_oneof![
         Just(PowerState::Running),
         Just(PowerState::Stopped),
-        Just(PowerState::Paused)
+        Just(PowerState::Paused),
+        Just(PowerState::Suspended),
     ]
 }
 
@@ -638,7 +707,9 @@ prop_compose! {
                     asked in proptest::option::of(-9000_i64..9000), nudged in proptest::option::of(-9000_i64..9000))
                    -> PowerRecord {
         let at = |second: i64| Timestamp::from_second(1_795_341_600 + second).unwrap();
-        PowerRecord { starts, started: started.map(at), stop_asked: asked.map(at), nudged: nudged.map(at) }
+        PowerRecord {
+            starts, started: started.map(at), stop_asked: asked.map(at), nudged: nudged.map(at), ..PowerRecord::default()
+        }
     }
 }
 
@@ -677,13 +748,19 @@ proptest! {
             return Ok(());
         }
         let status = world.status();
-        let sleeps = world.power() == Some(Power::Sleeping) && world.instance.spec.power_state == PowerState::Running;
-        prop_assert!(world.is_ready() || sleeps, "{}", world.story);
+        let wanted = world.instance.spec.power_state;
+        let sleeps = world.power() == Some(Power::Sleeping) && wanted == PowerState::Running;
+        prop_assert!(world.is_ready() || world.waits_for_its_user(), "{}", world.story);
+        prop_assert_eq!(&world.plan().effects, &[]);
+        if world.waits_for_its_user() && !sleeps {
+            return Ok(());
+        }
         let expected = match world.instance.spec.power_state {
             PowerState::Running if sleeps => ObservedPower::Paused,
             PowerState::Running => ObservedPower::Running,
             PowerState::Paused => ObservedPower::Paused,
             PowerState::Stopped => ObservedPower::Stopped,
+            PowerState::Suspended => ObservedPower::Suspended,
         };
         let crashed = status.power_state == Some(ObservedPower::Crashed);
         prop_assert!(status.power_state == Some(expected) || (crashed && expected == ObservedPower::Stopped));
@@ -704,7 +781,6 @@ proptest! {
         if !world.gone {
             world.run();
         }
-        let sleeps = world.power() == Some(Power::Sleeping);
-        prop_assert!(world.gone || sleeps || world.is_ready(), "{}", world.story);
+        prop_assert!(world.gone || world.waits_for_its_user() || world.is_ready(), "{}", world.story);
     }
 }

@@ -5,7 +5,8 @@ use uuid::Uuid;
 use super::{Ability, PATIENCE, Setting, expect_kind, wait_for_event};
 use crate::testing::eventually;
 use crate::{
-    Change, Console, DomainState, InterfaceSource, InterfaceSpec, Kind, MacAddress, Owner, StateReason, Topology,
+    Change, Console, DomainState, InterfaceSource, InterfaceSpec, Kind, MacAddress, Owner, SavedMemory, StateReason,
+    Topology,
 };
 
 pub(super) fn check(setting: &Setting<'_>) {
@@ -17,6 +18,8 @@ pub(super) fn check(setting: &Setting<'_>) {
     what_is_foreign_is_left_alone(setting);
     odd_texts_come_back_as_they_were(setting);
     life_is_told_in_events(setting);
+    saved_memory_is_gone_on_from_once(setting);
+    saved_memory_that_is_damaged_stays_until_it_is_discarded(setting);
     a_start_without_its_network_says_so(setting);
     the_power_button_stops_a_guest_that_listens(setting);
     a_disk_grows_while_its_guest_runs(setting);
@@ -131,6 +134,12 @@ fn what_is_not_there_is_not_found(setting: &Setting<'_>) {
     expect_kind(hypervisor.destroy(uuid), Kind::NotFound, "destroying");
     expect_kind(hypervisor.suspend(uuid), Kind::NotFound, "suspending");
     expect_kind(hypervisor.resume(uuid), Kind::NotFound, "resuming");
+    expect_kind(hypervisor.save(uuid), Kind::NotFound, "saving");
+    expect_kind(
+        hypervisor.discard_saved(uuid),
+        Kind::NotFound,
+        "discarding saved memory",
+    );
     expect_kind(hypervisor.reset(uuid), Kind::NotFound, "resetting");
     expect_kind(hypervisor.undefine(uuid), Kind::NotFound, "undefining");
     expect_kind(hypervisor.resize_disk(uuid, "vda", 1 << 20), Kind::NotFound, "resizing");
@@ -186,6 +195,12 @@ fn what_is_foreign_is_left_alone(setting: &Setting<'_>) {
     expect_kind(hypervisor.destroy(uuid), Kind::Foreign, "destroying");
     expect_kind(hypervisor.suspend(uuid), Kind::Foreign, "suspending");
     expect_kind(hypervisor.resume(uuid), Kind::Foreign, "resuming");
+    expect_kind(hypervisor.save(uuid), Kind::Foreign, "saving");
+    expect_kind(
+        hypervisor.discard_saved(uuid),
+        Kind::Foreign,
+        "discarding its saved memory",
+    );
     expect_kind(hypervisor.reset(uuid), Kind::Foreign, "resetting");
     expect_kind(hypervisor.undefine(uuid), Kind::Foreign, "undefining");
     expect_kind(
@@ -226,6 +241,70 @@ fn life_is_told_in_events(setting: &Setting<'_>) {
     wait_for_event(&mut events, spec.uuid, Change::Stopped);
     setting.hypervisor.undefine(spec.uuid).expect("undefining");
     wait_for_event(&mut events, spec.uuid, Change::Undefined);
+}
+
+fn saved_memory_is_gone_on_from_once(setting: &Setting<'_>) {
+    let hypervisor = setting.hypervisor;
+    let spec = setting.domain(15);
+    let uuid = spec.uuid;
+    hypervisor.define(&spec).expect("defining");
+    expect_kind(hypervisor.save(uuid), Kind::InvalidState, "saving what does not run");
+    hypervisor
+        .discard_saved(uuid)
+        .expect("discarding where nothing is saved");
+    hypervisor.start(uuid).expect("starting");
+    assert_eq!(hypervisor.domain(uuid).expect("reading").saved, SavedMemory::None);
+    for _ in 0..2 {
+        hypervisor.save(uuid).expect("saving");
+        let info = hypervisor.domain(uuid).expect("reading");
+        assert_eq!((info.state, info.saved), (DomainState::ShutOff, SavedMemory::Whole));
+    }
+    hypervisor.start(uuid).expect("going on");
+    let info = hypervisor.domain(uuid).expect("reading");
+    assert_eq!(info.state, DomainState::Running);
+    if setting.can(Ability::TellRestoredGuests) {
+        assert_eq!(info.reason, StateReason::Restored);
+    }
+    hypervisor.destroy(uuid).expect("destroying");
+    let info = hypervisor.domain(uuid).expect("reading");
+    assert_eq!(info.saved, SavedMemory::None, "what was gone on from is used up");
+
+    hypervisor.start(uuid).expect("starting");
+    hypervisor.save(uuid).expect("saving");
+    for _ in 0..2 {
+        hypervisor.discard_saved(uuid).expect("discarding");
+        let info = hypervisor.domain(uuid).expect("reading");
+        assert_eq!((info.state, info.saved), (DomainState::ShutOff, SavedMemory::None));
+    }
+    hypervisor.start(uuid).expect("starting");
+    let info = hypervisor.domain(uuid).expect("reading");
+    assert_eq!(info.reason, StateReason::Booted);
+    hypervisor.save(uuid).expect("saving");
+    hypervisor.undefine(uuid).expect("undefining with what is saved");
+    hypervisor.define(&spec).expect("defining");
+    assert_eq!(hypervisor.domain(uuid).expect("reading").saved, SavedMemory::None);
+    remove(setting, uuid);
+}
+
+fn saved_memory_that_is_damaged_stays_until_it_is_discarded(setting: &Setting<'_>) {
+    let Some(damage) = setting.damage_saved else { return };
+    let hypervisor = setting.hypervisor;
+    let spec = setting.domain(16);
+    let uuid = spec.uuid;
+    hypervisor.define(&spec).expect("defining");
+    hypervisor.start(uuid).expect("starting");
+    hypervisor.save(uuid).expect("saving");
+    damage(uuid, &spec.name);
+    let broken = || matches!(hypervisor.domain(uuid).expect("reading").saved, SavedMemory::Broken(_));
+    assert!(broken());
+    for _ in 0..2 {
+        expect_kind(hypervisor.start(uuid), Kind::Failed, "going on from damaged memory");
+        assert!(broken(), "the guest is not booted afresh behind its user's back");
+    }
+    hypervisor.discard_saved(uuid).expect("discarding");
+    hypervisor.start(uuid).expect("starting");
+    assert_eq!(hypervisor.domain(uuid).expect("reading").reason, StateReason::Booted);
+    remove(setting, uuid);
 }
 
 fn a_start_without_its_network_says_so(setting: &Setting<'_>) {

@@ -4,9 +4,15 @@
 //! zones that aggregates make, 0 to 70 % used by ten Instances each, ssd or not, some for one project only, some with
 //! limits of their own; 1 % disabled, 2 % of another architecture, 2 % with a failed build. Each request is for 4
 //! processors, 8 GiB and 40 GiB in one zone or any, with an image, and for a group with anti-affinity.
+//!
+//! Where cells matter, each host has two of them with 12 to 60 dedicated processors, of which some are taken, in pairs of
+//! threads, and every fifth has four GPUs; the request is for two nodes with two processors of their own and 4 GiB each,
+//! and a GPU.
 
 #![allow(clippy::unwrap_used, reason = "what can't be set up has failed")]
 #![allow(clippy::print_stdout, reason = "it reports")]
+
+mod cells;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
@@ -14,14 +20,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use virga_scheduler::topology::GuestTopology;
 use virga_scheduler::{
     Aggregate, Cluster, Cpu, Demands, Group, Hints, Host, ImageFacts, Platform, Policy, Profile, ProfileSpec, Query,
     Request, Resources, Scheduling, Settings, Supported, Uid, filters,
 };
 
+use cells::{add_cells, first_times, many_cells, pinned};
+
 const GIB: u64 = 1 << 30;
 
-/// Nova's filters but for the two that are not here, and those of older clouds.
+/// Nova's filters and those of older clouds.
 fn wide() -> Profile {
     let mut spec = ProfileSpec {
         filters: filters::all()
@@ -304,6 +313,32 @@ fn placement(criterion: &mut Criterion) {
         ..large("request")
     };
     run("group of 1000", hosts, &mut cluster, &request);
+    let mut cells = cloud(hosts, Profile::default());
+    add_cells(&mut cells, hosts);
+    let request = pinned(large("request"), 4 * GIB);
+    run("cells, default", hosts, &mut cells, &request);
+    first_times("cells, never asked before", &mut cells, &large("request"));
+    run("cells, plain request", hosts, &mut cells, &large("request"));
+    let mut too_many = request.clone();
+    too_many.demands_mut().topology = Some(GuestTopology::dedicated(2, 61, GIB));
+    run("cells, refused", hosts, &mut cells, &too_many);
+    let mut cells = cloud(hosts, wide());
+    add_cells(&mut cells, hosts);
+    run(
+        "cells, all filters",
+        hosts,
+        &mut cells,
+        &pinned(wide_request("request"), 4 * GIB),
+    );
+    let mut cells = cloud(1_000, wide());
+    add_cells(&mut cells, 1_000);
+    run(
+        "cells, all filters",
+        1_000,
+        &mut cells,
+        &pinned(wide_request("request"), 4 * GIB),
+    );
+    many_cells();
     run("equal hosts", hosts, &mut equal(hosts), &large("request"));
     bench.finish();
 }

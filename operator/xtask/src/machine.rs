@@ -1,37 +1,32 @@
-//! On what, and when, was it measured?
+//! On what, when and how was it measured?
 
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use virga_lab::Lab;
-
-use super::Error;
 use crate::command;
 
 /// What a reader needs to judge the numbers.
 pub struct Machine {
     /// The day, in UTC.
-    pub date: String,
+    date: String,
     /// The processor's name.
-    pub processor: String,
+    processor: String,
     /// How many of them.
-    pub processors: usize,
+    processors: usize,
     /// How much memory, in GiB.
-    pub memory_gib: u64,
+    memory_gib: u64,
     /// The kernel.
-    pub kernel: String,
-    /// The lab's nodes.
-    pub nodes: usize,
-    /// What `virsh version` says of the hypervisor.
-    pub hypervisor: String,
+    kernel: String,
     /// How many processes wanted to run, on average over the last minute: whether the machine was quiet.
-    pub load: String,
+    load: String,
+    /// The task with its arguments.
+    task: String,
 }
 
 impl Machine {
-    /// This machine, today.
-    pub fn this(lab: &Lab) -> Result<Self, Error> {
+    /// This machine, today, running this task.
+    pub fn this() -> Result<Self, command::Failed> {
         let cpuinfo = read("/proc/cpuinfo");
         let total = field(&read("/proc/meminfo"), "MemTotal");
         let kib: u64 = total
@@ -40,11 +35,7 @@ impl Machine {
             .and_then(|number| number.parse().ok())
             .unwrap_or(0);
         let date = command::text(Command::new("date").args(["-u", "+%Y-%m-%d"]), Duration::from_secs(5));
-        let nodes = lab.nodes();
-        let versions = match nodes.first() {
-            Some(node) => node.run(&["virsh", "version"])?,
-            None => String::new(),
-        };
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
         Ok(Self {
             date: date.map_err(command::failed("asking for the date"))?.trim().to_owned(),
             processor: field(&cpuinfo, "model name"),
@@ -56,11 +47,25 @@ impl Machine {
                 .next()
                 .unwrap_or("unknown")
                 .to_owned(),
-            nodes: nodes.len(),
-            hypervisor: ["Using library", "Running hypervisor"]
-                .map(|name| field(&versions, name))
-                .join(", "),
+            task: format!("cargo xtask {}", arguments.join(" ")),
         })
+    }
+
+    /// All of it in one sentence.
+    pub fn sentence(&self) -> String {
+        let Self {
+            date,
+            processor,
+            processors,
+            memory_gib,
+            kernel,
+            load,
+            task,
+        } = self;
+        format!(
+            "Measured on {date} with `{task}` on one machine: {processors} × {processor}, {memory_gib} GiB of memory, Linux \
+             {kernel}. Its load average before was {load}: on a machine that has other work to do, times are longer."
+        )
     }
 }
 
@@ -69,7 +74,7 @@ fn read(path: &str) -> String {
 }
 
 /// The first `name: value` of a text.
-fn field(text: &str, name: &str) -> String {
+pub fn field(text: &str, name: &str) -> String {
     let named = text.lines().filter_map(|line| line.split_once(':'));
     let mut values = named
         .filter(|(key, _)| key.trim() == name)

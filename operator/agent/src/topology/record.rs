@@ -1,0 +1,97 @@
+//! The note beside an Instance's disks: which CPUs, pages and devices of the host it has.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use virga_crds::InstanceTopology;
+
+use crate::layout::InstanceFiles;
+
+/// Five hundred pinned CPUs are some 20 KiB; what is longer was not written by us.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Why a note was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system said no.
+    #[error("{doing} {path}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is there, and it can't be told what it says. Nothing is given out before somebody has looked: it may be given
+    /// out already.
+    #[error("reading {path}: it does not say which CPUs and devices the Instance has; put it right or remove it")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    pub(super) fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// What is noted; nothing when there is no note.
+pub(super) fn read(files: &InstanceFiles) -> Result<Option<InstanceTopology>, Error> {
+    let path = files.topology();
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(Error::io("opening", &path))?,
+    };
+    let mut text = Vec::new();
+    let read = file.take(MAX_BYTES).read_to_end(&mut text);
+    read.map_err(Error::io("reading", &path))?;
+    let topology = serde_json::from_slice(&text);
+    topology.map(Some).map_err(|source| Error::Unreadable { path, source })
+}
+
+/// Notes it, so that it is there after a power cut too: the domain is defined only then. A crash leaves no note or a
+/// whole one.
+pub(super) fn write(files: &InstanceFiles, topology: &InstanceTopology) -> Result<(), Error> {
+    let (directory, path) = (files.directory(), files.topology());
+    let temporary = path.with_extension("tmp");
+    let note = |file: &mut File| -> io::Result<()> {
+        file.write_all(&serde_json::to_vec(topology)?)?;
+        file.sync_all()
+    };
+    std::fs::create_dir_all(directory).map_err(Error::io("making", directory))?;
+    let mut file = File::create(&temporary).map_err(Error::io("writing", &temporary))?;
+    note(&mut file).map_err(Error::io("writing", &temporary))?;
+    std::fs::rename(&temporary, &path).map_err(Error::io("writing", &path))?;
+    sync(directory)?;
+    directory.parent().map_or(Ok(()), sync)
+}
+
+/// Takes the note away, and the directory when nothing else is in it.
+pub(super) fn remove(files: &InstanceFiles) -> Result<(), Error> {
+    let path = files.topology();
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed.map_err(Error::io("removing", &path))?,
+    }
+    // One that has more in it, or is gone already, is not ours to remove here.
+    let _ = std::fs::remove_dir(files.directory());
+    Ok(())
+}
+
+/// Has the names in a directory outlive a power cut.
+fn sync(directory: &Path) -> Result<(), Error> {
+    let opened = File::open(directory).and_then(|directory| directory.sync_all());
+    opened.map_err(Error::io("writing", directory))
+}
