@@ -192,8 +192,10 @@ impl Ours {
             | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
             | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
         let result = match self.domain.undefine_flags(flags) {
-            // libvirt's test driver has no such things to remove.
-            Err(error) if error.code().is(ErrorNumber::InvalidArg) => self.domain.undefine(),
+            // libvirt's test driver knows no other things to remove.
+            Err(error) if error.code().is(ErrorNumber::InvalidArg) => {
+                self.domain.undefine_flags(sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
+            }
             other => other,
         };
         self.explain(result)
