@@ -142,7 +142,10 @@ fn a_domain_that_the_daemon_was_killed_over_while_starting_it_is_let_go() {
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
     eventually("libvirtd ends", PATIENCE, || {
         // One that was not yet there when it was asked to end is asked again, as by an agent.
-        assert_ne!(libvirt.domain(spec.uuid).map(|info| info.state).ok(), Some(DomainState::Running));
+        assert_ne!(
+            libvirt.domain(spec.uuid).map(|info| info.state).ok(),
+            Some(DomainState::Running)
+        );
         (node
             .shell("kill -0 $(cat /run/libvirt/libvirtd.pid) && echo alive")
             .trim()
