@@ -83,6 +83,7 @@ impl Controller {
             cluster.helm(&args)
         };
         cluster.apply(&template(&[
+            "templates/policies.yaml",
             "templates/rbac-agent.yaml",
             "templates/rbac-controller.yaml",
             "templates/rbac-projects.yaml",

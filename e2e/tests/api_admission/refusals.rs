@@ -329,6 +329,13 @@ async fn what_is_locked_or_protected_stays_as_it_is() {
         ] {
             assert!(said.contains(words), "{said}");
         }
+        // The API server takes a moment to know a policy.
+        let dry_run = DeleteParams::default().dry_run();
+        eventually("deletion is refused", BOUND, async || {
+            let refused = api.delete("kept", &dry_run).await.is_err();
+            refused.then_some(()).ok_or("it would be deleted".to_owned())
+        })
+        .await;
         let said = delete().await.unwrap_err();
         assert!(
             said.contains("spec.locked: the Instance is locked (an audit)"),

@@ -58,8 +58,8 @@ async fn what_is_wrong_by_itself_is_refused_with_its_field_and_the_cure() {
                 "did you mean hw:cpu_policy?",
             ),
             (
-                with_extra_spec("hw:cpu_policy", "dedicated"),
-                "spec.extraSpecs[hw:cpu_policy]",
+                with_extra_spec("hw:cpu_sockets", "2"),
+                "spec.extraSpecs[hw:cpu_sockets]",
                 "Virga does not carry it out yet: leave it out",
             ),
             (
