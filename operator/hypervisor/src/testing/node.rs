@@ -1,6 +1,7 @@
 //! A libvirtd of a test's own, in namespaces of its own.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -116,7 +117,7 @@ impl Node {
                 .try_wait()
                 .expect("asking for the namespaces' first process");
             assert!(ended.is_none(), "the node did not start (root is needed): {}", log());
-            socket.exists().then_some(())
+            listens(&socket)
         });
         node.init.pid = node.init.child_pid().expect("the first process of the namespaces");
         Some(node)
@@ -183,7 +184,7 @@ impl Node {
             String::from_utf8_lossy(&output.stderr)
         );
         let socket = self.dir.path().join("run/libvirt-sock");
-        eventually("libvirtd's socket", START, || socket.exists().then_some(()));
+        eventually("libvirtd's socket", START, || listens(&socket));
     }
 
     /// The process of a domain, as numbered inside.
@@ -191,6 +192,11 @@ impl Node {
         let file = self.dir.path().join("run/qemu").join(format!("{domain}.pid"));
         std::fs::read_to_string(file).ok()?.trim().parse().ok()
     }
+}
+
+/// A socket is there a moment before it is listened on.
+fn listens(socket: &Path) -> Option<()> {
+    UnixStream::connect(socket).map(drop).ok()
 }
 
 impl Init {
