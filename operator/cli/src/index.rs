@@ -1,6 +1,6 @@
 //! What does the scheduler see of these objects? The controller's own reading of them, without a cluster around.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
@@ -14,13 +14,13 @@ use virga_controller::{
         host::{self, Around, Lowest},
         obstacle::Obstacle,
         rejection, request,
-        takes::{self, Taken},
+        takes::{self, Held},
     },
     stores::Stores,
 };
 use virga_core::{host_aggregate::Aggregates, volume::volume_names};
 use virga_crds::{Hypervisor, Instance, InstanceState, Volume};
-use virga_scheduler::{Claim, Cluster, Host, ImageFacts, Profile, Request, Resources, Settings, Uid};
+use virga_scheduler::{Claim, Cluster, Host, Profile, Request, Resources, Settings, Uid};
 
 use crate::objects::Objects;
 
@@ -103,27 +103,8 @@ impl Index {
                 self.volumes.apply_watcher_event(&Event::Apply(bound));
             }
         }
-        let Taken {
-            resources,
-            units,
-            shape,
-        } = takes::taken(instance, &self.stores);
-        let pinning = takes::held(instance);
-        let group = instance.spec.server_group.as_ref();
-        let group = group
-            .and_then(|name| self.stores.server_group(&namespace, name)?.uid())
-            .map(Uid::from);
-        let image = self.image_of(instance, &namespace);
-        let claim = Claim {
-            units: Some(&units),
-            group: group.as_ref(),
-            image: image.as_ref(),
-            topology: shape.topology.as_ref(),
-            devices: &shape.devices,
-            pinning: pinning.as_ref(),
-            ..Claim::new(host, &resources)
-        };
-        self.cluster.place_claim(&uid(instance), &claim);
+        let held = Held::of(instance, &self.stores, self.cluster.profile());
+        self.cluster.place_claim(&uid(instance), &held.claim(host));
         self.tidy();
     }
 
@@ -159,22 +140,6 @@ impl Index {
             let takes = takes::volume_takes(volume);
             self.cluster.place_claim(&uid, &Claim::volume(host, &takes));
         }
-    }
-
-    /// The image of one that is placed, if the profile asks what runs on a host.
-    fn image_of(&self, instance: &Instance, namespace: &str) -> Option<Arc<ImageFacts>> {
-        let mut weighers = self.cluster.profile().weighers();
-        if !weighers.any(|(name, multiplier)| name == "ImagePropertiesWeigher" && multiplier != 0.0) {
-            return None;
-        }
-        let image = instance.spec.image.as_ref()?;
-        let image = self
-            .stores
-            .image(image.namespace.as_deref().unwrap_or(namespace), &image.name)?;
-        Some(Arc::new(ImageFacts {
-            uid: image.uid().unwrap_or_default(),
-            properties: image.spec.properties.clone(),
-        }))
     }
 
     /// Nobody waits here who would have to be woken.

@@ -114,6 +114,15 @@ impl Cluster {
         }
     }
 
+    /// What a host is busy with now: [`Host::io_ops`] and [`Host::failed_builds`]. One that was never heard of stays unknown.
+    pub fn set_load(&mut self, name: &str, io_ops: u32, failed_builds: u32) {
+        let options = &self.settings.profile.options;
+        let slot = self.hosts.find(name);
+        if slot.is_some_and(|slot| self.hosts.set_load(slot, io_ops, failed_builds, options)) {
+            self.note(Event::HostChanged(Aspects::LOAD));
+        }
+    }
+
     /// Takes a host out of every later decision. Placements on it stay accounted, should it come back.
     pub fn remove_host(&mut self, name: &str) {
         self.hosts.remove(name);

@@ -280,6 +280,20 @@ impl Hosts {
         before
     }
 
+    /// What a registered host is busy with now. Tells whether that is new.
+    pub(crate) fn set_load(&mut self, slot: u32, io_ops: u32, failed_builds: u32, options: &Options) -> bool {
+        let Some(host) = self.cold[slot as usize].host.as_mut() else {
+            return false;
+        };
+        if (host.io_ops, host.failed_builds) == (io_ops, failed_builds) {
+            return false;
+        }
+        (host.io_ops, host.failed_builds) = (io_ops, failed_builds);
+        self.reckon_fixed(slot, options);
+        self.recount(slot);
+        true
+    }
+
     /// Puts a registered host into another cohort, because its aggregates say something else. Tells whether its zone has
     /// changed.
     pub(crate) fn join(&mut self, slot: u32, cohort: Cohort) -> bool {

@@ -192,7 +192,7 @@ impl Profile {
     }
 
     /// Whether anything is asked about the images of Instances that are there.
-    pub(crate) fn weighs_images(&self) -> bool {
+    pub fn weighs_images(&self) -> bool {
         self.weighers
             .iter()
             .any(|(weigher, multiplier)| weigher.reads_images() && *multiplier != 0.0)

@@ -12,10 +12,10 @@ use virga_scheduler::{Claim, Event, Resources, Uid};
 
 use super::{
     host::{self, Around, Lowest},
-    load::Build,
+    load::{Build, Load},
     missing, rejection,
     state::{Key, Known, LEASE_PREFIX, Pending, Scheduler, State},
-    takes::{self, Taken},
+    takes::{self, Held},
 };
 
 impl Scheduler {
@@ -26,7 +26,7 @@ impl Scheduler {
         let was_known = state.known.contains_key(key);
         match &found {
             Some(instance) => self.place_seen(&mut state, key, instance),
-            None => self.forget(&mut state, key),
+            None => forget(&mut state, key),
         }
         let new = found.is_some_and(|_| !was_known);
         self.spread(&mut state);
@@ -41,7 +41,7 @@ impl Scheduler {
         let uid = Uid::from(instance.uid().unwrap_or_default());
         let before = state.known.get(key).cloned();
         if before.as_ref().is_some_and(|before| before.uid != uid) {
-            self.forget(state, key);
+            forget(state, key);
         }
         let before = before.filter(|before| before.uid == uid);
         let host = instance
@@ -59,29 +59,12 @@ impl Scheduler {
             before.as_ref().and_then(|before| before.build.as_ref()),
             now.build.as_ref(),
         );
-        self.refresh(state, &busy);
+        reload(state, &busy);
         if let Some(host) = host {
-            let Taken {
-                resources,
-                units,
-                shape,
-            } = takes::taken(instance, &self.stores);
-            let pinning = takes::held(instance);
-            let group = instance.spec.server_group.as_ref();
-            let group = group
-                .and_then(|name| self.stores.server_group(&key.0, name)?.uid())
-                .map(Uid::from);
-            let claim = Claim {
-                units: Some(&units),
-                group: group.as_ref(),
-                topology: shape.topology.as_ref(),
-                devices: &shape.devices,
-                pinning: pinning.as_ref(),
-                ..Claim::new(host, &resources)
-            };
-            state.cluster.place_claim(&uid, &claim);
+            let held = Held::of(instance, &self.stores, state.cluster.profile());
+            state.cluster.place_claim(&uid, &held.claim(host));
             if before.is_none() {
-                confirm(state, &uid, instance, host, &resources);
+                confirm(state, &uid, instance, host, &held.taken.resources);
             }
             if before.as_ref().is_none_or(|before| !before.placed) {
                 state.cluster.seen_bound(&uid, host, self.now());
@@ -121,23 +104,6 @@ impl Scheduler {
     }
 
     /// Takes over what these hosts are busy with.
-    fn refresh(&self, state: &mut State, hosts: &[String]) {
-        for host in hosts {
-            if let Some(hypervisor) = self.stores.hypervisors.get(&ObjectRef::new(host)) {
-                self.upsert_host(state, &hypervisor);
-            }
-        }
-    }
-
-    fn forget(&self, state: &mut State, key: &Key) {
-        if let Some(known) = state.known.remove(key) {
-            state.cluster.forget(&known.uid);
-            stop_waiting(state, &known.uid);
-            let busy = state.loads.note(known.build.as_ref(), None);
-            self.refresh(state, &busy);
-        }
-    }
-
     pub(super) fn upsert_host(&self, state: &mut State, hypervisor: &Hypervisor) {
         let lease = format!("{LEASE_PREFIX}{}", hypervisor.name_any());
         let heard_of = state.beats.is_fresh(&lease, self.clock.instant(), HEARTBEAT_LIMIT);
@@ -287,7 +253,7 @@ impl Scheduler {
             .cloned()
             .collect();
         for key in gone {
-            self.forget(&mut state, &key);
+            forget(&mut state, &key);
         }
         for instance in instances {
             self.place_seen(&mut state, &key_of(instance.as_ref()), &instance);
@@ -296,6 +262,23 @@ impl Scheduler {
         self.spread(&mut state);
         drop(state);
         self.woken.notify_one();
+    }
+}
+
+fn forget(state: &mut State, key: &Key) {
+    if let Some(known) = state.known.remove(key) {
+        state.cluster.forget(&known.uid);
+        stop_waiting(state, &known.uid);
+        let busy = state.loads.note(known.build.as_ref(), None);
+        reload(state, &busy);
+    }
+}
+
+/// Tells the scheduler what these hosts are busy with.
+fn reload(state: &mut State, hosts: &[String]) {
+    for host in hosts {
+        let Load { io_ops, failed_builds } = state.loads.of(host);
+        state.cluster.set_load(host, io_ops, failed_builds);
     }
 }
 

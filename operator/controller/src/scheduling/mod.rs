@@ -45,7 +45,7 @@ pub mod request;
 pub mod state;
 pub mod takeover;
 pub mod takes;
-mod volumes;
+pub(crate) mod volumes;
 mod wishes;
 
 pub use host::HostDefaults;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use virga_core::flavor::{self, ExtraSpecs};
 use virga_crds::{Flavor, Image, ImageRef, ImageVisibility, Instance, ServerGroupPolicy, conditions::Reason, labels};
-use virga_scheduler::{Demands, Group, ImageFacts, Policy, Request};
+use virga_scheduler::{Demands, Group, Policy, Request};
 
 use super::{
     image_fit,
@@ -78,12 +78,7 @@ pub fn request(uid: &str, instance: &Instance, stores: &Stores, now: Timestamp) 
     request.architecture = image
         .as_ref()
         .and_then(|image| image.spec.properties.get("hw_architecture").cloned());
-    request.image = image.as_ref().map(|image| {
-        Arc::new(ImageFacts {
-            uid: image.uid().unwrap_or_default(),
-            properties: image.spec.properties.clone(),
-        })
-    });
+    request.image = image.as_deref().map(takes::facts);
     request.group = group;
     request.only_hosts = only_hosts;
     request.excluded_hosts = rejecting_hosts(instance, now);

@@ -9,7 +9,7 @@ use virga_core::{
     instance::pinning,
 };
 use virga_crds::{Bytes, Flavor, Image, Instance, Volume};
-use virga_scheduler::{Resources, topology::Pinning};
+use virga_scheduler::{Claim, ImageFacts, Profile, Resources, Uid, topology::Pinning};
 
 use super::volumes::volumes;
 use crate::stores::Stores;
@@ -25,11 +25,70 @@ pub struct Taken {
     pub shape: Shape,
 }
 
+/// All that counts of an Instance on the host that it is bound to.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    /// What it takes.
+    pub taken: Taken,
+    /// Its ServerGroup's UID.
+    group: Option<Uid>,
+    /// The image that it was built from, if the profile asks what runs on a host.
+    image: Option<Arc<ImageFacts>>,
+    pinning: Option<Pinning>,
+}
+
+impl Held {
+    /// What this Instance holds, by what the stores say.
+    pub fn of(instance: &Instance, stores: &Stores, profile: &Profile) -> Self {
+        let namespace = instance.namespace().unwrap_or_default();
+        let group = instance.spec.server_group.as_ref();
+        let group = group.and_then(|name| stores.server_group(&namespace, name)?.uid());
+        let image = profile.weighs_images().then(|| image(instance, &namespace, stores));
+        Self {
+            taken: taken(instance, stores),
+            group: group.map(Uid::from),
+            image: image.flatten().as_deref().map(facts),
+            pinning: held(instance),
+        }
+    }
+
+    /// The same as a claim on this host.
+    pub fn claim<'a>(&'a self, host: &'a str) -> Claim<'a> {
+        let Taken {
+            resources,
+            units,
+            shape,
+        } = &self.taken;
+        Claim {
+            units: Some(units),
+            group: self.group.as_ref(),
+            image: self.image.as_ref(),
+            topology: shape.topology.as_ref(),
+            devices: &shape.devices,
+            pinning: self.pinning.as_ref(),
+            ..Claim::new(host, resources)
+        }
+    }
+}
+
+/// What the scheduler is told of an Image.
+pub(super) fn facts(image: &Image) -> Arc<ImageFacts> {
+    Arc::new(ImageFacts {
+        uid: image.uid().unwrap_or_default(),
+        properties: image.spec.properties.clone(),
+    })
+}
+
+fn image(instance: &Instance, namespace: &str, stores: &Stores) -> Option<Arc<Image>> {
+    let image = instance.spec.image.as_ref()?;
+    stores.image(image.namespace.as_deref().unwrap_or(namespace), &image.name)
+}
+
 /// What an Instance takes of the host that it is bound to: as built, else as its Flavor says.
 ///
 /// Volumes that are not bound to a node yet count with the Instance; afterwards they count by themselves, because they
 /// stay when the Instance goes.
-pub fn taken(instance: &Instance, stores: &Stores) -> Taken {
+fn taken(instance: &Instance, stores: &Stores) -> Taken {
     let namespace = instance.namespace().unwrap_or_default();
     let volumes = volumes(instance, &namespace, stores, &mut Vec::new());
     let flavor = stores.flavor(&instance.spec.flavor);
@@ -38,11 +97,7 @@ pub fn taken(instance: &Instance, stores: &Stores) -> Taken {
         .as_ref()
         .and_then(|flavor| flavor::extra_specs(&flavor.spec).ok())
         .unwrap_or_default();
-    let image = instance
-        .spec
-        .image
-        .as_ref()
-        .and_then(|image| stores.image(image.namespace.as_deref().unwrap_or(&namespace), &image.name));
+    let image = image(instance, &namespace, stores);
     let built = instance.status.as_ref().and_then(|status| status.flavor.as_ref());
     if let Some(built) = built {
         let size = virga_crds::Resources {
@@ -60,7 +115,7 @@ pub fn taken(instance: &Instance, stores: &Stores) -> Taken {
 }
 
 /// Which CPUs, pages and devices of its host it has, as its host says; `None` while it has not said.
-pub fn held(instance: &Instance) -> Option<Pinning> {
+fn held(instance: &Instance) -> Option<Pinning> {
     let status = instance.status.as_ref()?;
     // What it had on another host is not what it has on this one.
     let here = status.host.is_some() && status.host == instance.spec.node_name;

@@ -12,6 +12,14 @@ use super::{
 };
 use crate::stores::Stores;
 
+/// The volumes that it names, each with its field; its boot volume first.
+pub(crate) fn named(instance: &Instance) -> impl Iterator<Item = (String, &str)> {
+    let boot = instance.spec.boot_volume.iter();
+    let boot = boot.map(|name| ("spec.bootVolume".to_owned(), name.as_str()));
+    let others = instance.spec.volumes.iter();
+    boot.chain(others.map(|volume| (format!("spec.volumes[{}]", volume.name), volume.name.as_str())))
+}
+
 /// The volumes that it names and that exist, its boot volume first.
 pub(super) fn volumes(
     instance: &Instance,
@@ -19,15 +27,8 @@ pub(super) fn volumes(
     stores: &Stores,
     obstacles: &mut Vec<Obstacle>,
 ) -> Vec<Arc<Volume>> {
-    let boot = instance
-        .spec
-        .boot_volume
-        .iter()
-        .map(|name| ("spec.bootVolume".to_owned(), name.as_str()));
-    let others = instance.spec.volumes.iter();
-    let others = others.map(|volume| (format!("spec.volumes[{}]", volume.name), volume.name.as_str()));
     let mut found = Vec::new();
-    for (field, name) in boot.chain(others) {
+    for (field, name) in named(instance) {
         match stores.volume(namespace, name) {
             Some(volume) if volume.metadata.deletion_timestamp.is_none() => found.push(volume),
             Some(_) => obstacles.push(Obstacle {

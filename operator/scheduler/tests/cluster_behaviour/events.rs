@@ -358,6 +358,14 @@ fn changes_that_may_help_are_told_and_others_are_not() {
     assert_eq!(cluster.take_events(), [Event::HostAdded]);
     cluster.upsert_host(host("a"));
     assert_eq!(cluster.take_events(), []);
+    for told in [vec![Event::HostChanged(Aspects::LOAD)], Vec::new()] {
+        cluster.set_load("a", 2, 0);
+        assert_eq!(cluster.take_events(), told);
+    }
+    cluster.set_load("nowhere", 2, 0);
+    assert_eq!(cluster.take_events(), []);
+    cluster.upsert_host(Host { io_ops: 2, ..host("a") });
+    assert_eq!(cluster.take_events(), []);
     cluster.place(&Uid::from("web-1"), "a", &size(8, 15, 90), None);
     assert_eq!(cluster.take_events(), [Event::InstanceMoved(Uid::from("web-1"))]);
     let ratios = Ratios {

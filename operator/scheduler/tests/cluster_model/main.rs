@@ -73,6 +73,16 @@ impl World {
                 self.model.hosts.remove(&host_name(n));
                 self.cluster.remove_host(&host_name(n));
             }
+            Op::Load {
+                host: n,
+                io_ops,
+                failed_builds,
+            } => {
+                if let Some((host, ..)) = self.model.hosts.get_mut(&host_name(n)) {
+                    (host.io_ops, host.failed_builds) = (io_ops, failed_builds);
+                }
+                self.cluster.set_load(&host_name(n), io_ops, failed_builds);
+            }
             Op::UpsertAggregate {
                 aggregate: n,
                 hosts,

@@ -61,6 +61,11 @@ pub enum Op {
         shape: HostShape,
     },
     RemoveHost(usize),
+    Load {
+        host: usize,
+        io_ops: u32,
+        failed_builds: u32,
+    },
     /// The bits of `hosts` say which are in it.
     UpsertAggregate {
         aggregate: usize,
@@ -209,6 +214,8 @@ pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => (0..HOSTS, host_shape()).prop_map(|(host, shape)| Op::UpsertHost { host, shape }),
         1 => (0..HOSTS).prop_map(Op::RemoveHost),
+        2 => (0..HOSTS, 0..5u32, 0..3u32)
+            .prop_map(|(host, io_ops, failed_builds)| Op::Load { host, io_ops, failed_builds }),
         2 => (0..AGGREGATES, 0..32u8, 0..SAYINGS.len())
             .prop_map(|(aggregate, hosts, says)| Op::UpsertAggregate { aggregate, hosts, says }),
         1 => (0..AGGREGATES).prop_map(Op::RemoveAggregate),
