@@ -19,14 +19,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use axum_server::Handle;
-use hyper_util::rt::TokioTimer;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use virga_runtime::lease::Leadership;
 
 use crate::{
+    connections,
     flags::DebugAddress,
     scheduling::{Scheduler, record::Recorded},
 };
@@ -39,7 +38,6 @@ const LIMIT: usize = 100;
 pub const MOST: usize = 1000;
 /// Answers are made from memory; this bounds whoever reads slowly or never ends to ask.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
-const HEADER_LIMIT: Duration = Duration::from_secs(5);
 const CONCURRENCY: usize = 8;
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -129,17 +127,5 @@ fn trouble(code: StatusCode, message: &str, leader: Option<String>) -> Response 
 /// Serves until `stop`; nothing when it is turned off.
 pub async fn serve(address: DebugAddress, router: Router, stop: CancellationToken) -> io::Result<()> {
     let Some(address) = address.0 else { return Ok(()) };
-    let handle = Handle::new();
-    let stopper = handle.clone();
-    tokio::spawn(async move {
-        stop.cancelled().await;
-        stopper.graceful_shutdown(Some(DRAIN));
-    });
-    let mut server = axum_server::bind(address).handle(handle).http1_only();
-    let http1 = &mut server.http_builder().http1();
-    http1
-        .keep_alive(false)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT);
-    server.serve(router.into_make_service()).await
+    connections::serve(axum_server::bind(address), router, DRAIN, stop).await
 }

@@ -17,6 +17,7 @@
 //! [`certs`].
 
 pub mod certs;
+mod connections;
 pub mod context;
 pub mod debug;
 pub mod flags;

@@ -7,6 +7,8 @@ use virga_crds::{HypervisorSpec, InstanceTopology};
 use virga_hypervisor::{Affinity, GuestCell, HostFacts, PciAddress, PciAddressError};
 use virga_scheduler::topology::{CpuSet, PinnedCell};
 
+use super::online;
+
 /// Where a domain runs. One without CPUs or nodes of its own runs on the CPUs that operators let guests share, so that
 /// the dedicated ones stay with whom they are given to (Nova's `cpu_shared_set`).
 pub fn affinity(held: Option<&InstanceTopology>, spec: &HypervisorSpec, facts: &HostFacts) -> Affinity {
@@ -32,12 +34,7 @@ fn shared(spec: &HypervisorSpec, facts: &HostFacts) -> Affinity {
     let Some(shared) = partition.shared else {
         return Affinity::Any;
     };
-    let online: CpuSet = facts
-        .cells
-        .iter()
-        .flat_map(|cell| &cell.cpus)
-        .map(|cpu| cpu.id)
-        .collect();
+    let online = online(facts);
     let choices = [shared.intersection(&online), online.difference(&partition.dedicated)];
     let chosen = choices.into_iter().find(|cpus| !cpus.is_empty());
     chosen.map_or(Affinity::Any, |cpus| Affinity::Cpus(numbers(&cpus)))

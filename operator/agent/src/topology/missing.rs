@@ -3,9 +3,12 @@
 use virga_core::{hypervisor::partition, instance::pinning, problem::Problems};
 use virga_crds::{Bytes, HypervisorSpec, InstanceTopology, PciDeviceSelector, ReservedPages};
 use virga_hypervisor::{HostFacts, PciFacts};
-use virga_scheduler::topology::{CpuSet, Occupied};
+use virga_scheduler::topology::Occupied;
 
-use super::offered::{hindrance, names};
+use super::{
+    offered::{hindrance, names},
+    online,
+};
 
 /// More are not told of one field: the message is for people.
 const MOST: usize = 4;
@@ -27,12 +30,7 @@ fn cpus(spec: &HypervisorSpec, facts: &HostFacts, held: &[(String, InstanceTopol
         Ok(partition) => partition,
         Err(wrong) => return problems.extend(wrong),
     };
-    let online: CpuSet = facts
-        .cells
-        .iter()
-        .flat_map(|cell| &cell.cpus)
-        .map(|cpu| cpu.id)
-        .collect();
+    let online = online(facts);
     let shared = partition.shared.unwrap_or_default();
     for (field, cpus) in [("shared", &shared), ("dedicated", &partition.dedicated)] {
         let missing = cpus.difference(&online);

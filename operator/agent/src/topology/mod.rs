@@ -17,8 +17,9 @@ use virga_core::{
     problem::Problems,
 };
 use virga_crds::{HypervisorSpec, Instance, InstanceTopology, Resources};
+use virga_hypervisor::HostFacts;
 use virga_runtime::class::{Class, Classify};
-use virga_scheduler::topology::{Limits, Misfit};
+use virga_scheduler::topology::{CpuSet, Limits, Misfit};
 
 pub use affinity::{affinity, pci_devices};
 pub use claims::{Topologies, Wish};
@@ -52,6 +53,12 @@ impl Classify for Error {
             Self::Shape(_) => Class::Invalid,
         }
     }
+}
+
+/// The CPUs that the host runs with now.
+fn online(facts: &HostFacts) -> CpuSet {
+    let cpus = facts.cells.iter().flat_map(|cell| &cell.cpus);
+    cpus.map(|cpu| cpu.id).collect()
 }
 
 /// What an Instance has of the host; claimed now if it has nothing yet and asks for something.

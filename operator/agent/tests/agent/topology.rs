@@ -1,21 +1,20 @@
 //! CPUs, pages and devices of the host that Instances have to themselves.
 
 use std::collections::BTreeSet;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::Ordering;
 
-use futures::future::{FutureExt as _, pending};
 use serde_json::json;
-use virga_agent::host::{Checkpoint, Moment};
+use virga_agent::host::Moment;
 use virga_crds::{
     Bytes, CpuPartition, Flavor, FlavorSpec, Hypervisor, HypervisorSpec, HypervisorStatus, Instance, InstanceTopology,
     PciDeviceSelector, conditions::types,
 };
 use virga_hypervisor::{Affinity, DomainState, PageFacts, PciFacts, PciKind};
 
-use crate::world::{NODE, World, uid};
+use crate::{
+    crashes::{Trap, trap},
+    world::{NODE, World, uid},
+};
 
 /// A host whose CPUs 0 to 3 are shared and whose others are given away, and an agent.
 fn cut_world() -> World {
@@ -162,20 +161,6 @@ fn two_guests_never_share_a_cpu_and_one_too_many_is_rejected_until_another_goes(
 }
 
 /// Stops an agent for ever at one point.
-fn trap(moment: Moment, effect: &'static str) -> (Arc<AtomicBool>, Checkpoint) {
-    let reached = Arc::new(AtomicBool::new(false));
-    let flag = reached.clone();
-    let checkpoint: Checkpoint = Arc::new(move |at, name| {
-        if (at, name) == (moment, effect) {
-            flag.store(true, Ordering::SeqCst);
-            pending().boxed()
-        } else {
-            async {}.boxed()
-        }
-    });
-    (reached, checkpoint)
-}
-
 #[test]
 fn an_agent_killed_between_claim_and_definition_is_followed_by_one_that_keeps_the_claim() {
     for (moment, effect) in [
@@ -185,7 +170,7 @@ fn an_agent_killed_between_claim_and_definition_is_followed_by_one_that_keeps_th
     ] {
         let mut world = cut_world();
         flavor(&world, "pinned", PINNED);
-        let (reached, checkpoint) = trap(moment, effect);
+        let Trap { reached, checkpoint } = trap(moment, effect);
         world.start_with_checkpoint(checkpoint);
         let first = guest(&world, "db-1", "pinned", 5);
         world.eventually(effect, || reached.load(Ordering::SeqCst));

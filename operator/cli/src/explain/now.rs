@@ -90,11 +90,7 @@ pub(super) async fn now(
     let request = match index.request(instance) {
         Ok(request) => request,
         Err(obstacles) => {
-            let told = obstacles.into_iter().map(|obstacle| Obstacle {
-                field: obstacle.field,
-                message: obstacle.message,
-            });
-            now.obstacles = told.collect();
+            now.obstacles = obstacles.into_iter().map(Obstacle::from).collect();
             return Ok(now);
         }
     };

@@ -7,7 +7,7 @@ use std::{fs, io, io::Write, path::PathBuf, time::Duration};
 
 use kube::ResourceExt;
 use serde::Serialize;
-use virga_controller::scheduling::HostDefaults;
+use virga_controller::scheduling::{HostDefaults, obstacle};
 use virga_crds::Instance;
 use virga_scheduler::{Rejection, Table, Verdict};
 
@@ -65,6 +65,13 @@ pub struct Obstacle {
     pub field: String,
     /// What is wrong, and the cure.
     pub message: String,
+}
+
+impl From<obstacle::Obstacle> for Obstacle {
+    fn from(obstacle: obstacle::Obstacle) -> Self {
+        let obstacle::Obstacle { field, message, .. } = obstacle;
+        Self { field, message }
+    }
 }
 
 /// The end of a run.
@@ -228,11 +235,7 @@ fn decide(index: &mut Index, rules: &Rules, instance: &Instance) -> Decision {
     let request = match index.request(instance) {
         Ok(request) => request,
         Err(obstacles) => {
-            let told = obstacles.into_iter().map(|obstacle| Obstacle {
-                field: obstacle.field,
-                message: obstacle.message,
-            });
-            decision.obstacles = told.collect();
+            decision.obstacles = obstacles.into_iter().map(Obstacle::from).collect();
             let texts = decision.obstacles.iter();
             let texts: Vec<String> = texts.map(|told| format!("{}: {}", told.field, told.message)).collect();
             decision.message = texts.join("; ");

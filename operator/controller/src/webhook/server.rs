@@ -14,11 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use axum_server::{
-    Handle,
-    tls_rustls::{RustlsAcceptor, RustlsConfig},
-};
-use hyper_util::rt::TokioTimer;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use kube::core::{DynamicObject, admission::AdmissionReview};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -33,13 +29,13 @@ use super::{
     review::{Answer, Refusal, Request},
     schedule, userdata, validate,
 };
+use crate::connections;
 
 /// A review carries the object twice; one with 64 KiB of user data stays well below.
 const BODY_LIMIT: usize = 1 << 20;
 /// Reviews are answered from memory; this bounds slow senders, and the calls that user data takes: up to three of 3 s.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-const HEADER_LIMIT: Duration = Duration::from_secs(5);
 /// How many calls are answered at once. What comes on top is told to come again.
 const CONCURRENCY: usize = 256;
 const DRAIN: Duration = Duration::from_secs(5);
@@ -164,21 +160,6 @@ impl FromReview for Request {
 /// # Errors
 /// When the address can't be listened on.
 pub async fn serve(address: SocketAddr, tls: RustlsConfig, router: Router, stop: CancellationToken) -> io::Result<()> {
-    let handle = Handle::new();
-    let stopper = handle.clone();
-    tokio::spawn(async move {
-        stop.cancelled().await;
-        stopper.graceful_shutdown(Some(DRAIN));
-    });
     let acceptor = RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE_LIMIT);
-    let mut server = axum_server::bind(address)
-        .acceptor(acceptor)
-        .handle(handle)
-        .http1_only();
-    let http1 = &mut server.http_builder().http1();
-    http1
-        .keep_alive(false)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT);
-    server.serve(router.into_make_service()).await
+    connections::serve(axum_server::bind(address).acceptor(acceptor), router, DRAIN, stop).await
 }

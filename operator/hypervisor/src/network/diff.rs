@@ -201,36 +201,14 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::network::{ForwardMode, MacAddress};
-    use crate::owner::Owner;
+    use crate::network::{MacAddress, fixtures};
 
     fn network(hosts: Vec<DhcpHost>, dns_hosts: Vec<DnsHost>) -> NetworkSpec {
-        let uuid = Uuid::from_u128(1);
         NetworkSpec {
-            uuid,
-            name: "n".to_owned(),
-            owner: Owner {
-                namespace: "a".to_owned(),
-                name: "b".to_owned(),
-                uid: uuid,
-                generation: 1,
-            },
-            bridge: "b".to_owned(),
-            mode: ForwardMode::Nat,
-            mtu: None,
-            domain: None,
-            subnets: vec![SubnetSpec {
-                address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
-                prefix: 24,
-                dhcp: Some(Dhcp {
-                    hosts,
-                    ..Dhcp::default()
-                }),
-            }],
             dns_hosts,
+            ..fixtures::network(hosts)
         }
     }
 

@@ -69,38 +69,9 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::network::{Dhcp, ForwardMode, MacAddress, SubnetSpec};
-    use crate::owner::Owner;
-
-    fn network(hosts: Vec<DhcpHost>) -> NetworkSpec {
-        let uuid = Uuid::from_u128(1);
-        NetworkSpec {
-            uuid,
-            name: "n".to_owned(),
-            owner: Owner {
-                namespace: "a".to_owned(),
-                name: "b".to_owned(),
-                uid: uuid,
-                generation: 1,
-            },
-            bridge: "b".to_owned(),
-            mode: ForwardMode::Nat,
-            mtu: None,
-            domain: None,
-            subnets: vec![SubnetSpec {
-                address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
-                prefix: 24,
-                dhcp: Some(Dhcp {
-                    hosts,
-                    ..Dhcp::default()
-                }),
-            }],
-            dns_hosts: Vec::new(),
-        }
-    }
+    use crate::network::{MacAddress, fixtures::network};
 
     fn host() -> impl Strategy<Value = DhcpHost> {
         let address = prop_oneof![

@@ -2,6 +2,8 @@
 //! ([`diff`]).
 
 mod diff;
+#[cfg(test)]
+mod fixtures;
 mod hosts_file;
 mod mac;
 mod overlap;

@@ -172,36 +172,17 @@ fn route_option(mode: ForwardMode, subnet: &SubnetSpec, dhcp: &Dhcp) -> Option<S
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::network::{Definition, read};
-    use crate::owner::Owner;
+    use crate::network::{Definition, fixtures::network, read};
 
     #[test]
     fn a_network_with_its_hosts_in_a_file_names_the_file_and_keeps_dhcp_on() {
-        let uuid = Uuid::from_u128(1);
-        let subnet = |address: &str, prefix| SubnetSpec {
-            address: address.parse().unwrap(),
-            prefix,
+        let mut spec = network(Vec::new());
+        spec.subnets.push(SubnetSpec {
+            address: "fd00::1".parse().unwrap(),
+            prefix: 64,
             dhcp: Some(Dhcp::default()),
-        };
-        let mut spec = NetworkSpec {
-            uuid,
-            name: "n".to_owned(),
-            owner: Owner {
-                namespace: "a".to_owned(),
-                name: "b".to_owned(),
-                uid: uuid,
-                generation: 1,
-            },
-            bridge: "b".to_owned(),
-            mode: ForwardMode::Nat,
-            mtu: None,
-            domain: None,
-            subnets: vec![subnet("10.0.0.1", 24), subnet("fd00::1", 64)],
-            dns_hosts: Vec::new(),
-        };
+        });
         let empty = spec.clone();
         spec.subnets[0].dhcp.as_mut().unwrap().hosts = vec![DhcpHost {
             mac: MacAddress([2, 0, 0, 0, 0, 1]),

@@ -8,7 +8,10 @@ use virga_core::{instance, network};
 use virga_crds::{Image, ImageRef, ImageVisibility, Instance, Interface, Scheduling};
 
 use super::Findings;
-use crate::{scheduling::request, stores::Stores};
+use crate::{
+    scheduling::{request, volumes},
+    stores::Stores,
+};
 
 /// What is wrong with an Instance by itself.
 fn validate(new: &Instance) -> Findings {
@@ -48,8 +51,9 @@ pub(super) fn validate_new(new: &Instance, stores: &Stores) -> Findings {
         let message = format!("none of these would ever be placed, for each waits for the next: {circle}");
         findings.problems.add("spec.placement.hints.sameHost", message);
     }
-    for (field, volume) in volumes(new) {
-        if let Some(holder) = other_instances(new, stores).find(|other| volumes(other).any(|(_, name)| name == volume))
+    for (field, volume) in volumes::named(new) {
+        if let Some(holder) =
+            other_instances(new, stores).find(|other| volumes::named(other).any(|(_, name)| name == volume))
         {
             let message = format!(
                 "the Volume {volume:?} belongs to Instance {:?}: delete that one, or name another volume",
@@ -173,16 +177,6 @@ fn other_instances(new: &Instance, stores: &Stores) -> impl Iterator<Item = Arc<
     stores.instances.state().into_iter().filter(move |other| {
         other.namespace() == namespace && other.metadata.name != name && other.metadata.deletion_timestamp.is_none()
     })
-}
-
-fn volumes(instance: &Instance) -> impl Iterator<Item = (String, &str)> {
-    let boot = instance
-        .spec
-        .boot_volume
-        .iter()
-        .map(|name| ("spec.bootVolume".to_owned(), name.as_str()));
-    let others = instance.spec.volumes.iter();
-    boot.chain(others.map(|volume| (format!("spec.volumes[{}]", volume.name), volume.name.as_str())))
 }
 
 /// An Image that this namespace may use.
