@@ -164,6 +164,10 @@ reasons! {
     SavedMemoryUnusable
     /// What is asked for can't be done in the state that the Instance is in; the message says in which it can.
     StateForbids
+    /// What the spec asked for was done. Only of events: status.actions has who asked, and when.
+    ActionSucceeded
+    /// What the spec asked for can't go on without help; the message says why. Only of events.
+    ActionFailed
     /// The guest crashed; QEMU ended without being asked to.
     GuestCrashed
     /// libvirt refused or failed; the message says what and it is tried again.

@@ -10,6 +10,7 @@
     reason = "it takes the columns of one kind for one attribute"
 )]
 
+mod action;
 mod bytes;
 pub mod conditions;
 pub mod definitions;
@@ -26,6 +27,7 @@ mod server_group;
 mod topology;
 mod volume;
 
+pub use action::{ActionName, ActionResult, InstanceAction};
 pub use bytes::{Bytes, ParseBytesError};
 pub use conditions::{Condition, ConditionStatus};
 pub use flavor::{Flavor, FlavorSpec, FlavorStatus};
@@ -83,6 +85,9 @@ pub mod labels {
     /// An annotation on an Instance that is placed: the decision, as JSON of `status.scheduling`. It comes with
     /// `spec.nodeName` in one write; the node's agent takes it over into the status.
     pub const SCHEDULING: &str = "virga.dev/scheduling";
+    /// An annotation on an Instance: who changed each field that is a verb last, as JSON. Written by admission, whatever a
+    /// request says of it; the node's agent takes it over into `status.actions`.
+    pub const REQUESTED_BY: &str = "virga.dev/requested-by";
 }
 
 /// Field managers of server-side apply. One writer a field: see docs/architecture.md, "Who writes what".

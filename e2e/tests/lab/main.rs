@@ -11,6 +11,7 @@ mod chaos;
 mod cordon;
 mod explain;
 mod firmware;
+mod health;
 mod node_loss;
 mod placement;
 mod power;

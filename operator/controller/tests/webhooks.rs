@@ -55,10 +55,14 @@ async fn only_the_controller_binds() {
         403
     );
 
-    assert_eq!(patch(&ask("CREATE", "jane", Some(free.clone()), None).await), json!([]));
+    let noted = |user: &str| json!({"op": "add", "path": "/metadata/annotations", "value": {"virga.dev/requested-by": user}});
+    assert_eq!(
+        patch(&ask("CREATE", "jane", Some(free.clone()), None).await),
+        json!([noted(r#"{"create":"jane"}"#)])
+    );
     assert_eq!(
         patch(&ask("UPDATE", "jane", bound("node-1"), bound("node-1")).await),
-        json!([])
+        json!([noted("{}")])
     );
     assert_eq!(
         patch(&ask("UPDATE", CONTROLLER, bound("node-2"), bound("node-1")).await),
@@ -67,11 +71,44 @@ async fn only_the_controller_binds() {
     let kept = ask("UPDATE", "jane", Some(free.clone()), bound("node-1")).await;
     assert_eq!(
         patch(&kept),
-        json!([{"op": "add", "path": "/spec/nodeName", "value": "node-1"}])
+        json!([{"op": "add", "path": "/spec/nodeName", "value": "node-1"}, noted("{}")])
     );
     let mut disk = json(&volume("data"));
     disk["spec"]["nodeName"] = "node-1".into();
     assert_eq!(causes(&ask("CREATE", "jane", Some(disk), None).await).0, 403);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asked_for_what_is_noted_and_can_not_be_forged() {
+    let api = api();
+    let replica = Replica::start(&api, "a").await;
+    let object = |power: &str, noted: Option<&str>| {
+        let mut object = json(&instance("web"));
+        object["spec"]["powerState"] = power.into();
+        object["metadata"]["annotations"] = json!({"mine": "1"});
+        if let Some(noted) = noted {
+            object["metadata"]["annotations"]["virga.dev/requested-by"] = noted.into();
+        }
+        Some(object)
+    };
+    let ask = async |operation: &str, user: &str, new: Option<Value>, old: Option<Value>| {
+        patch(&replica.ask("/guard", &review(operation, user, new, old)).await)
+    };
+    let wanted =
+        |noted: &str| json!([{"op": "add", "path": "/metadata/annotations/virga.dev~1requested-by", "value": noted}]);
+    let (alice, both) = (r#"{"create":"alice"}"#, r#"{"create":"alice","powerState":"bob"}"#);
+    assert_eq!(ask("CREATE", "alice", object("Running", None), None).await, wanted(alice));
+    let forged = object("Running", Some(r#"{"create":"root"}"#));
+    assert_eq!(ask("CREATE", "alice", forged, None).await, wanted(alice));
+    let changed = ask("UPDATE", "bob", object("Stopped", Some(alice)), object("Running", Some(alice)));
+    assert_eq!(changed.await, wanted(both));
+    // Neither taking it out nor writing over it helps, nor does an update that changes no verb make a trace.
+    for said in [None, Some("{}"), Some(alice)] {
+        let again = ask("UPDATE", AGENT, object("Stopped", said), object("Stopped", Some(both)));
+        assert_eq!(again.await, wanted(both), "{said:?}");
+    }
+    let same = ask("UPDATE", "eve", object("Stopped", Some(both)), object("Stopped", Some(both)));
+    assert_eq!(same.await, json!([]));
 }
 
 #[tokio::test(start_paused = true)]

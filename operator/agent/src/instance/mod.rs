@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 use virga_core::{
     condition::is_true,
-    instance::{Effect, Plan, after_failure, plan},
+    instance::{Effect, Plan, after_failure, deleted, plan},
 };
 use virga_crds::{Instance, InstanceStatus, conditions::types};
 use virga_runtime::reconcile::{Done, Reconcile};
@@ -164,6 +164,7 @@ impl Reconcile for InstanceLoop {
                 });
             }
             if effects.contains(&Effect::RemoveFinalizer) {
+                publish::log_action(&instance, &deleted(&instance, self.host.clock.now()));
                 return Ok(Done::changed());
             }
         }

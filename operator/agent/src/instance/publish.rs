@@ -8,8 +8,11 @@ use std::{
 
 use kube::ResourceExt;
 use tokio::time::Instant;
-use virga_core::{condition::is_true, instance::notes};
-use virga_crds::{Instance, InstanceStatus, conditions::types};
+use virga_core::{
+    condition::is_true,
+    instance::{ended, notes},
+};
+use virga_crds::{Instance, InstanceAction, InstanceStatus, conditions::types};
 use virga_runtime::apply::Error;
 
 use crate::host::Host;
@@ -73,10 +76,13 @@ impl Published {
         for note in notes(live.status.as_ref(), status) {
             let reason = note.reason.as_str();
             if note.warning {
-                host.events.warning(live, reason, "Running", note.message);
+                host.events.warning(live, reason, note.action, note.message);
             } else {
-                host.events.normal(live, reason, "Running", note.message);
+                host.events.normal(live, reason, note.action, note.message);
             }
+        }
+        for action in ended(live.status.as_ref(), status) {
+            log_action(live, action);
         }
         let at = Instant::now();
         let object = written.clone();
@@ -92,6 +98,29 @@ impl Published {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Last>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One line for each action that ended: what remains when the Instance is gone.
+pub fn log_action(instance: &Instance, action: &InstanceAction) {
+    let took = action
+        .finished_at
+        .as_ref()
+        .map(|finished| finished.0.duration_since(action.started_at.0).as_secs());
+    tracing::info!(
+        kind = "Instance",
+        namespace = instance.namespace(),
+        name = instance.name_any(),
+        uid = instance.uid(),
+        action = ?action.action,
+        field = action.field,
+        value = action.value,
+        requested_by = action.requested_by,
+        started_at = %action.started_at.0,
+        took_s = took,
+        result = ?action.result,
+        error = (!action.message.is_empty()).then_some(action.message.as_str()),
+        "action"
+    );
 }
 
 /// Whether nothing more will happen by itself soon: as asked, or stuck.

@@ -1,16 +1,18 @@
 //! Who may bind? Only the controller: `spec.nodeName` decides on which host a guest runs and whose agent may read its
-//! secrets. Nor may anybody else write the annotation that says how it was decided.
+//! secrets. Nor may anybody else write the annotation that says how it was decided, and nobody at all the one that says who
+//! asked for what: that is written here, from what the API server knows of the user.
 //!
 //! A user who writes the object back without the field (a `kubectl replace` of a file from Git) does not mean to unbind
 //! it: the field is put back, as Kubernetes does with a Service's `clusterIP`.
 
 use json_patch::{AddOperation, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
 use kube::{
-    ResourceExt,
+    Resource as _, ResourceExt,
     core::{DynamicObject, admission::Operation},
 };
-use serde_json::{Value, json};
-use virga_crds::labels;
+use serde_json::Value;
+use virga_core::instance::requesters;
+use virga_crds::{Instance, labels};
 
 use super::{
     Webhooks,
@@ -26,9 +28,7 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
     }
     let mut answer = binding(request);
     if answer.refusal.is_none() {
-        answer
-            .patch
-            .extend(explanation(request.object.as_ref(), request.old_object.as_ref()));
+        answer.patch.extend(annotations(request, user));
     }
     answer
 }
@@ -62,25 +62,49 @@ fn binding(request: &Request) -> Answer {
     }
 }
 
-/// What makes the annotation as it was: none on a create.
-fn explanation(new: Option<&DynamicObject>, old: Option<&DynamicObject>) -> Option<PatchOperation> {
-    let said = |object: Option<&DynamicObject>| object?.annotations().get(labels::SCHEDULING).cloned();
-    let path = |tokens: &[&str]| PointerBuf::from_tokens(tokens.iter().copied());
-    let own = ["metadata", "annotations", labels::SCHEDULING];
-    match (said(new), said(old)) {
-        (now, before) if now == before => None,
-        (_, None) => Some(PatchOperation::Remove(RemoveOperation { path: path(&own) })),
-        (_, Some(before)) if new.is_some_and(|new| new.metadata.annotations.is_some()) => {
-            Some(PatchOperation::Add(AddOperation {
-                path: path(&own),
-                value: before.into(),
-            }))
-        }
-        (_, Some(before)) => Some(PatchOperation::Add(AddOperation {
-            path: path(&own[..2]),
-            value: json!({labels::SCHEDULING: before}),
-        })),
+/// What makes the annotations that others can't write as they should be: how it was scheduled, as it was (nothing, on a
+/// create); who asked for what, from the user of this request.
+fn annotations(request: &Request, user: &str) -> Vec<PatchOperation> {
+    let Some(new) = request.object.as_ref() else {
+        return Vec::new();
+    };
+    let old = request.old_object.as_ref();
+    let said = |object: Option<&DynamicObject>, key: &str| object?.annotations().get(key).cloned();
+    let mut wanted = vec![(labels::SCHEDULING, said(old, labels::SCHEDULING))];
+    if request.kind.kind == Instance::kind(&()) {
+        let spec = |object: &DynamicObject| object.data.get("spec").cloned().unwrap_or_default();
+        let noted = said(old, labels::REQUESTED_BY);
+        let before = old.map(|old| (spec(old), noted.as_deref()));
+        let before = before.as_ref().map(|(spec, noted)| (spec, *noted));
+        wanted.push((labels::REQUESTED_BY, Some(requesters(before, &spec(new), user))));
     }
+    let path = |tokens: &[&str]| PointerBuf::from_tokens(tokens.iter().copied());
+    let differ: Vec<_> = wanted
+        .into_iter()
+        .filter(|(key, wanted)| said(Some(new), key) != *wanted)
+        .collect();
+    if new.metadata.annotations.is_none() {
+        let all: serde_json::Map<String, Value> = differ
+            .into_iter()
+            .filter_map(|(key, wanted)| Some((key.to_owned(), wanted?.into())))
+            .collect();
+        let add = AddOperation {
+            path: path(&["metadata", "annotations"]),
+            value: all.clone().into(),
+        };
+        return if all.is_empty() { Vec::new() } else { vec![PatchOperation::Add(add)] };
+    }
+    let one = |(key, wanted): (&str, Option<String>)| {
+        let path = path(&["metadata", "annotations", key]);
+        match wanted {
+            Some(value) => PatchOperation::Add(AddOperation {
+                path,
+                value: value.into(),
+            }),
+            None => PatchOperation::Remove(RemoveOperation { path }),
+        }
+    };
+    differ.into_iter().map(one).collect()
 }
 
 fn node_name(object: Option<&DynamicObject>) -> Option<&str> {

@@ -118,6 +118,8 @@ pub struct Note {
     pub warning: bool,
     /// The same as the condition's.
     pub reason: Reason,
+    /// What was being done.
+    pub action: &'static str,
     /// The condition's message.
     pub message: String,
 }

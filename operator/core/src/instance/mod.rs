@@ -1,5 +1,6 @@
 //! Instances: what a valid one is, and what an agent does about it.
 
+mod actions;
 mod decision;
 mod effect;
 mod hints;
@@ -14,6 +15,7 @@ mod status;
 mod topology;
 mod validate;
 
+pub use actions::{deleted, ended, requesters};
 pub use decision::decision;
 pub use effect::{Effect, Note, Plan};
 pub use lock::kept_by_lock;

@@ -5,6 +5,7 @@ use virga_crds::{
 };
 
 use super::{
+    actions,
     decision::decision,
     effect::{Effect, Note},
     needs::Aspect,
@@ -91,7 +92,7 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
     for (kind, aspect) in &aspects {
         conditions.set(kind, aspect.status, aspect.reason, aspect.message.clone());
     }
-    conditions.set_ready(progress, reason, message);
+    conditions.set_ready(progress, reason, message.clone());
 
     let mut rejected_by = old.rejected_by.clone();
     if rejected && !rejected_by.contains(&seen.node) {
@@ -100,7 +101,7 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
         rejected_by.drain(..excess);
     }
     let exists = matches!(seen.domain, Domain::Defined(_));
-    InstanceStatus {
+    let mut status = InstanceStatus {
         observed_generation: instance.metadata.generation,
         state: Some(if story.deleting {
             InstanceState::Deleting
@@ -118,8 +119,11 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
         topology: seen.topology.clone(),
         rejected_by,
         scheduling: decision(instance).or(old.scheduling),
+        actions: Vec::new(),
         conditions: conditions.into_vec(),
-    }
+    };
+    status.actions = actions::told(instance, &status, progress, &message, now);
+    status
 }
 
 fn ready(aspects: &[(&str, Aspect)], settled: bool, deleting: bool, task: &str) -> (Progress, Reason, String) {
@@ -250,6 +254,7 @@ pub fn after_failure(
             status.state
         },
         task: status.task.clone().filter(|_| !failure.stuck),
+        actions: actions::after_failure(&status.actions, failure.stuck, &failure.message, now),
         conditions: conditions.into_vec(),
         ..status.clone()
     }
@@ -282,9 +287,11 @@ pub fn notes(old: Option<&InstanceStatus>, new: &InstanceStatus) -> Vec<Note> {
         notes.push(Note {
             warning,
             reason,
+            action: "Running",
             message: condition.message.clone(),
         });
     }
+    notes.extend(actions::notes(old, new));
     notes
 }
 
