@@ -16,7 +16,8 @@ async fn who_did_what_is_in_the_status() {
         let flavor = given_a_place_for_idle_instances(&t, lab, "10.41.0.0/24").await;
         t.create(idle("watched", &flavor)).await;
         t.await_within::<Instance>(GUEST, "watched", "Ready", is_ready).await;
-        t.patch::<Instance>("watched", json!({"spec": {"powerState": "Paused"}})).await;
+        t.patch::<Instance>("watched", json!({"spec": {"powerState": "Paused"}}))
+            .await;
         let paused = t
             .await_within::<Instance>(BOUND, "watched", "paused", |found| {
                 let actions = found.status.as_ref().map(|status| &status.actions);

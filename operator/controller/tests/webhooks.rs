@@ -55,7 +55,8 @@ async fn only_the_controller_binds() {
         403
     );
 
-    let noted = |user: &str| json!({"op": "add", "path": "/metadata/annotations", "value": {"virga.dev/requested-by": user}});
+    let noted =
+        |user: &str| json!({"op": "add", "path": "/metadata/annotations", "value": {"virga.dev/requested-by": user}});
     assert_eq!(
         patch(&ask("CREATE", "jane", Some(free.clone()), None).await),
         json!([noted(r#"{"create":"jane"}"#)])
@@ -97,17 +98,30 @@ async fn who_asked_for_what_is_noted_and_can_not_be_forged() {
     let wanted =
         |noted: &str| json!([{"op": "add", "path": "/metadata/annotations/virga.dev~1requested-by", "value": noted}]);
     let (alice, both) = (r#"{"create":"alice"}"#, r#"{"create":"alice","powerState":"bob"}"#);
-    assert_eq!(ask("CREATE", "alice", object("Running", None), None).await, wanted(alice));
+    assert_eq!(
+        ask("CREATE", "alice", object("Running", None), None).await,
+        wanted(alice)
+    );
     let forged = object("Running", Some(r#"{"create":"root"}"#));
     assert_eq!(ask("CREATE", "alice", forged, None).await, wanted(alice));
-    let changed = ask("UPDATE", "bob", object("Stopped", Some(alice)), object("Running", Some(alice)));
+    let changed = ask(
+        "UPDATE",
+        "bob",
+        object("Stopped", Some(alice)),
+        object("Running", Some(alice)),
+    );
     assert_eq!(changed.await, wanted(both));
     // Neither taking it out nor writing over it helps, nor does an update that changes no verb make a trace.
     for said in [None, Some("{}"), Some(alice)] {
         let again = ask("UPDATE", AGENT, object("Stopped", said), object("Stopped", Some(both)));
         assert_eq!(again.await, wanted(both), "{said:?}");
     }
-    let same = ask("UPDATE", "eve", object("Stopped", Some(both)), object("Stopped", Some(both)));
+    let same = ask(
+        "UPDATE",
+        "eve",
+        object("Stopped", Some(both)),
+        object("Stopped", Some(both)),
+    );
     assert_eq!(same.await, json!([]));
 }
 

@@ -28,7 +28,10 @@ fn each_action_has_its_user_its_times_and_its_result_also_after_the_agent_is_res
     let instance = world.guest("web-1", "10.0.0.5");
     world.await_ready("web-1");
     assert_eq!(names(&world), [(ActionName::Create, Some(ActionResult::Succeeded))]);
-    assert_eq!(Some(&actions(&world)[0].started_at), instance.metadata.creation_timestamp.as_ref());
+    assert_eq!(
+        Some(&actions(&world)[0].started_at),
+        instance.metadata.creation_timestamp.as_ref()
+    );
 
     // The guest doesn't hear the power button: its stop is under way while the agent is killed.
     world.host.set_obeys_shutdown(uid(&instance), false);
@@ -36,13 +39,19 @@ fn each_action_has_its_user_its_times_and_its_result_also_after_the_agent_is_res
     world.eventually("the stop is told of", || actions(&world).len() == 2);
     let begun = actions(&world)[0].clone();
     assert_eq!((begun.action, begun.result), (ActionName::Stop, None));
-    assert_eq!((begun.requested_by.as_deref(), begun.value.as_deref()), (Some("bob"), Some("Stopped")));
+    assert_eq!(
+        (begun.requested_by.as_deref(), begun.value.as_deref()),
+        (Some("bob"), Some("Stopped"))
+    );
     world.kill();
     world.api.clock().jump(SignedDuration::from_mins(2));
     world.start();
     world.await_ready("web-1");
     let ended = actions(&world)[0].clone();
-    assert_eq!((ended.action, ended.result), (ActionName::Stop, Some(ActionResult::Succeeded)));
+    assert_eq!(
+        (ended.action, ended.result),
+        (ActionName::Stop, Some(ActionResult::Succeeded))
+    );
     assert_eq!(ended.started_at, begun.started_at, "it is the same action");
     assert!(ended.finished_at.unwrap().0.duration_since(begun.started_at.0) >= SignedDuration::from_mins(2));
 
@@ -50,7 +59,11 @@ fn each_action_has_its_user_its_times_and_its_result_also_after_the_agent_is_res
     world.await_ready("web-1");
     world.eventually("a user hears of it", || {
         let events = world.writes_about("web-1");
-        let told = |words: &str| events.iter().any(|event| event.body["note"].as_str().is_some_and(|note| note.contains(words)));
+        let told = |words: &str| {
+            events
+                .iter()
+                .any(|event| event.body["note"].as_str().is_some_and(|note| note.contains(words)))
+        };
         told("Stop by bob, 1") && told("Start by carol")
     });
     let rows: Vec<_> = names(&world).into_iter().map(|(name, _)| name).collect();

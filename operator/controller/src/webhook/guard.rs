@@ -92,7 +92,11 @@ fn annotations(request: &Request, user: &str) -> Vec<PatchOperation> {
             path: path(&["metadata", "annotations"]),
             value: all.clone().into(),
         };
-        return if all.is_empty() { Vec::new() } else { vec![PatchOperation::Add(add)] };
+        return if all.is_empty() {
+            Vec::new()
+        } else {
+            vec![PatchOperation::Add(add)]
+        };
     }
     let one = |(key, wanted): (&str, Option<String>)| {
         let path = path(&["metadata", "annotations", key]);

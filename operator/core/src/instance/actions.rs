@@ -122,7 +122,11 @@ pub(super) fn told(
         rows.insert(0, row);
     };
     if rows.is_empty() && old.flavor.is_none() {
-        let at = instance.metadata.creation_timestamp.clone().unwrap_or_else(|| now.clone());
+        let at = instance
+            .metadata
+            .creation_timestamp
+            .clone()
+            .unwrap_or_else(|| now.clone());
         let value = Some(format!("{:?}", instance.spec.power_state));
         begin(&mut rows, ActionName::Create, "powerState", value, at);
     }
@@ -147,7 +151,12 @@ pub(super) fn told(
 }
 
 /// The rows after an effect failed.
-pub(super) fn after_failure(rows: &[InstanceAction], stuck: bool, message: &str, now: Timestamp) -> Vec<InstanceAction> {
+pub(super) fn after_failure(
+    rows: &[InstanceAction],
+    stuck: bool,
+    message: &str,
+    now: Timestamp,
+) -> Vec<InstanceAction> {
     let mut rows = rows.to_vec();
     let progress = if stuck { Progress::Stuck } else { Progress::Working };
     finish(&mut rows, progress, message, &whole_seconds(now));
@@ -157,7 +166,11 @@ pub(super) fn after_failure(rows: &[InstanceAction], stuck: bool, message: &str,
 /// The row of a deletion that is done, which no status has.
 pub fn deleted(instance: &Instance, now: Timestamp) -> InstanceAction {
     let now = whole_seconds(now);
-    let at = instance.metadata.deletion_timestamp.clone().unwrap_or_else(|| now.clone());
+    let at = instance
+        .metadata
+        .deletion_timestamp
+        .clone()
+        .unwrap_or_else(|| now.clone());
     let mut row = InstanceAction {
         action: ActionName::Delete,
         field: DELETION.into(),
@@ -250,7 +263,9 @@ pub fn requesters(old: Option<(&Value, Option<&str>)>, new: &Value, user: &str) 
             users.insert(CREATED.to_owned(), user);
         }
         Some((before, noted)) => {
-            let known: BTreeMap<String, String> = noted.and_then(|noted| serde_json::from_str(noted).ok()).unwrap_or_default();
+            let known: BTreeMap<String, String> = noted
+                .and_then(|noted| serde_json::from_str(noted).ok())
+                .unwrap_or_default();
             users.extend(known);
             for verb in VERBS {
                 if before.get(verb.field) != new.get(verb.field) {
@@ -285,8 +300,14 @@ pub(super) fn notes(old: Option<&InstanceStatus>, new: &InstanceStatus) -> Vec<N
             ActionResult::Failed => (Reason::ActionFailed, format!(": {}", row.message)),
             ActionResult::Superseded => return None,
         };
-        let by = row.requested_by.as_ref().map_or_else(String::new, |user| format!(" by {user}"));
-        let took = row.finished_at.as_ref().map_or(0, |end| end.0.duration_since(row.started_at.0).as_secs());
+        let by = row
+            .requested_by
+            .as_ref()
+            .map_or_else(String::new, |user| format!(" by {user}"));
+        let took = row
+            .finished_at
+            .as_ref()
+            .map_or(0, |end| end.0.duration_since(row.started_at.0).as_secs());
         Some(Note {
             warning: reason == Reason::ActionFailed,
             reason,

@@ -101,7 +101,10 @@ fn an_instance_of_before_there_were_rows_begins_with_what_is_asked_next() {
 fn one_that_is_stuck_has_failed_until_somebody_helps() {
     let mut web = instance(PowerState::Running);
     pass(&mut web, Progress::Stuck, "the image\ncan't be used", 3);
-    assert_eq!(rows(&web), ["Create powerState=Running by ?: Some(Failed) the image can't be used"]);
+    assert_eq!(
+        rows(&web),
+        ["Create powerState=Running by ?: Some(Failed) the image can't be used"]
+    );
     pass(&mut web, Progress::Done, "", 9);
     assert_eq!(rows(&web), ["Create powerState=Running by ?: Some(Succeeded) "]);
 }
