@@ -181,8 +181,11 @@ fn sum(size: virga_crds::Resources, extra: &ExtraSpecs, image: Option<&Image>, v
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::{reflector::store::Writer, watcher::Event};
+    use virga_scheduler::{ProfileSpec, WeigherSpec};
+
     use super::*;
-    use crate::fixtures;
+    use crate::{fixtures, stores::Watches};
 
     fn of(extra: &[(&str, &str)], change: impl FnOnce(&mut Instance)) -> Taken {
         let mut flavor = fixtures::flavor("m1.small");
@@ -239,6 +242,34 @@ mod tests {
             shape: Shape::default(),
         };
         assert_eq!(taken, taken_so);
+    }
+
+    #[tokio::test]
+    async fn the_image_of_what_runs_is_told_to_a_profile_that_weighs_images() {
+        virga_runtime::tls::install_crypto_provider();
+        let mut images = Writer::default();
+        let mut debian = fixtures::image("debian");
+        debian.spec.properties = BTreeMap::from([("os_distro".into(), "debian".into())]);
+        images.apply_watcher_event(&Event::Apply(debian));
+        let stores = Stores {
+            images: images.as_reader(),
+            ..Watches::new(&fixtures::api().client_as("virga"), "virga-system").stores()
+        };
+        let distro = |multiplier| {
+            let weigher = WeigherSpec {
+                name: "ImagePropertiesWeigher".into(),
+                multiplier,
+            };
+            let spec = ProfileSpec {
+                weighers: vec![weigher],
+                ..ProfileSpec::default()
+            };
+            let held = Held::of(&fixtures::instance("web"), &stores, &Profile::resolve(&spec).unwrap());
+            let image = held.claim("node-1").image.cloned();
+            image.map(|image| image.properties["os_distro"].clone())
+        };
+        assert_eq!(distro(1.0).as_deref(), Some("debian"));
+        assert_eq!(distro(0.0), None);
     }
 
     #[test]
