@@ -3,6 +3,7 @@
 //! - [`inspect`]: what is in a file that somebody calls a disk image? Pure code over any `Read + Seek`.
 //! - [`cache`]: the node's store of verified images, addressed by their SHA-256 digest.
 //! - [`disk`]: overlays, blank disks and resizing through `qemu-img`.
+//! - [`durable`]: how a file appears whole or not at all, and stays after a power cut.
 //! - [`seed`]: the NoCloud seed that tells cloud-init in the guest who it is.
 //!
 //! Images, URLs and user data come from tenants, so everything here is bounded and nothing is trusted. The crate knows
@@ -12,7 +13,7 @@
 pub mod cache;
 mod digest;
 pub mod disk;
-mod durable;
+pub mod durable;
 mod format;
 pub mod inspect;
 pub mod seed;

@@ -15,7 +15,6 @@ pub mod bandwidth;
 pub mod certificate;
 pub mod client;
 mod content;
-mod durable;
 mod extents;
 pub mod handover;
 mod name;

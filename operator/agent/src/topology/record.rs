@@ -2,11 +2,12 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use virga_crds::InstanceTopology;
+use virga_images::durable;
 
 use crate::layout::InstanceFiles;
 
@@ -65,17 +66,12 @@ pub(super) fn read(files: &InstanceFiles) -> Result<Option<InstanceTopology>, Er
 /// whole one.
 pub(super) fn write(files: &InstanceFiles, topology: &InstanceTopology) -> Result<(), Error> {
     let (directory, path) = (files.directory(), files.topology());
-    let temporary = path.with_extension("tmp");
-    let note = |file: &mut File| -> io::Result<()> {
-        file.write_all(&serde_json::to_vec(topology)?)?;
-        file.sync_all()
-    };
     std::fs::create_dir_all(directory).map_err(Error::io("making", directory))?;
-    let mut file = File::create(&temporary).map_err(Error::io("writing", &temporary))?;
-    note(&mut file).map_err(Error::io("writing", &temporary))?;
-    std::fs::rename(&temporary, &path).map_err(Error::io("writing", &path))?;
-    sync(directory)?;
-    directory.parent().map_or(Ok(()), sync)
+    let note = || {
+        durable::write(&path, &serde_json::to_vec(topology)?, 0o600)?;
+        durable::sync_directory(durable::parent(directory)?)
+    };
+    note().map_err(Error::io("writing", &path))
 }
 
 /// Takes the note away, and the directory when nothing else is in it.
@@ -88,10 +84,4 @@ pub(super) fn remove(files: &InstanceFiles) -> Result<(), Error> {
     // One that has more in it, or is gone already, is not ours to remove here.
     let _ = std::fs::remove_dir(files.directory());
     Ok(())
-}
-
-/// Has the names in a directory outlive a power cut.
-fn sync(directory: &Path) -> Result<(), Error> {
-    let opened = File::open(directory).and_then(|directory| directory.sync_all());
-    opened.map_err(Error::io("writing", directory))
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
 
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, interval, sleep, timeout_at};
-use virga_images::Digest;
+use virga_images::{Digest, durable};
 
 use super::{
     Client, Error, Phase, Request, What,
@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     content::Hashing,
-    durable,
     extents::Extent,
     wire::{Code, Manifest},
 };

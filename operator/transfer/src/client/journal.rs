@@ -11,9 +11,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use virga_images::Digest;
+use virga_images::{Digest, durable};
 
-use crate::{durable, handover::Receiver};
+use crate::handover::Receiver;
 
 /// The size of a slot: a page, which disks write whole more often than not.
 const SLOT: u64 = 4096;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
-use virga_images::Digest;
+use virga_images::{Digest, durable};
 
 use super::{
     Error,
@@ -21,7 +21,6 @@ use super::{
 };
 use crate::{
     content::{self, Hashing},
-    durable,
     handover::{Heard, Receiver},
 };
 

@@ -7,11 +7,10 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use virga_images::Digest;
+use virga_images::{Digest, durable};
 
 use super::{Error, version::Version};
 use crate::{
-    durable,
     handover::Source,
     name::{NodeName, OfferId},
 };
@@ -65,7 +64,7 @@ impl Ledger {
         let path = self.path(&record.id);
         let written = serde_json::to_vec(record)
             .map_err(io::Error::from)
-            .and_then(|bytes| durable::write(&path, &bytes));
+            .and_then(|bytes| durable::write(&path, &bytes, 0o600));
         written.map_err(Error::io("writing the ledger", &path))
     }
 
