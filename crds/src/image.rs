@@ -176,6 +176,10 @@ pub struct ImageStatus {
     /// On how many nodes it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<ImageNodes>,
+    /// Some of the nodes that have it, for the agents of others to fetch it from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node"]))]
+    pub holders: Vec<ImageHolder>,
     /// Ready, Reconciling, Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
@@ -207,4 +211,16 @@ pub struct ImageNodes {
     /// Nodes that are fetching it.
     #[schemars(range(min = 0))]
     pub pulling: i32,
+}
+
+/// A node that has an image.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageHolder {
+    /// The node.
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub node: String,
+    /// The address and port of its agent.
+    #[schemars(length(min = 1, max = 80))]
+    pub address: String,
 }

@@ -39,8 +39,8 @@ pub use hypervisor::{
     HypervisorSpec, HypervisorStatus, Inventory, Reserved, Resources, Scheduling, Versions,
 };
 pub use image::{
-    Checksum, ChecksumAlgorithm, DiskFormat, HttpSource, Image, ImageNodes, ImageSource, ImageSpec, ImageState,
-    ImageStatus, ImageVisibility,
+    Checksum, ChecksumAlgorithm, DiskFormat, HttpSource, Image, ImageHolder, ImageNodes, ImageSource, ImageSpec,
+    ImageState, ImageStatus, ImageVisibility,
 };
 pub use instance::{
     Address, BuiltFlavor, DecidedBy, FilterRejections, ImageRef, Instance, InstanceScheduling, InstanceSpec,

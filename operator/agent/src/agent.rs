@@ -25,6 +25,7 @@ use virga_runtime::{
 };
 
 use crate::{
+    ask::Ask,
     capacity::disk_cache,
     claims::Claims,
     controllers,
@@ -39,7 +40,7 @@ use crate::{
     port::{NetworkLoop, Networks},
     stores::Watches,
     topology::Topologies,
-    userdata::UserData,
+    transfer::{self, Transfers},
     volume::VolumeLoop,
     wake,
 };
@@ -61,6 +62,9 @@ pub enum Error {
     /// The image cache can't be opened.
     #[error("opening the image cache")]
     Cache(#[from] virga_images::cache::Error),
+    /// What was offered to other hosts can't be read.
+    #[error("opening the ledger of what was offered to other hosts")]
+    Ledger(#[from] virga_transfer::offers::Error),
     /// The data directory must be absolute: libvirt is given its paths.
     #[error("the data directory {0} is not an absolute path")]
     Relative(PathBuf),
@@ -126,14 +130,25 @@ impl Agent {
         let stores = watches.stores();
         let happened = hypervisor.events(wake::EVENTS);
         let calls = Calls::new(hypervisor, CallsLimits::default());
+        let transfers = Transfers::open(
+            &options.node,
+            &layout.offers(),
+            transfer::Options {
+                address: options.transfer_address,
+                bandwidth: options.transfer_bandwidth,
+                min_free: options.min_free.0,
+            },
+            clock.clone(),
+        )?;
         let images = Images::new(
             &options.node,
             cache.clone(),
             layout.clone(),
             stores.clone(),
+            transfers.clone(),
             shutdown.stopping(),
         );
-        let user_data = UserData::new(
+        let controller = Ask::new(
             client.clone(),
             &options.namespace,
             options.controller_url.clone(),
@@ -154,7 +169,8 @@ impl Agent {
             claims: Claims::default(),
             topologies: Topologies::new(layout.clone()),
             disks: QemuImg::new(&options.qemu_img, Duration::from_mins(1)),
-            user_data,
+            controller,
+            transfers,
             stores,
             client: client.clone(),
             writer: Writer::new(client.clone(), managers::AGENT),
@@ -222,6 +238,10 @@ impl Agent {
         tracing::info!(instances = stores.instances.len(), "the watches are filled");
         host.images.forget_others().await;
 
+        let transfers = host.transfers.clone();
+        shutdown.worker(transfers.run(host.controller.clone(), wake.clone(), stop.clone()));
+        let served = transfer::publish(host.images.clone(), host.transfers.offers().clone());
+        shutdown.worker(until(stop.clone(), served));
         let reporter = Reporter {
             host: host.clone(),
             wake,

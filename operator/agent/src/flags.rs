@@ -1,6 +1,9 @@
 //! Which flags does the agent take?
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::Parser;
 use virga_runtime::flags::CommonArgs;
@@ -38,7 +41,7 @@ pub struct Args {
     #[arg(long, env = "VIRGA_NAMESPACE", default_value = virga_crds::SYSTEM_NAMESPACE)]
     pub namespace: String,
 
-    /// Where the controller serves user data, such as https://virga-controller.virga-system.svc
+    /// Where the controller serves user data and signs certificates, such as https://virga-controller.virga-system.svc
     #[arg(long, env = "VIRGA_CONTROLLER_URL")]
     pub controller_url: Option<String>,
 
@@ -90,6 +93,14 @@ pub struct Args {
     /// The qemu-img program
     #[arg(long, env = "VIRGA_QEMU_IMG", default_value = "qemu-img")]
     pub qemu_img: PathBuf,
+
+    /// Where other hosts' agents fetch images and disks from this one
+    #[arg(long, env = "VIRGA_TRANSFER_ADDRESS", default_value = "[::]:9192")]
+    pub transfer_address: SocketAddr,
+
+    /// How many MiB a second go from and to other hosts, all together; 0: as many as can
+    #[arg(long, env = "VIRGA_TRANSFER_BANDWIDTH_MIB", default_value_t = 0)]
+    pub transfer_bandwidth_mib: u64,
 }
 
 /// How guests are run.

@@ -15,8 +15,8 @@ use virga_runtime::{apply::Writer, clock::Clock, events::Events};
 use virga_scheduler::Ratios;
 
 use crate::{
-    claims::Claims, image::Images, layout::Layout, metrics::Metrics, port::Networks, stores::Stores,
-    topology::Topologies, userdata::UserData,
+    ask::Ask, claims::Claims, image::Images, layout::Layout, metrics::Metrics, port::Networks, stores::Stores,
+    topology::Topologies, transfer::Transfers,
 };
 
 /// How long a call that only reads may take.
@@ -63,8 +63,10 @@ pub struct Host {
     pub disks: QemuImg,
     /// How guests' disks are cached.
     pub disk_cache: Cache,
-    /// Where user data comes from.
-    pub user_data: UserData,
+    /// The controller, for what the API server does not give.
+    pub controller: Ask,
+    /// Bytes from and to other hosts.
+    pub transfers: Transfers,
     /// What the cluster holds for it.
     pub stores: Stores,
     /// For reads past the stores.

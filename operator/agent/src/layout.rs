@@ -13,6 +13,8 @@ use uuid::Uuid;
 /// | `volumes/<uid>.qcow2` | volumes |
 /// | `networks/<uid>.hosts` | the addresses that a network's DHCP server gives out; all may read it, none but the agent write |
 /// | `retained/` | volumes whose Volume is gone and asked for their data to stay |
+/// | `incoming/` | what comes from other hosts and is not whole yet |
+/// | `offers/` | the ledger of what was offered to other hosts |
 /// | `store/` | what operators put there for Images with `source.path` |
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -60,6 +62,21 @@ impl Layout {
         self.root.join("retained")
     }
 
+    /// Where what comes from other hosts is until it is whole.
+    pub fn incoming(&self) -> PathBuf {
+        self.root.join("incoming")
+    }
+
+    /// The ledger of what was offered to other hosts.
+    pub fn offers(&self) -> PathBuf {
+        self.root.join("offers")
+    }
+
+    /// An image that comes from another host, by the Image's uid.
+    pub fn incoming_image(&self, uid: &str) -> PathBuf {
+        self.incoming().join(format!("image-{uid}"))
+    }
+
     /// A volume's file.
     pub fn volume(&self, uid: Uuid) -> PathBuf {
         self.volumes().join(format!("{uid}.qcow2"))
@@ -85,6 +102,8 @@ impl Layout {
             self.volumes(),
             self.networks(),
             self.retained(),
+            self.incoming(),
+            self.offers(),
             self.store(),
         ] {
             std::fs::create_dir_all(directory)?;

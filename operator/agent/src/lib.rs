@@ -13,6 +13,8 @@
 //! | who has a volume? | [`claims`], [`claimants`] |
 //! | why was something not done? | [`effect`], [`reconcile`] |
 //! | how are files taken away? | [`removal`] |
+//! | what goes to and comes from other hosts? | [`transfer`] |
+//! | what does the controller tell that the API server doesn't? | [`ask`], [`userdata`] |
 //! | what is left over from objects that are gone? | [`orphans`] |
 //! | what wakes a loop, beside the API? | [`wake`] |
 //! | what does the cluster hold for this node? | [`stores`] |
@@ -23,6 +25,7 @@
 //! all guests running.
 
 mod agent;
+pub mod ask;
 pub mod capacity;
 pub mod claimants;
 pub mod claims;
@@ -44,6 +47,7 @@ pub mod removal;
 pub mod room;
 pub mod stores;
 pub mod topology;
+pub mod transfer;
 pub mod userdata;
 pub mod volume;
 pub mod wake;

@@ -1,6 +1,10 @@
 //! How does the agent behave?
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
+    path::PathBuf,
+};
 
 use virga_crds::Bytes;
 use virga_hypervisor::DomainType;
@@ -42,6 +46,10 @@ pub struct Options {
     pub monitor_cpu: bool,
     /// The qemu-img program.
     pub qemu_img: PathBuf,
+    /// Where other agents reach this one.
+    pub transfer_address: SocketAddr,
+    /// How many bytes a second go from and to other hosts, together.
+    pub transfer_bandwidth: Option<NonZeroU64>,
     /// For tests of crashes.
     pub checkpoint: Option<Checkpoint>,
 }
@@ -68,6 +76,8 @@ impl From<Args> for Options {
             disk_allocation_ratio,
             monitor_cpu,
             qemu_img,
+            transfer_address,
+            transfer_bandwidth_mib,
         } = args;
         Self {
             node: node_name,
@@ -92,6 +102,8 @@ impl From<Args> for Options {
             },
             monitor_cpu,
             qemu_img,
+            transfer_address,
+            transfer_bandwidth: NonZeroU64::new(transfer_bandwidth_mib.saturating_mul(1 << 20)),
             checkpoint: None,
         }
     }

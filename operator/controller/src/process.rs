@@ -210,6 +210,7 @@ pub async fn run_with(client: Client, clock: Arc<dyn Clock>, args: Args, shutdow
             controller: format!("system:serviceaccount:{namespace}:{service_account}"),
             agent: format!("system:serviceaccount:{namespace}:{agent_service_account}"),
         },
+        keeper.signer(),
         &mut registry,
     );
 

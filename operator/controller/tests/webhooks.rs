@@ -1,4 +1,5 @@
-//! Who binds, where a new Instance goes, and who may read user data: `/guard`, `/schedule` and `/userdata`.
+//! Who binds, where a new Instance goes, who may read user data, and whose key is signed: `/guard`, `/schedule`,
+//! `/userdata` and `/certificate`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -20,8 +21,10 @@ use k8s_openapi::{
 };
 use kube::{Client, api::ObjectMeta, client::Body as ClientBody};
 use serde_json::{Value, json};
+use virga_controller::certs::Authorities;
 use virga_crds::{SecretKeyRef, UserData};
 use virga_testkit::FakeApi;
+use virga_transfer::{NodeName, certificate::NodeKey, tls::Credentials};
 
 #[tokio::test(start_paused = true)]
 async fn only_the_controller_binds() {
@@ -396,4 +399,45 @@ async fn user_data_goes_to_the_agent_of_the_node_and_to_nobody_else() {
         StatusCode::NOT_FOUND,
         "bound, and its Secret is gone"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_s_key_is_signed_for_the_node_in_its_token_whatever_the_request_says() {
+    let api = api();
+    let replica = Replica::start_with(&api, with_tokens(&api), "a").await;
+    let (own, other): (NodeName, NodeName) = ("node-1".parse().unwrap(), "node-2".parse().unwrap());
+    let key = NodeKey::generate().unwrap();
+    let ask = async |body: String, token: Option<&str>| {
+        let mut request = Request::post("/certificate");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        send(&replica.router, request.body(Body::from(body)).unwrap()).await
+    };
+    let claim = key.request(&other).unwrap();
+    let (code, message) = ask(claim.clone(), Some("agent-node-1")).await;
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE, "{message}");
+
+    replica
+        .signer
+        .know(&Authorities::default().due(api.clock().now()).unwrap().unwrap());
+    let (code, signed) = ask(claim.clone(), Some("agent-node-1")).await;
+    assert_eq!(code, StatusCode::OK, "{signed}");
+    let signed: Value = serde_json::from_str(&signed).unwrap();
+    let certificate = signed["certificate"].as_str().unwrap();
+    assert!(key.identity(&other, certificate).is_err(), "node-2 is not who asked");
+    let identity = key.identity(&own, certificate).unwrap();
+    Credentials::new(&identity, signed["authorities"].as_str().unwrap()).unwrap();
+
+    for (token, code) in [
+        (None, StatusCode::UNAUTHORIZED),
+        (Some("stolen"), StatusCode::UNAUTHORIZED),
+        (Some("robot"), StatusCode::FORBIDDEN),
+    ] {
+        assert_eq!(ask(claim.clone(), token).await.0, code);
+    }
+    for body in ["", "no request", &"x".repeat(9000)] {
+        let (code, _) = ask(body.to_owned(), Some("agent-node-1")).await;
+        assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{body:.20}");
+    }
 }

@@ -12,10 +12,11 @@ use virga_core::instance::Cache as CacheState;
 use virga_crds::{Bytes, DiskFormat, Image};
 use virga_images::{
     Digest, Format,
-    cache::{Cache, Entry, Fetch},
+    cache::{Cache, Entry},
 };
 
-use crate::{layout::Layout, stores::Stores};
+use super::peers::Coming;
+use crate::{layout::Layout, stores::Stores, transfer::Transfers};
 
 /// How many changes a slow listener may be behind; one that is further behind looks at everything.
 const BACKLOG: usize = 256;
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) cache: Cache,
     pub(super) layout: Layout,
     pub(super) stores: Stores,
+    pub(super) transfers: Transfers,
     pulls: Mutex<HashMap<String, Pull>>,
     changed: broadcast::Sender<String>,
     pub(super) stop: CancellationToken,
@@ -39,7 +41,7 @@ pub(super) struct Shared {
 /// A pull, or what came of it.
 pub(super) struct Pull {
     pub(super) cancel: CancellationToken,
-    pub(super) fetch: Option<Fetch>,
+    pub(super) coming: Option<Coming>,
     pub(super) failure: Option<Failure>,
     pub(super) digest: Option<Digest>,
 }
@@ -62,12 +64,20 @@ pub enum Changed {
 
 impl Images {
     /// The images of this node. Pulls end when `stop` is cancelled.
-    pub fn new(node: &str, cache: Cache, layout: Layout, stores: Stores, stop: CancellationToken) -> Self {
+    pub fn new(
+        node: &str,
+        cache: Cache,
+        layout: Layout,
+        stores: Stores,
+        transfers: Transfers,
+        stop: CancellationToken,
+    ) -> Self {
         let shared = Shared {
             node: node.into(),
             cache,
             layout,
             stores,
+            transfers,
             pulls: Mutex::default(),
             changed: broadcast::channel(BACKLOG).0,
             stop,
@@ -103,7 +113,7 @@ impl Images {
             Some(pull) => match &pull.failure {
                 Some(failure) if failure.invalid => CacheState::Invalid(failure.message.clone()),
                 Some(failure) => CacheState::Unreachable(failure.message.clone()),
-                None => CacheState::Pulling(pull.fetch.as_ref().and_then(|fetch| fetch.progress().percent())),
+                None => CacheState::Pulling(pull.coming.as_ref().and_then(Coming::percent)),
             },
         }
     }
@@ -121,6 +131,11 @@ impl Images {
     pub fn entry_of(&self, uid: &str) -> Option<Entry> {
         let image = self.shared.stores.image(uid)?;
         self.entry(&image)
+    }
+
+    /// All images in the cache.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.shared.cache.entries()
     }
 
     /// How many bytes the cache takes.

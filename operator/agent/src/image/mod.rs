@@ -3,6 +3,7 @@
 mod evict;
 mod images;
 mod named;
+mod peers;
 mod pull;
 mod report;
 

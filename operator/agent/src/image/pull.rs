@@ -8,10 +8,13 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use virga_core::instance::Cache as CacheState;
 use virga_crds::Image;
-use virga_images::cache::{Class, Entry, Error, Fetch, Limits, Request, Source};
+use virga_images::cache::{Class, Entry, Error, Limits, Request, Source};
 use virga_runtime::{class::chain, watch::Change};
 
-use super::images::{Failure, Images, Pull, format};
+use super::{
+    images::{Failure, Images, Pull, format},
+    peers::Coming,
+};
 
 /// How often a listener hears how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
@@ -32,7 +35,7 @@ impl Images {
             }
             let pull = Pull {
                 cancel: cancel.clone(),
-                fetch: None,
+                coming: None,
                 failure: None,
                 digest: None,
             };
@@ -96,44 +99,42 @@ impl Images {
         if let Err(error) = self.shared.cache.discard(uid).await {
             tracing::warn!(uid, error = chain(&error), "discarding a download");
         }
+        self.abandon_peers(uid).await;
     }
 }
 
 async fn run(images: Images, image: Arc<Image>, uid: String, cancel: CancellationToken) {
     let mut pause = FIRST_PAUSE;
-    let Some(request) = request(&image, &uid) else {
-        let message = "spec.source has neither a usable http nor a path".to_owned();
-        images.failed(&uid, Failure { invalid: true, message });
-        return;
-    };
     loop {
-        let fetch = images.shared.cache.ensure(request.clone());
-        images.update(&uid, |pull| pull.fetch = Some(fetch.clone()));
+        // Who has it may be known by now.
+        let newest = images.shared.stores.image(&uid).unwrap_or_else(|| image.clone());
         let result = tokio::select! {
             () = cancel.cancelled() => {
                 images.abandon(&uid).await;
                 return;
             }
-            result = follow(&images, &uid, fetch) => result,
+            result = images.fetch(&newest, &uid) => result,
         };
-        let error = match result {
+        let failed = match result {
             Ok(entry) => {
                 tracing::info!(uid, digest = %entry.digest, "image cached");
                 images.update(&uid, |pull| {
-                    pull.fetch = None;
+                    pull.coming = None;
                     pull.failure = None;
                     pull.digest = Some(entry.digest);
                 });
                 images.tell(Some(&uid));
                 return;
             }
-            Err(error) => error,
+            Err(failed) => failed,
         };
-        let invalid = error.class() == Class::Invalid;
-        let message = chain(&error);
+        // What another node has verified is good: it is this node that can't have it now.
+        let verified = newest.status.as_ref().is_some_and(|status| status.digest.is_some());
+        let invalid = failed.is_invalid() && !verified;
+        let message = chain(&failed);
         tracing::warn!(uid, error = message, "fetching an image");
         images.failed(&uid, Failure { invalid, message });
-        if matches!(error, Error::NoSpace { .. }) {
+        if matches!(failed, NotHad::Cache(Error::NoSpace { .. })) {
             images.evict().await;
         }
         let wait = if invalid { INVALID_PAUSE } else { pause };
@@ -148,15 +149,65 @@ async fn run(images: Images, image: Arc<Image>, uid: String, cancel: Cancellatio
     }
 }
 
+/// Why an image was not had.
+#[derive(Debug, thiserror::Error)]
+enum NotHad {
+    #[error(transparent)]
+    Cache(#[from] Error),
+    #[error("spec.source: it has no usable http, path or other source, and no node that could be asked has the image")]
+    NoSource,
+    #[error("no node that has the image could be reached, and it can be had nowhere else")]
+    NoHolder,
+}
+
+impl NotHad {
+    fn is_invalid(&self) -> bool {
+        match self {
+            Self::Cache(error) => error.class() == Class::Invalid,
+            Self::NoSource => true,
+            Self::NoHolder => false,
+        }
+    }
+}
+
+impl Images {
+    /// One try: from a node that has it, else from its source.
+    async fn fetch(&self, image: &Image, uid: &str) -> Result<Entry, NotHad> {
+        let came = {
+            let fetching = self.from_peers(image, uid);
+            telling(self, uid, fetching).await
+        };
+        match (came, request(image, uid)) {
+            (Some(Ok(entry)), _) => Ok(entry),
+            (_, Some(request)) => {
+                let fetch = self.shared.cache.ensure(request);
+                self.came_closer(uid, Coming::Source(fetch.clone()));
+                Ok(telling(self, uid, fetch.wait()).await?)
+            }
+            (Some(Err(error)), None) => Err(error.into()),
+            (None, None) if self.digest(image).is_some() => Err(NotHad::NoHolder),
+            (None, None) => Err(NotHad::NoSource),
+        }
+    }
+
+    pub(super) fn came_closer(&self, uid: &str, coming: Coming) {
+        self.update(uid, |pull| pull.coming = Some(coming));
+    }
+
+    fn percent(&self, uid: &str) -> Option<u8> {
+        self.pulls().get(uid)?.coming.as_ref()?.percent()
+    }
+}
+
 /// Waits for the end, and tells how far it is meanwhile.
-async fn follow(images: &Images, uid: &str, fetch: Fetch) -> Result<Entry, Error> {
+async fn telling<T>(images: &Images, uid: &str, end: impl Future<Output = T>) -> T {
     let mut told = None;
-    let mut end = std::pin::pin!(fetch.clone().wait());
+    let mut end = std::pin::pin!(end);
     loop {
         tokio::select! {
             result = &mut end => return result,
             () = sleep(PROGRESS_EVERY) => {
-                let percent = fetch.progress().percent();
+                let percent = images.percent(uid);
                 if percent != told {
                     told = percent;
                     images.tell(Some(uid));

@@ -25,7 +25,7 @@ use crate::{
     layout::InstanceFiles,
     port,
     removal::remove_directory,
-    topology,
+    topology, userdata,
 };
 
 /// What a slow disk writes in a second, in bytes.
@@ -157,7 +157,7 @@ async fn write_seed(host: &Host, instance: &Instance, uid: Uuid, files: &Instanc
         Some(Some(text)) => Some(text.clone().into_bytes()),
         Some(None) => {
             let namespace = instance.namespace().unwrap_or_default();
-            Some(host.user_data.fetch(&namespace, &instance.name_any()).await?)
+            Some(userdata::fetch(&host.controller, &namespace, &instance.name_any()).await?)
         }
     };
     let plugs = plugs(host, instance)?;

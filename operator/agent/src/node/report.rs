@@ -179,6 +179,7 @@ impl Reporter {
             metrics,
             images: host.images.report(),
             addresses,
+            transfer_port: host.transfers.port(),
             version: env!("CARGO_PKG_VERSION"),
         };
         let status = status(&hypervisor, told, host.clock.now());

@@ -38,6 +38,8 @@ pub(super) struct Told<'a> {
     pub images: Vec<CachedImage>,
     /// How the host is reached.
     pub addresses: Vec<HypervisorAddress>,
+    /// The port at which other agents fetch from this one, when it serves.
+    pub transfer_port: Option<u16>,
     /// The agent's version.
     pub version: &'a str,
 }
@@ -105,6 +107,7 @@ pub(super) fn status(hypervisor: &Hypervisor, told: Told<'_>, now: Timestamp) ->
             .facts
             .map_or(old.pci_devices, |facts| devices(facts, &hypervisor.spec.pci_devices)),
         images: told.images,
+        transfer_port: told.transfer_port,
         conditions,
     }
 }
@@ -197,6 +200,7 @@ mod tests {
             metrics: Vec::new(),
             images: Vec::new(),
             addresses: Vec::new(),
+            transfer_port: None,
             version: "0.1.0",
         }
     }

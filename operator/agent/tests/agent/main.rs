@@ -6,6 +6,8 @@ mod actions;
 mod crashes;
 mod instances;
 mod nodes;
+mod peers;
+mod signer;
 mod topology;
 mod user_data;
 mod verbs;

@@ -38,6 +38,7 @@ pub const SHOP: &str = "shop";
 const SOON: Duration = Duration::from_secs(30);
 
 pub struct World {
+    pub node: &'static str,
     pub api: FakeApi,
     pub host: Fake,
     pub data: TempDir,
@@ -58,6 +59,7 @@ impl World {
             .with_crd::<Volume>();
         let data = tempfile::tempdir().unwrap();
         let world = World {
+            node: NODE,
             api,
             host: Fake::new(),
             data,
@@ -67,6 +69,17 @@ impl World {
         world.network("front");
         world.image("debian");
         world
+    }
+
+    /// Another node of the same cluster, with no agent and no image in its store.
+    pub fn beside(&self, node: &'static str) -> Self {
+        World {
+            node,
+            api: self.api.clone(),
+            host: Fake::new(),
+            data: tempfile::tempdir().unwrap(),
+            agent: None,
+        }
     }
 
     /// The same with an agent.
@@ -94,7 +107,7 @@ impl World {
             .unwrap();
         let shutdown = Shutdown::new();
         let mut options = Options {
-            node: NODE.into(),
+            node: self.node.into(),
             data_dir: self.data.path().into(),
             domain_type: DomainChoice::Always(DomainType::Qemu),
             namespace: "virga-system".into(),
@@ -108,14 +121,16 @@ impl World {
             monitor_cpu: false,
             ratios: Ratios::default(),
             qemu_img: "qemu-img".into(),
+            transfer_address: "127.0.0.1:0".parse().unwrap(),
+            transfer_bandwidth: None,
             checkpoint: None,
         };
         change(&mut options);
-        let (api, host, stop) = (self.api.clone(), self.host.clone(), shutdown.clone());
+        let (api, host, stop, node) = (self.api.clone(), self.host.clone(), shutdown.clone(), self.node);
         let agent = runtime.block_on(async move {
             let client = api.client_as("virga-agent");
             let mut registry = metrics::registry();
-            let (events, sender) = events::events(client.clone(), "virga-agent", NODE, &mut registry);
+            let (events, sender) = events::events(client.clone(), "virga-agent", node, &mut registry);
             tokio::spawn(sender.run(stop.stopped()));
             let parts = Parts {
                 client,
@@ -181,6 +196,12 @@ impl World {
 
     /// An Image whose file is in the node's store.
     pub fn image(&self, name: &str) -> Image {
+        self.image_file(name);
+        self.image_object(name)
+    }
+
+    /// Its file only.
+    pub fn image_file(&self, name: &str) {
         let store = self.path().join("store");
         std::fs::create_dir_all(&store).unwrap();
         let file = store.join(format!("{name}.qcow2"));
@@ -190,7 +211,6 @@ impl World {
             .arg("16M")
             .status();
         assert!(made.unwrap().success());
-        self.image_object(name)
     }
 
     pub fn image_object(&self, name: &str) -> Image {

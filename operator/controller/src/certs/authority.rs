@@ -27,7 +27,7 @@ pub const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
 /// How long a leaf is valid; it is renewed after half of that.
 pub const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Certificates are dated back by this much, for clients whose clocks are behind.
-const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +139,12 @@ impl Authorities {
         settled.or_else(|| valid().next())
     }
 
+    /// What signs now, and when that ends.
+    pub(super) fn issuer(&self, now: Timestamp) -> Result<(Issuer<'static, KeyPair>, Timestamp), Error> {
+        let signer = self.signer(now).ok_or(Error::NoneValid(now))?;
+        Ok((signer.issuer()?, signer.expires))
+    }
+
     /// A new leaf for these DNS names; `None` while the present one will do.
     pub fn leaf(&self, present: Option<&Leaf>, names: &[String], now: Timestamp) -> Result<Option<Leaf>, Error> {
         let signer = self.signer(now).ok_or(Error::NoneValid(now))?;
@@ -153,8 +159,7 @@ impl Authorities {
         params.use_authority_key_identifier_extension = true;
         let expires = plus(now, LEAF_LIFE).min(signer.expires);
         set_validity(&mut params, now, expires);
-        let issuer = Issuer::new(authority_params(&signer.name), KeyPair::from_pem(&signer.key)?);
-        let certificate = params.signed_by(&key, &issuer)?;
+        let certificate = params.signed_by(&key, &signer.issuer()?)?;
         Ok(Some(Leaf {
             chain: vec![certificate.der().clone()],
             key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
@@ -181,6 +186,11 @@ impl Authorities {
 }
 
 impl Authority {
+    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, Error> {
+        let key = KeyPair::from_pem(&self.key)?;
+        Ok(Issuer::new(authority_params(&self.name), key))
+    }
+
     fn make(now: Timestamp) -> Result<Self, Error> {
         // Two that were made in the same second, by two replicas, must not have the same name.
         let name = format!("virga-webhook-ca-{}-{:08x}", now.as_second(), fastrand::u32(..));
@@ -215,7 +225,7 @@ fn common_name(name: &str) -> DistinguishedName {
     dn
 }
 
-fn plus(at: Timestamp, duration: SignedDuration) -> Timestamp {
+pub(super) fn plus(at: Timestamp, duration: SignedDuration) -> Timestamp {
     at.saturating_add(duration).unwrap_or(at)
 }
 

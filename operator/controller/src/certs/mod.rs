@@ -6,6 +6,7 @@
 
 mod authority;
 mod publish;
+mod signer;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -27,6 +28,7 @@ use kube::{
 };
 use publish::Publisher;
 use rustls::ServerConfig;
+pub use signer::{Error as SignError, Signed, Signer};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use virga_crds::managers;
@@ -90,6 +92,7 @@ pub struct Keeper {
     clock: Arc<dyn Clock>,
     options: Options,
     server: RustlsConfig,
+    signer: Signer,
     leaf: Option<Leaf>,
     secret: Store<Secret>,
     config_map: Store<ConfigMap>,
@@ -132,6 +135,7 @@ impl Keeper {
         };
         Self {
             client,
+            signer: Signer::new(clock.clone()),
             clock,
             options,
             server: without_certificate(),
@@ -147,6 +151,11 @@ impl Keeper {
     /// The configuration of the server, kept up to date while [`Self::run`] runs.
     pub fn server(&self) -> RustlsConfig {
         self.server.clone()
+    }
+
+    /// What signs nodes' certificates, kept up to date as well.
+    pub fn signer(&self) -> Signer {
+        self.signer.clone()
     }
 
     /// Keeps all up to date until `stop` is cancelled. `check` passes once everything was right for the first time.
@@ -217,6 +226,7 @@ impl Keeper {
     async fn pass(&mut self) -> Result<Timestamp, Error> {
         let now = self.clock.now();
         let authorities = self.authorities(now).await?;
+        self.signer.know(&authorities);
         if let Some(leaf) = authorities.leaf(self.leaf.as_ref(), &self.dns_names(), now)? {
             self.serve(leaf)?;
         }

@@ -59,7 +59,14 @@ impl Reconcile for Images {
     async fn reconcile(&self, live: Arc<Image>) -> Result<Done, apply::Error> {
         let users = self.uses.of(TargetKind::Image, live.as_ref()).await;
         let reports = self.reports.of(&live.uid().unwrap_or_default()).await;
-        let reports: Vec<_> = reports.iter().map(|(node, image)| Report { node, image }).collect();
+        let reports: Vec<_> = reports
+            .iter()
+            .map(|(node, told)| Report {
+                node,
+                address: told.address.as_deref(),
+                image: &told.image,
+            })
+            .collect();
         // Only an image that is not there yet needs the hosts.
         let active = live
             .status

@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt, stream};
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use virga_core::hypervisor::is_ready;
+use virga_core::hypervisor::{is_ready, transfer_address};
 use virga_crds::{CachedImage, Hypervisor, Image};
 use virga_runtime::{wake::Wakeups, watch::Change};
 
@@ -23,10 +23,17 @@ pub(super) struct Reports {
     touched: Wakeups<ObjectRef<Image>>,
 }
 
+/// What a node says of an image, and where the node's agent is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Told {
+    pub(super) image: CachedImage,
+    pub(super) address: Option<String>,
+}
+
 #[derive(Default)]
 struct Index {
     /// By image uid, then by node.
-    by_image: HashMap<String, BTreeMap<String, CachedImage>>,
+    by_image: HashMap<String, BTreeMap<String, Told>>,
     /// The images that a node reports.
     by_node: HashMap<String, BTreeSet<String>>,
     /// How the images are called, by uid.
@@ -54,7 +61,7 @@ impl Reports {
     }
 
     /// Node and report, for each node that has one; waits until the index is complete.
-    pub(super) async fn of(&self, uid: &str) -> Vec<(String, CachedImage)> {
+    pub(super) async fn of(&self, uid: &str) -> Vec<(String, Told)> {
         // The sender lives as long as we do.
         let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
@@ -63,7 +70,7 @@ impl Reports {
             .get(uid)
             .into_iter()
             .flatten()
-            .map(|(node, image)| (node.clone(), image.clone()))
+            .map(|(node, told)| (node.clone(), told.clone()))
             .collect()
     }
 
@@ -114,14 +121,19 @@ impl Index {
             .iter()
             .filter(|_| is_ready(host))
             .flat_map(|status| &status.images);
+        let address = transfer_address(host);
+        let told = |image: &CachedImage| Told {
+            image: image.clone(),
+            address: address.clone(),
+        };
         self.set(
             &host.name_any(),
-            images.map(|image| (image.uid.clone(), image.clone())).collect(),
+            images.map(|image| (image.uid.clone(), told(image))).collect(),
         )
     }
 
     /// Takes note of all that a node reports. Returns the images whose report is new, other or gone.
-    fn set(&mut self, node: &str, images: BTreeMap<String, CachedImage>) -> Vec<ObjectRef<Image>> {
+    fn set(&mut self, node: &str, images: BTreeMap<String, Told>) -> Vec<ObjectRef<Image>> {
         let mut touched = Vec::new();
         let before = self.by_node.remove(node).unwrap_or_default();
         for gone in before.iter().filter(|uid| !images.contains_key(*uid)) {

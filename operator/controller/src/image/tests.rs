@@ -57,8 +57,19 @@ async fn an_image_is_imported_by_one_host_and_then_active_for_ever() {
     );
     assert_eq!((active.virtual_size, active.importer), (Some(Bytes::gib(1)), None));
 
+    assert_eq!(active.holders, [], "its agent serves nothing yet");
+    let serves = json!({"addresses": [{"type": "InternalIP", "address": "172.31.0.3"}], "transferPort": 9192});
+    world.api.merge_status::<Hypervisor>(None, "a", serves);
+    world.settle().await;
+    let holder = status(&world).holders.pop().unwrap();
+    assert_eq!(
+        (holder.node.as_str(), holder.address.as_str()),
+        ("a", "172.31.0.3:9192")
+    );
+
     world.api.merge_status::<Hypervisor>(None, "a", json!({"images": []}));
     world.settle().await;
+    assert_eq!(status(&world).holders, []);
     assert_eq!(
         status(&world).state,
         Some(ImageState::Active),

@@ -1,5 +1,5 @@
 //! What may be created, changed and deleted? The HTTPS server that the API server asks, and that agents fetch user data
-//! from.
+//! and their certificates from.
 //!
 //! | path | asked by | answered by |
 //! |---|---|---|
@@ -7,7 +7,10 @@
 //! | `/guard` | the API server, for Instances and Volumes that name a node | every replica, see [`guard`] |
 //! | `/schedule` | the API server, for each Instance that is created | the leader, see [`schedule`] |
 //! | `/userdata/{namespace}/{name}` | agents | every replica, see [`userdata`] |
+//! | `/certificate` | agents | every replica, see [`certificate`] |
 
+mod caller;
+pub mod certificate;
 pub mod guard;
 pub mod review;
 pub mod schedule;
@@ -21,7 +24,7 @@ use kube::Client;
 use prometheus_client::registry::Registry;
 pub use server::serve;
 
-use crate::{Context, scheduling::Scheduler, stores::Stores};
+use crate::{Context, certs::Signer, scheduling::Scheduler, stores::Stores};
 
 /// Who is who, as the API server names users.
 #[derive(Debug, Clone)]
@@ -39,17 +42,19 @@ pub struct Webhooks {
     stores: Stores,
     scheduler: Arc<Scheduler>,
     identities: Arc<Identities>,
+    signer: Signer,
     metrics: server::Metrics,
 }
 
 impl Webhooks {
     /// The webhooks of a process.
-    pub fn new(context: &Context, identities: Identities, registry: &mut Registry) -> Self {
+    pub fn new(context: &Context, identities: Identities, signer: Signer, registry: &mut Registry) -> Self {
         Self {
             client: context.client.clone(),
             stores: context.stores.clone(),
             scheduler: context.scheduler.clone(),
             identities: Arc::new(identities),
+            signer,
             metrics: server::Metrics::register(registry),
         }
     }

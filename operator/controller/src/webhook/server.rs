@@ -25,7 +25,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Webhooks, guard,
+    Webhooks, certificate, guard,
     review::{Answer, Refusal, Request},
     schedule, userdata, validate,
 };
@@ -96,6 +96,7 @@ impl Webhooks {
                 post(async |State(hooks), body| answer(&hooks, "schedule", &body, schedule::review)),
             )
             .route("/userdata/{namespace}/{name}", get(userdata::get))
+            .route("/certificate", post(certificate::sign))
             .layer(DefaultBodyLimit::max(BODY_LIMIT))
             .layer(middleware::from_fn(move |request: HttpRequest, next: Next| {
                 let permits = permits.clone();

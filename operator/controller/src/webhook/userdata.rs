@@ -1,42 +1,29 @@
 //! Which agent may read which user data? The one on the node that the Instance is bound to, and no other.
 //!
-//! Agents can't read Secrets: a stolen node's token must not open every project's. An agent asks here with the token of
-//! its own service account, which names the node that its Pod runs on (`authentication.kubernetes.io/node-name`, stable
-//! since Kubernetes 1.33).
-
-use std::time::Duration;
+//! Agents can't read Secrets: a stolen node's token must not open every project's. An agent asks here, and [`caller`]
+//! tells which node it is on.
 
 use axum::{
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use k8s_openapi::api::{
-    authentication::v1::{TokenReview, TokenReviewSpec},
-    core::v1::Secret,
-};
-use kube::{Api, api::PostParams};
-use tokio::time::timeout;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use virga_core::instance::USER_DATA_BYTES;
 use virga_crds::{Instance, SecretKeyRef};
 use virga_runtime::class::chain;
 
-use super::Webhooks;
-
-const CALL_TIMEOUT: Duration = Duration::from_secs(3);
-const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
-/// A service account's token has about 1 KiB.
-const LONGEST_TOKEN: usize = 16 * 1024;
+use super::{
+    Webhooks,
+    caller::{self, ApiError, within},
+};
 
 /// Why there is no answer. What it says goes to the agent, and so into the Instance's condition.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("a bearer token is needed")]
-    NoToken,
-    #[error("the token is not valid")]
-    BadToken,
-    #[error("{0} is not an agent that runs on a node")]
-    NotAnAgent(String),
+    #[error(transparent)]
+    Caller(#[from] caller::Error),
     #[error("Instance {namespace}/{name} is not bound to node {node}")]
     NotYours {
         namespace: String,
@@ -51,23 +38,18 @@ enum Error {
     NoKey { secret: String, key: String },
     #[error("spec.userData.secretRef: the Secret {secret:?} has more than 64 KiB under {key:?}: make it smaller")]
     TooLarge { secret: String, key: String },
-    #[error("{what}")]
-    Api {
-        what: &'static str,
-        source: Box<kube::Error>,
-    },
-    #[error("{what}: no answer")]
-    TimedOut { what: &'static str },
+    #[error(transparent)]
+    Api(#[from] ApiError),
 }
 
 impl Error {
     fn code(&self) -> StatusCode {
         match self {
-            Self::NoToken | Self::BadToken => StatusCode::UNAUTHORIZED,
-            Self::NotAnAgent(_) | Self::NotYours { .. } => StatusCode::FORBIDDEN,
+            Self::Caller(error) => error.code(),
+            Self::NotYours { .. } => StatusCode::FORBIDDEN,
             Self::NoReference { .. } | Self::NoSecret(_) | Self::NoKey { .. } => StatusCode::NOT_FOUND,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Api { .. } | Self::TimedOut { .. } => StatusCode::BAD_GATEWAY,
+            Self::Api(_) => StatusCode::BAD_GATEWAY,
         }
     }
 }
@@ -104,7 +86,7 @@ pub(super) async fn get(
 }
 
 async fn user_data(hooks: &Webhooks, namespace: &str, name: &str, headers: &HeaderMap) -> Result<Vec<u8>, Error> {
-    let node = node_of(hooks, token(headers)?).await?;
+    let node = caller::node(hooks, headers).await?;
     let instance = bound_instance(hooks, namespace, name, &node).await?;
     let reference = instance
         .spec
@@ -137,45 +119,6 @@ async fn user_data(hooks: &Webhooks, namespace: &str, name: &str, headers: &Head
     Ok(bytes)
 }
 
-fn token(headers: &HeaderMap) -> Result<&str, Error> {
-    let value = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .ok_or(Error::NoToken)?;
-    let token = value
-        .strip_prefix("Bearer ")
-        .map(str::trim)
-        .filter(|token| !token.is_empty());
-    token.filter(|token| token.len() <= LONGEST_TOKEN).ok_or(Error::NoToken)
-}
-
-/// The node of the agent that this token belongs to.
-async fn node_of(hooks: &Webhooks, token: &str) -> Result<String, Error> {
-    let api = Api::<TokenReview>::all(hooks.client.clone());
-    let review = TokenReview {
-        spec: TokenReviewSpec {
-            token: Some(token.to_owned()),
-            ..TokenReviewSpec::default()
-        },
-        ..TokenReview::default()
-    };
-    let review = within("reviewing the token", api.create(&PostParams::default(), &review)).await?;
-    let status = review
-        .status
-        .filter(|status| status.authenticated == Some(true))
-        .ok_or(Error::BadToken)?;
-    let user = status.user.unwrap_or_default();
-    let username = user.username.unwrap_or_default();
-    let node = user
-        .extra
-        .and_then(|mut extra| extra.remove(NODE_NAME))
-        .and_then(|mut names| names.pop());
-    match node {
-        Some(node) if username == hooks.identities.agent => Ok(node),
-        _ => Err(Error::NotAnAgent(username)),
-    }
-}
-
 /// The Instance, if it is bound to this node: by what the watch saw last, or, since an agent may have seen a binding
 /// before us, by what the API server says.
 async fn bound_instance(hooks: &Webhooks, namespace: &str, name: &str, node: &str) -> Result<Instance, Error> {
@@ -196,15 +139,4 @@ async fn bound_instance(hooks: &Webhooks, namespace: &str, name: &str, node: &st
         name: name.into(),
         node: node.into(),
     })
-}
-
-async fn within<T>(what: &'static str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-    match timeout(CALL_TIMEOUT, call).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(source)) => Err(Error::Api {
-            what,
-            source: Box::new(source),
-        }),
-        Err(_) => Err(Error::TimedOut { what }),
-    }
 }

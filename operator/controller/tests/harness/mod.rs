@@ -24,7 +24,9 @@ use tower::ServiceExt;
 #[allow(unused_imports, reason = "each test file uses a part of it")]
 pub use virga_controller::fixtures::{flavor, hypervisor, image, in_shop, instance, server_group};
 use virga_controller::{
-    Context, fixtures,
+    Context,
+    certs::Signer,
+    fixtures,
     process::{Identity, Parts},
     scheduling::{HostDefaults, Scheduler, feed, queue::Queue, takeover},
     stores::Stores,
@@ -57,6 +59,7 @@ pub struct Replica {
     pub scheduler: Arc<Scheduler>,
     pub stores: Stores,
     pub router: Router,
+    pub signer: Signer,
     pub leadership: Leadership,
     stop: CancellationToken,
     stopped: CancellationToken,
@@ -92,7 +95,8 @@ impl Replica {
             controller: CONTROLLER.into(),
             agent: AGENT.into(),
         };
-        let router = Webhooks::new(&context, identities, &mut registry).router();
+        let signer = Signer::new(clock.clone());
+        let router = Webhooks::new(&context, identities, signer.clone(), &mut registry).router();
         tokio::spawn(sender.run(stopped.clone()));
         tokio::spawn(feed::run(context.scheduler.clone(), &watches, stopped.clone()));
         tokio::spawn(watches.run(stopped.clone()));
@@ -104,6 +108,7 @@ impl Replica {
             leadership: context.leadership.clone(),
             context,
             router,
+            signer,
             stop,
             stopped,
         }

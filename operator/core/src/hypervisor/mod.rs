@@ -3,7 +3,10 @@
 mod topology;
 mod traits;
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -26,6 +29,15 @@ pub fn is_ready(hypervisor: &Hypervisor) -> bool {
         .status
         .as_ref()
         .is_some_and(|status| is_true(&status.conditions, types::READY))
+}
+
+/// The address and port at which other hosts' agents reach its agent; `None` while it serves nothing.
+pub fn transfer_address(hypervisor: &Hypervisor) -> Option<String> {
+    let status = hypervisor.status.as_ref()?;
+    let mut addresses = status.addresses.iter().filter(|address| address.kind == "InternalIP");
+    // A name could lead anywhere.
+    let ip = addresses.find_map(|address| address.address.parse::<IpAddr>().ok())?;
+    Some(SocketAddr::new(ip, status.transfer_port?).to_string())
 }
 
 /// The controller's own part of a Hypervisor's status, see [`Part`].

@@ -1,5 +1,7 @@
 use jiff::Timestamp;
-use virga_crds::{CachedImage, CachedImageState, Image, ImageNodes, ImageState, ImageStatus, conditions::Reason};
+use virga_crds::{
+    CachedImage, CachedImageState, Image, ImageHolder, ImageNodes, ImageState, ImageStatus, conditions::Reason,
+};
 
 use crate::{
     condition::{Conditions, Progress},
@@ -9,12 +11,16 @@ use crate::{
 
 /// Progress is told in steps of so many percent, so that a download costs ten writes and not a thousand.
 const STEP: i32 = 10;
+/// How many of the nodes that have an image are told of.
+const HOLDERS: usize = 4;
 
 /// What one node's agent says of the image.
 #[derive(Clone, Debug)]
 pub struct Report<'a> {
     /// The node.
     pub node: &'a str,
+    /// Where its agent is reached by others, if it is.
+    pub address: Option<&'a str>,
     /// What it says.
     pub image: &'a CachedImage,
 }
@@ -37,6 +43,7 @@ pub fn plan<'a>(
     now: Timestamp,
 ) -> (Protection, ImageStatus) {
     let old = image.status.clone().unwrap_or_default();
+    let old_holders = old.holders.clone();
     let protection = protection(&image.metadata, users);
     let conditions = Conditions::new(&old.conditions, image.metadata.generation, now);
     let count = |state| {
@@ -57,6 +64,7 @@ pub fn plan<'a>(
         Some(facts) => active(status, facts, conditions),
         None => importing(status, reports, importers, conditions),
     };
+    status.holders = holders(status.digest.as_deref(), &old_holders, reports);
     if let Protection::InUse(message) = &protection {
         let mut conditions = Conditions::new(&status.conditions, image.metadata.generation, now);
         conditions.set_ready(Progress::Working, Reason::InUse, message);
@@ -66,6 +74,30 @@ pub fn plan<'a>(
         status.state = Some(ImageState::Deleting);
     }
     (protection, status)
+}
+
+/// Some nodes that have the image's bytes. Those that were told before stay as long as they have them, so that a node more
+/// is no write more.
+fn holders(digest: Option<&str>, before: &[ImageHolder], reports: &[Report<'_>]) -> Vec<ImageHolder> {
+    let Some(digest) = digest else { return Vec::new() };
+    let has = |report: &&Report<'_>| {
+        report.image.state == CachedImageState::Cached && report.image.digest.as_deref() == Some(digest)
+    };
+    let mut holders: Vec<ImageHolder> = reports
+        .iter()
+        .filter(has)
+        .filter_map(|report| {
+            Some(ImageHolder {
+                node: report.node.into(),
+                address: report.address?.into(),
+            })
+        })
+        .collect();
+    let told = |holder: &ImageHolder| before.iter().any(|before| before.node == holder.node);
+    holders.sort_by(|a, b| (!told(a), &a.node).cmp(&(!told(b), &b.node)));
+    holders.truncate(HOLDERS);
+    holders.sort_by(|a, b| a.node.cmp(&b.node));
+    holders
 }
 
 /// What is known of the bytes once a node has verified them. The first digest that was seen is the image's for ever.
@@ -199,7 +231,17 @@ mod tests {
     }
 
     fn after(status: Option<ImageStatus>, reports: &[(&str, CachedImage)], importers: &[(usize, &str)]) -> ImageStatus {
-        let reports: Vec<_> = reports.iter().map(|(node, image)| Report { node, image }).collect();
+        let addresses: Vec<_> = reports.iter().map(|(node, _)| format!("{node}:9192")).collect();
+        let reports: Vec<_> = reports
+            .iter()
+            .zip(&addresses)
+            .map(|((node, image), address)| Report {
+                node,
+                // One whose agent serves nothing.
+                address: (*node != "mute").then_some(address.as_str()),
+                image,
+            })
+            .collect();
         let importers: Vec<_> = importers.iter().map(|&(busy, node)| Importer { busy, node }).collect();
         plan(&image(status), &reports, &importers, [].iter(), Timestamp::UNIX_EPOCH).1
     }
@@ -273,5 +315,26 @@ mod tests {
             (Some("sha256:1"), Some(1))
         );
         assert_eq!(later.importer, None);
+    }
+
+    #[test]
+    fn a_few_of_those_that_have_it_are_told_and_stay_so() {
+        let names =
+            |status: &ImageStatus| -> Vec<String> { status.holders.iter().map(|holder| holder.node.clone()).collect() };
+        let cached = |node| (node, report(CachedImageState::Cached));
+        let importing = after(None, &[("a", report(CachedImageState::Pulling))], &[(0, "a")]);
+        assert!(names(&importing).is_empty());
+        let first = after(Some(importing), &[cached("f"), cached("mute")], &[]);
+        assert_eq!(names(&first), ["f"]);
+        assert_eq!(first.holders[0].address, "f:9192");
+        let all = ["a", "b", "c", "d", "f"].map(cached);
+        let four = after(Some(first), &all, &[]);
+        assert_eq!(names(&four), ["a", "b", "c", "f"], "the one that was told stays");
+        let other = CachedImage {
+            digest: Some("sha256:2".into()),
+            ..report(CachedImageState::Cached)
+        };
+        let left = after(Some(four), &[cached("d"), ("b", other)], &[]);
+        assert_eq!(names(&left), ["d"], "other bytes are not the image");
     }
 }

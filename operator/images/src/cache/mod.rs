@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+mod adopt;
 mod error;
 mod fetch;
 mod http;
@@ -56,6 +57,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+pub use adopt::Adoption;
 pub use error::{Class, Error};
 pub use index::Entry;
 pub use options::Options;

@@ -103,7 +103,14 @@ impl Request {
 
     /// Whether a good image is also the wanted one.
     pub(super) fn accepts(&self, found: &Inspection) -> Result<(), Error> {
-        if let Some(claimed) = self.format
+        self.limits.accept(self.format, found)
+    }
+}
+
+impl Limits {
+    /// Whether a good image is of the claimed format, and no larger or smaller than it may be.
+    pub(super) fn accept(&self, claimed: Option<Format>, found: &Inspection) -> Result<(), Error> {
+        if let Some(claimed) = claimed
             && claimed != found.format
         {
             return Err(Error::FormatMismatch {
@@ -111,14 +118,14 @@ impl Request {
                 found: found.format.as_str(),
             });
         }
-        if found.size < self.limits.min_size {
+        if found.size < self.min_size {
             return Err(Error::TooSmall {
                 size: found.size,
-                limit: self.limits.min_size,
+                limit: self.min_size,
             });
         }
-        at_most("the file", found.size, self.limits.max_size)?;
-        at_most("the virtual disk", found.virtual_size, self.limits.max_virtual_size)
+        at_most("the file", found.size, self.max_size)?;
+        at_most("the virtual disk", found.virtual_size, self.max_virtual_size)
     }
 }
 
