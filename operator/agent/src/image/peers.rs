@@ -45,7 +45,7 @@ impl Coming {
 
 impl Images {
     /// Fetches an image from another node that has it. `None`: there is none, or none gave it.
-    pub(super) async fn from_peers(&self, image: &Image, uid: &str) -> Option<Result<Entry, Error>> {
+    pub(super) async fn fetch_from_peers(&self, image: &Image, uid: &str) -> Option<Result<Entry, Error>> {
         let digest = self.digest(image)?;
         let client = self.shared.transfers.client()?;
         let holders = image.status.iter().flat_map(|status| &status.holders);
@@ -54,7 +54,7 @@ impl Images {
             .filter_map(|holder| Peer::parse(&holder.node, &holder.address))
             .collect();
         for peer in peers {
-            match self.from_peer(&client, &peer, digest, uid).await {
+            match self.fetch_from_peer(&client, &peer, digest, uid).await {
                 Ok(()) => {
                     let adoption = Adoption {
                         key: uid.to_owned(),
@@ -78,7 +78,13 @@ impl Images {
         None
     }
 
-    async fn from_peer(&self, client: &Client, peer: &Peer, digest: Digest, uid: &str) -> Result<(), client::Error> {
+    async fn fetch_from_peer(
+        &self,
+        client: &Client,
+        peer: &Peer,
+        digest: Digest,
+        uid: &str,
+    ) -> Result<(), client::Error> {
         let destination = self.shared.layout.incoming_image(uid);
         remove_leftover(client, &destination).await?;
         let request = Request {

@@ -174,7 +174,7 @@ impl Images {
     /// One try: from a node that has it, else from its source.
     async fn fetch(&self, image: &Image, uid: &str) -> Result<Entry, NotHad> {
         let came = {
-            let fetching = self.from_peers(image, uid);
+            let fetching = self.fetch_from_peers(image, uid);
             telling(self, uid, fetching).await
         };
         match (came, request(image, uid)) {

@@ -90,7 +90,7 @@ struct Shared {
 
 impl Transfers {
     /// Opens the ledger of what was offered. Nothing is served or fetched before [`Self::run`]. Blocks.
-    pub fn open(node: &str, ledger: &PathBuf, options: Options, clock: Arc<dyn Clock>) -> Result<Self, offers::Error> {
+    pub fn open(node: &str, ledger: &Path, options: Options, clock: Arc<dyn Clock>) -> Result<Self, offers::Error> {
         let offers = Offers::open(ledger, Arc::new(move || clock.now()))?;
         Ok(Self {
             shared: Arc::new(Shared {

@@ -12,7 +12,7 @@ use std::{
 use crate::origin::{disk, install_tls_provider, options};
 use virga_images::{
     Digest, Format,
-    cache::{Cache, Entry, Error, Limits, Options, Request, Source},
+    cache::{Adoption, Cache, Entry, Error, Limits, Options, Request, Source},
 };
 
 struct Bench(tempfile::TempDir);
@@ -363,4 +363,43 @@ async fn two_formats_of_one_disk_are_two_entries() {
     assert_eq!(qcow2.path.extension(), Some(Path::new("qcow2").as_os_str()));
     assert_eq!(raw.inspection.virtual_size, 1_000_448);
     assert_eq!(cache.entries().len(), 2);
+}
+
+#[tokio::test]
+async fn a_file_that_came_otherwise_is_inspected_and_gets_its_place() {
+    let bench = Bench::new();
+    let cache = bench.open().await;
+    let put = |name: &str, bytes: &[u8]| {
+        let path = bench.0.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let adopt = |file: &Path, digest, format| {
+        cache.adopt(Adoption {
+            key: "key-1".into(),
+            file: file.to_owned(),
+            digest,
+            format,
+            limits: Limits::default(),
+        })
+    };
+    let bytes = disk(1_000_000, 7);
+    let digest = Digest::of(&bytes);
+    let came = put("came", &bytes);
+    let wrong = adopt(&came, Some(digest), Some(Format::Qcow2)).await;
+    assert!(matches!(wrong, Err(Error::FormatMismatch { .. })), "{wrong:?}");
+    assert!(!came.exists(), "what is refused is gone");
+
+    let came = put("came", &bytes);
+    let entry = adopt(&came, Some(digest), None).await.unwrap();
+    assert_eq!((entry.digest, fs::read(&entry.path).unwrap()), (digest, bytes.clone()));
+    assert!(!came.exists());
+    assert_eq!(fs::metadata(&entry.path).unwrap().permissions().mode() & 0o777, 0o444);
+
+    // Made here, and nobody has hashed it yet; the same bytes are one image.
+    let made = put("made", &bytes);
+    assert_eq!(adopt(&made, None, None).await.unwrap(), entry);
+    assert!(!made.exists());
+    let page = put("page", b"<!DOCTYPE html><html><body>404</body></html>");
+    assert!(adopt(&page, None, None).await.is_err());
 }
