@@ -6,7 +6,7 @@
 mod certificate;
 mod published;
 
-use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU64, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
