@@ -2,7 +2,7 @@
 
 use std::io;
 
-use virga_core::instance::Failure;
+use virga_core::{instance::Failure, problem::Problems};
 use virga_crds::conditions::Reason;
 use virga_hypervisor::Kind;
 use virga_images::disk;
@@ -34,6 +34,9 @@ pub enum Error {
     /// The host's CPUs, pages or devices that it asks for could not be had.
     #[error("looking for its CPUs, pages and devices on the host")]
     Topology(#[from] topology::Error),
+    /// Its Flavor and its image ask for a machine that can't be.
+    #[error("its machine: {0}")]
+    Machine(Problems),
     /// The API could not be written.
     #[error(transparent)]
     Api(#[from] virga_runtime::apply::Error),
@@ -56,9 +59,9 @@ impl Classify for Error {
                 Kind::Invalid | Kind::Unsupported => Class::Bug,
                 _ => Class::Transient,
             },
-            Self::Seed(virga_images::seed::Error::Invalid { .. }) | Self::UserData(userdata::Error::TooLarge) => {
-                Class::Invalid
-            }
+            Self::Seed(virga_images::seed::Error::Invalid { .. })
+            | Self::UserData(userdata::Error::TooLarge)
+            | Self::Machine(_) => Class::Invalid,
             Self::Network(error) if error.class() == Class::Bug => Class::Bug,
             Self::Api(error) => error.class(),
             Self::Topology(error) => error.class(),
@@ -91,7 +94,7 @@ impl Error {
             Self::Seed(virga_images::seed::Error::Invalid { .. }) | Self::UserData(userdata::Error::TooLarge) => {
                 (Reason::Invalid, true)
             }
-            Self::Topology(topology::Error::Shape(_)) => (Reason::Invalid, true),
+            Self::Topology(topology::Error::Shape(_)) | Self::Machine(_) => (Reason::Invalid, true),
             Self::Topology(topology::Error::Facts(_)) => (Reason::LibvirtUnavailable, false),
             Self::Disk(_) | Self::Io { .. } | Self::Seed(_) | Self::Topology(_) => (Reason::HypervisorError, false),
             Self::UserData(_) => (Reason::UserDataNotFound, false),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 /// | path | what |
 /// |---|---|
 /// | `images/` | the image cache |
-/// | `instances/<uid>/` | an Instance's root disk, seed, console log, VNC socket and notes |
+/// | `instances/<uid>/` | an Instance's root disk, seed, UEFI variables, console log, VNC socket and notes |
 /// | `volumes/<uid>.qcow2` | volumes |
 /// | `networks/<uid>.hosts` | the addresses that a network's DHCP server gives out; all may read it, none but the agent write |
 /// | `retained/` | volumes whose Volume is gone and asked for their data to stay |
@@ -147,6 +147,11 @@ impl InstanceFiles {
     /// The socket that serves VNC.
     pub fn vnc_socket(&self) -> PathBuf {
         self.directory.join("vnc.sock")
+    }
+
+    /// UEFI's variables. libvirt makes them from a template at the first start.
+    pub fn uefi_variables(&self) -> PathBuf {
+        self.directory.join("uefi-variables.fd")
     }
 
     /// Which CPUs, pages and devices of the host it has. Written before the domain is defined.

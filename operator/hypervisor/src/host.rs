@@ -88,6 +88,19 @@ pub struct PciFacts {
     pub driver: Option<String>,
 }
 
+/// The devices that guests can have, in libvirt's words, sorted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeviceFacts {
+    /// Buses of disks.
+    pub disk_buses: Vec<String>,
+    /// Graphics cards.
+    pub video_models: Vec<String>,
+    /// Models of TPMs that swtpm emulates; none where it isn't installed.
+    pub tpm_models: Vec<String>,
+    /// Versions of these.
+    pub tpm_versions: Vec<String>,
+}
+
 /// Facts about the host and its hypervisor. Most change only with an upgrade or a reboot; huge pages and PCI devices can
 /// come and go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +125,8 @@ pub struct HostFacts {
     pub machines: Vec<String>,
     /// What can start a guest.
     pub firmware: Vec<Firmware>,
+    /// The devices that guests can have.
+    pub devices: DeviceFacts,
     /// The NUMA cells, by number.
     pub cells: Vec<CellFacts>,
     /// The PCI devices, by address.

@@ -32,14 +32,15 @@ pub mod testing;
 pub use calls::{Calls, CallsLimits, CallsLoad};
 pub use console::{Console, ConsoleInput};
 pub use domain::{
-    Affinity, Cache, CpuMode, Discard, DiskFormat, DiskLayer, DiskSpec, DomainInfo, DomainSpec, DomainState,
-    DomainType, Firmware, GuestCell, InterfaceSource, InterfaceSpec, LifecycleAction, MAX_VCPUS, SavedMemory,
-    StateReason, Topology, Video, to_xml,
+    Affinity, Bandwidth, Cache, CpuMode, CpuTune, Discard, DiskBus, DiskFormat, DiskLayer, DiskSpec, DomainInfo,
+    DomainSpec, DomainState, DomainType, Firmware, GuestCell, GuestOptions, InputBus, InterfaceModel, InterfaceOptions,
+    InterfaceSource, InterfaceSpec, IoRate, IoTune, Iommu, LifecycleAction, MAX_VCPUS, RngRate, SavedMemory,
+    StateReason, Topology, Tpm, UsbController, Video, WatchdogAction, to_xml,
 };
 pub use error::{Error, Kind, Problem, Result};
 pub use events::{Change, Event, EventStream};
 pub use fake::{Fake, Fault, Operation};
-pub use host::{CellCpu, CellFacts, CpuFacts, HostFacts, PageFacts, PciFacts, PciKind};
+pub use host::{CellCpu, CellFacts, CpuFacts, DeviceFacts, HostFacts, PageFacts, PciFacts, PciKind};
 pub use hypervisor::Hypervisor;
 pub use libvirt::{Libvirt, LibvirtOptions};
 pub use network::{

@@ -9,7 +9,8 @@ use virga_hypervisor::testing::node::Node;
 use virga_hypervisor::testing::{boot_sector, eventually};
 use virga_hypervisor::{
     Cache, CpuMode, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainState, DomainType, ForwardMode, Hypervisor,
-    InterfaceSource, InterfaceSpec, Libvirt, LibvirtOptions, MacAddress, NetworkSpec, Owner, SubnetSpec, Topology,
+    InterfaceOptions, InterfaceSource, InterfaceSpec, Libvirt, LibvirtOptions, MacAddress, NetworkSpec, Owner,
+    SubnetSpec, Topology,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,6 +94,7 @@ fn instance(node: &Node, network: &NetworkSpec) -> DomainSpec {
         source: InterfaceSource::Network(network.name.clone()),
         mtu: Some(1400),
         alias: Some("ua-port-1".to_owned()),
+        options: InterfaceOptions::default(),
     }];
     spec.console_log = Some(data.join("console.log"));
     spec.vnc_socket = Some(data.join("vnc.sock"));

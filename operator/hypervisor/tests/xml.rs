@@ -12,9 +12,11 @@ use std::process::Command;
 
 use proptest::prelude::*;
 use virga_hypervisor::{
-    Affinity, Cache, CpuMode, Dhcp, DhcpHost, Discard, DiskFormat, DiskLayer, DiskSpec, DnsHost, DomainSpec,
-    DomainType, Firmware, ForwardMode, GuestCell, InterfaceSource, InterfaceSpec, MacAddress, NetworkSpec, Owner,
-    Route, SubnetSpec, Topology, Video, network_diff, network_from_xml, network_to_xml, to_xml,
+    Affinity, Bandwidth, Cache, CpuMode, CpuTune, Dhcp, DhcpHost, Discard, DiskBus, DiskFormat, DiskLayer, DiskSpec,
+    DnsHost, DomainSpec, DomainType, Firmware, ForwardMode, GuestCell, GuestOptions, InputBus, InterfaceModel,
+    InterfaceOptions, InterfaceSource, InterfaceSpec, IoRate, IoTune, Iommu, MacAddress, NetworkSpec, Owner, RngRate,
+    Route, SubnetSpec, Topology, Tpm, UsbController, Video, WatchdogAction, network_diff, network_from_xml,
+    network_to_xml, to_xml,
 };
 
 const SCHEMAS: &str = "/usr/share/libvirt/schemas";
@@ -63,6 +65,7 @@ fn instance() -> DomainSpec {
         source: InterfaceSource::Network("virga-0a0b0c0d".to_owned()),
         mtu: Some(1442),
         alias: Some("ua-9c9ad2b4-5a3c-4a4a-8a0e-2a4b0c6d8e10".to_owned()),
+        options: InterfaceOptions::default(),
     }];
     spec.console_log = Some("/var/lib/virga/instances/6f2d9a1e/console.log".into());
     spec.vnc_socket = Some("/var/lib/virga/instances/6f2d9a1e/vnc.sock".into());
@@ -114,6 +117,94 @@ fn pinned() -> DomainSpec {
             },
         ],
         emulator: [5].into(),
+    };
+    spec
+}
+
+/// Every device and every bound that can be asked for, as far as they go together.
+fn equipped() -> DomainSpec {
+    let mut spec = instance();
+    spec.firmware = Firmware::Uefi { secure_boot: true };
+    spec.video = Video::Cirrus;
+    let rate = |sustained, burst, burst_seconds| IoRate {
+        sustained,
+        burst,
+        burst_seconds,
+    };
+    for disk in &mut spec.disks {
+        disk.bus = DiskBus::Scsi;
+        disk.io_tune = IoTune {
+            total_bytes: rate(Some(10 << 20), Some(20 << 20), Some(60)),
+            read_iops: rate(Some(100), None, None),
+            write_iops: rate(Some(50), Some(80), None),
+            ..IoTune::default()
+        };
+    }
+    spec.interfaces[0].options = InterfaceOptions {
+        model: InterfaceModel::Virtio,
+        queues: Some(2),
+        packed_ring: true,
+        inbound: Some(Bandwidth {
+            average_kib: 1000,
+            peak_kib: Some(2000),
+            burst_kib: Some(512),
+        }),
+        outbound: Some(Bandwidth {
+            average_kib: 500,
+            peak_kib: None,
+            burst_kib: None,
+        }),
+    };
+    spec.options = GuestOptions {
+        nvram: Some("/var/lib/virga/instances/6f2d9a1e/uefi-variables.fd".into()),
+        tpm: Some(Tpm {
+            version_2: true,
+            crb: true,
+        }),
+        watchdog: Some(WatchdogAction::Pause),
+        rng_rate: Some(RngRate {
+            bytes: 1024,
+            period_ms: 1000,
+        }),
+        video_ram_mib: Some(16),
+        serial_ports: 2,
+        boot_menu: true,
+        hide_hypervisor: true,
+        pmu: Some(false),
+        hpet: true,
+        windows: true,
+        cdrom: Some(DiskBus::Sata),
+        usb: Some(UsbController::Nec),
+        tablet: InputBus::Usb,
+        keyboard: Some(InputBus::Usb),
+        iommu: Some(Iommu::Intel),
+        cpu_tune: CpuTune {
+            shares: Some(512),
+            period_us: Some(20_000),
+            quota_us: Some(10_000),
+        },
+        locked_memory: true,
+    };
+    spec
+}
+
+/// The old machine, with what only it has.
+fn old() -> DomainSpec {
+    let mut spec = instance();
+    spec.machine = "pc".to_owned();
+    spec.disks[0].bus = DiskBus::Ide;
+    spec.disks[1].packed_ring = true;
+    spec.interfaces[0].options.model = InterfaceModel::Rtl8139;
+    spec.options = GuestOptions {
+        cdrom: Some(DiskBus::Ide),
+        iommu: Some(Iommu::Virtio),
+        tpm: Some(Tpm {
+            version_2: false,
+            crb: false,
+        }),
+        watchdog: Some(WatchdogAction::Reset),
+        keyboard: Some(InputBus::Virtio),
+        ..GuestOptions::default()
     };
     spec
 }
@@ -245,12 +336,82 @@ fn the_xml_of_a_network() {
 }
 
 #[test]
+fn the_xml_of_an_instance_with_every_device_and_bound() {
+    assert_eq!(equipped().validate(), Ok(()));
+    insta::assert_snapshot!(to_xml(&equipped()));
+}
+
+#[test]
+fn the_xml_of_an_old_machine() {
+    assert_eq!(old().validate(), Ok(()));
+    insta::assert_snapshot!(to_xml(&old()));
+}
+
+#[test]
+fn every_problem_of_the_options_is_told_at_once() {
+    let mut spec = equipped();
+    spec.disks.iter_mut().for_each(|disk| disk.bus = DiskBus::Ide);
+    spec.interfaces[0].options.queues = Some(0);
+    spec.interfaces[0].options.inbound = Some(Bandwidth {
+        average_kib: 0,
+        peak_kib: None,
+        burst_kib: None,
+    });
+    spec.options.nvram = Some("../variables".into());
+    spec.options.serial_ports = 5;
+    spec.options.tpm = Some(Tpm {
+        version_2: false,
+        crb: true,
+    });
+    spec.options.cdrom = Some(DiskBus::Virtio);
+    let problems: Vec<String> = spec.validate().unwrap_err().iter().map(ToString::to_string).collect();
+    insta::assert_debug_snapshot!(problems);
+    spec.machine = "pc".to_owned();
+    let crowd = (0..4).map(|n| DiskSpec {
+        bus: DiskBus::Ide,
+        ..DiskSpec::new(format!("vd{}", char::from(b'a' + n)), format!("/{n}"), DiskFormat::Raw)
+    });
+    spec.disks = crowd.collect();
+    let said = format!("{:?}", spec.validate().unwrap_err());
+    assert!(
+        said.contains("more than IDE has room for") && said.contains("VT-d needs a q35"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_is_valid_for_us_is_valid_for_libvirts_schema() {
     let shared = DomainSpec {
         affinity: Affinity::Cpus([0, 1, 8].into()),
         ..instance()
     };
-    let mut variants = vec![instance(), secure(), pinned(), shared];
+    let locked = DomainSpec {
+        options: equipped().options,
+        ..pinned()
+    };
+    let windows = DomainSpec {
+        domain_type: DomainType::Kvm,
+        ..equipped()
+    };
+    let mut variants = vec![
+        instance(),
+        secure(),
+        pinned(),
+        shared,
+        equipped(),
+        old(),
+        locked,
+        windows,
+    ];
+    for bus in [DiskBus::Sata, DiskBus::Usb, DiskBus::Scsi] {
+        let mut spec = instance();
+        spec.disks.iter_mut().for_each(|disk| disk.bus = bus);
+        spec.options.cdrom = Some(bus);
+        variants.push(spec);
+    }
+    for video in [Video::Bochs, Video::Vmvga, Video::Qxl] {
+        variants.push(DomainSpec { video, ..equipped() });
+    }
     for cpu in [
         CpuMode::HostPassthrough,
         CpuMode::HostModel,

@@ -11,13 +11,14 @@ use kube::ResourceExt;
 use uuid::Uuid;
 use virga_core::{instance::Effect, network::ValidNetwork, volume::volume_names};
 use virga_crds::{Bytes, Instance, Network, Port, Volume, finalizers};
-use virga_hypervisor::{DiskFormat, DiskLayer, DomainSpec, Hypervisor, InterfaceSpec, Kind};
+use virga_hypervisor::{
+    DiskFormat, DiskLayer, DomainSpec, Firmware, Hypervisor, InterfaceOptions, InterfaceSpec, Kind,
+};
 use virga_images::Format;
 
 use super::{
-    boot_image::BootImage,
-    domain_spec::{self, Machine, Parts, Root},
-    power_record, seed,
+    domain_spec::{self, Parts, Root},
+    machine, power_record, seed,
 };
 use crate::{
     effect::Error,
@@ -210,8 +211,9 @@ async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &Instan
     let interfaces = interfaces.collect::<Result<Vec<_>, _>>()?;
     let volumes = volume_names(instance).map(|name| volume(host, instance, name));
     let mut volumes = volumes.collect::<Result<Vec<_>, _>>()?;
-    let image = BootImage::of(host, instance).known();
     let flavor = host.stores.flavor_of(instance);
+    let flavor = flavor.ok_or_else(|| Error::Gone(format!("the Flavor {} is gone", instance.spec.flavor)))?;
+    let machine = machine::asked(host, instance, flavor.vcpus.into()).map_err(Error::Machine)?;
     let root = if instance.spec.image.is_some() {
         let link = files.base();
         let base = blocking("reading the link to the base image", move || std::fs::read_link(link)).await?;
@@ -222,13 +224,14 @@ async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &Instan
     let volumes = volumes.iter().map(|volume| uid_of(volume.as_ref()));
     let parts = Parts {
         uid,
-        flavor: flavor.ok_or_else(|| Error::Gone(format!("the Flavor {} is gone", instance.spec.flavor)))?,
+        flavor,
         root,
         volumes: volumes.collect::<Result<_, _>>()?,
         interfaces,
         affinity: topology::affinity(held.as_ref(), &topology::spec(host), &facts),
         pci_devices: topology::pci_devices(held.as_ref()).map_err(|error| Error::Gone(error.to_string()))?,
-        machine: image.map_or_else(Machine::default, |image| Machine::new(&image.spec.properties)),
+        machine,
+        secure_boot: facts.firmware.contains(&Firmware::Uefi { secure_boot: true }),
         domain_type: host.domain_type.on(&facts),
         architecture: facts.cpu.architecture.clone(),
         cache: host.disk_cache,
@@ -244,6 +247,7 @@ fn interface(host: &Host, plug: &PlugParts) -> Result<InterfaceSpec, Error> {
         source,
         mtu: plug.valid.mtu.map(u32::from),
         alias: Some(alias),
+        options: InterfaceOptions::default(),
     })
 }
 

@@ -1,16 +1,14 @@
 //! From an Instance to the domain that libvirt is asked for. Pure.
 
-use std::collections::BTreeMap;
-
 use kube::ResourceExt;
 use uuid::Uuid;
-use virga_core::volume::device;
+use virga_core::{flavor::Machine, volume::device};
 use virga_crds::{BuiltFlavor, Instance};
 use virga_hypervisor::{
-    Affinity, Cache, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainType, Firmware, InterfaceSpec, Owner,
-    PciAddress, Topology,
+    Affinity, Cache, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainType, InterfaceSpec, Owner, PciAddress,
 };
 
+use super::machine;
 use crate::layout::Layout;
 
 /// TCG's translation cache: without a bound, each guest takes up to 1 GiB of the host beside its own memory.
@@ -35,8 +33,10 @@ pub struct Parts {
     pub affinity: Affinity,
     /// The host's devices that it has.
     pub pci_devices: Vec<PciAddress>,
-    /// Glance's properties of the image that shape the machine.
+    /// The machine that Flavor and image ask for.
     pub machine: Machine,
+    /// Whether the host has UEFI with secure boot.
+    pub secure_boot: bool,
     /// How the guest is run.
     pub domain_type: DomainType,
     /// The host's architecture.
@@ -54,28 +54,6 @@ pub enum Root {
     Volume(Uuid),
 }
 
-/// The image's properties that shape the machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Machine {
-    /// `hw_machine_type`.
-    pub machine_type: Option<String>,
-    /// Whether `hw_firmware_type` is `uefi`.
-    pub uefi: bool,
-}
-
-impl Machine {
-    /// From an Image's properties. What isn't known is left out: a tenant can't name just any machine type.
-    pub fn new(properties: &BTreeMap<String, String>) -> Self {
-        let machine_type = properties.get("hw_machine_type");
-        Self {
-            machine_type: machine_type
-                .filter(|name| ["q35", "pc"].contains(&name.as_str()))
-                .cloned(),
-            uefi: properties.get("hw_firmware_type").is_some_and(|name| name == "uefi"),
-        }
-    }
-}
-
 /// The domain.
 pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
     let Parts {
@@ -87,6 +65,7 @@ pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
         affinity,
         pci_devices,
         machine,
+        secure_boot,
         domain_type,
         architecture,
         cache,
@@ -99,16 +78,10 @@ pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
         generation: instance.metadata.generation.unwrap_or_default(),
     };
     let title = format!("{}/{}", owner.namespace, owner.name);
-    let topology = Topology::sockets(flavor.vcpus.into());
+    let topology = machine::topology(machine.cpus);
     let mut spec = DomainSpec::new(owner, name(uid), domain_type, topology, flavor.memory.0);
     spec.title = Some(title);
     spec.architecture = architecture;
-    if let Some(machine_type) = machine.machine_type {
-        spec.machine = machine_type;
-    }
-    if machine.uefi {
-        spec.firmware = Firmware::Uefi { secure_boot: false };
-    }
     let mut disks = vec![match root {
         Root::Overlay(base) => DiskSpec {
             backing: vec![base],
@@ -134,6 +107,7 @@ pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
     spec.console_log = Some(files.console_log());
     spec.vnc_socket = Some(files.vnc_socket());
     spec.tcg_cache_mib = Some(TCG_CACHE_MIB);
+    machine::shape(&mut spec, &machine, secure_boot, &files);
     spec
 }
 
@@ -156,6 +130,7 @@ fn volume_disk(place: usize, volume: Uuid, layout: &Layout) -> DiskSpec {
 #[cfg(test)]
 mod tests {
     use virga_crds::{Bytes, InstanceSpec};
+    use virga_hypervisor::Firmware;
 
     use super::*;
 
@@ -176,7 +151,8 @@ mod tests {
             interfaces: Vec::new(),
             affinity: Affinity::Any,
             pci_devices: Vec::new(),
-            machine: Machine::default(),
+            machine: machine::tests::machine(&[], &[]),
+            secure_boot: true,
             domain_type: DomainType::Qemu,
             architecture: "x86_64".into(),
             cache: Cache::None,
@@ -198,20 +174,6 @@ mod tests {
         let targets: Vec<_> = spec.disks.iter().map(|disk| disk.target.as_str()).collect();
         assert_eq!(targets, ["vda", "vdb"]);
         assert_eq!((spec.machine.as_str(), spec.firmware), ("q35", Firmware::Bios));
-    }
-
-    #[test]
-    fn the_image_chooses_firmware_and_a_known_machine_type() {
-        let machine = |pairs: &[(&str, &str)]| {
-            let map = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            Machine::new(&map)
-        };
-        assert!(machine(&[("hw_firmware_type", "uefi")]).uefi);
-        assert_eq!(
-            machine(&[("hw_machine_type", "pc")]).machine_type.as_deref(),
-            Some("pc")
-        );
-        assert_eq!(machine(&[("hw_machine_type", "xenfv' onload='x")]).machine_type, None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod apply;
 mod boot_image;
 mod domain_spec;
 mod fetch;
+mod machine;
 mod power_record;
 mod publish;
 mod seed;

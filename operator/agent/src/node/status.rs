@@ -1,7 +1,7 @@
 //! The Hypervisor's status, from facts. Pure.
 
 use jiff::Timestamp;
-use virga_core::{condition::Conditions, hypervisor};
+use virga_core::{condition::Conditions, flavor::DeviceFacts, hypervisor};
 use virga_crds::{
     Bytes, CachedImage, Capabilities, Condition, Cpu, HostMetric, Hypervisor, HypervisorAddress, HypervisorStatus,
     InstanceTopology, Resources, Versions,
@@ -161,7 +161,17 @@ fn traits(facts: &HostFacts, domain_type: Option<&'static str>) -> Vec<String> {
         architecture: &facts.cpu.architecture,
         features: &facts.cpu.features,
         native: domain_type == Some(DomainType::Kvm.as_str()),
-        secure_boot: facts.firmware.contains(&Firmware::Uefi { secure_boot: true }),
+        devices: DeviceFacts {
+            qemu: [DomainType::Kvm, DomainType::Qemu]
+                .iter()
+                .any(|kind| domain_type == Some(kind.as_str())),
+            uefi: facts.firmware.contains(&Firmware::Uefi { secure_boot: false }),
+            secure_boot: facts.firmware.contains(&Firmware::Uefi { secure_boot: true }),
+            disk_buses: &facts.devices.disk_buses,
+            video_models: &facts.devices.video_models,
+            tpm_models: &facts.devices.tpm_models,
+            tpm_versions: &facts.devices.tpm_versions,
+        },
     })
 }
 
@@ -216,11 +226,14 @@ mod tests {
             first.capabilities.as_ref().map(|c| c.domain_types.clone()),
             Some(vec!["qemu".into()])
         );
+        let of_cpu = first.traits.iter().filter(|name| name.starts_with("HW_"));
         assert_eq!(
-            first.traits,
+            of_cpu.collect::<Vec<_>>(),
             ["HW_ARCH_X86_64"],
             "an emulated processor has features of its own"
         );
+        assert!(first.traits.iter().any(|name| name == "COMPUTE_NET_VIF_MODEL_E1000E"));
+        assert!(!first.traits.iter().any(|name| name.starts_with("COMPUTE_SECURITY_TPM")));
         hypervisor.status = Some(first.clone());
         let then = status(&hypervisor, told(None, Some("no socket")), now);
         assert_eq!((&then.capacity, &then.versions), (&first.capacity, &first.versions));

@@ -66,14 +66,19 @@ fn contradiction(flavor: &Flavor, extra: &ExtraSpecs, image: &Image) -> Option<O
     })
 }
 
-/// What an image asks of CPUs and cells that its flavor doesn't let it have.
+/// What an image asks of CPUs, cells and its machine that its flavor doesn't let it have.
 fn misshapen(flavor: &Flavor, extra: &ExtraSpecs, image: &Image) -> Option<Obstacle> {
     let size = virga_crds::Resources {
         vcpus: flavor.spec.vcpus.into(),
         memory: flavor.spec.memory,
         disk: flavor.spec.disk,
     };
-    let problems = extra.shape(size, Some(&image.spec.properties)).err()?;
+    let properties = Some(&image.spec.properties);
+    let mut problems = extra.shape(size, properties).err().unwrap_or_default();
+    problems.extend(extra.machine(size.vcpus, properties).err().unwrap_or_default());
+    if problems.is_empty() {
+        return None;
+    }
     let name = image.name_any();
     Some(Obstacle {
         reason: Reason::ImageDoesNotFit,

@@ -25,9 +25,9 @@ pub(super) fn demands(
     obstacles: &mut Vec<Obstacle>,
 ) -> Demands {
     let mut required_traits = extra.required.clone();
-    if let Some(image) = image {
-        required_traits.extend(image::required_traits(&image.spec.properties));
-    }
+    let properties = image.map(|image| &image.spec.properties);
+    required_traits.extend(extra.machine_traits(properties));
+    required_traits.extend(properties.map(image::required_traits).unwrap_or_default());
     let hints = instance.spec.placement.as_ref();
     let hints = hints.and_then(|placement| placement.hints.as_ref());
     Demands {

@@ -1,6 +1,7 @@
 //! Flavors: what each asks for, and how much it is used.
 
 mod extra_specs;
+mod machine;
 mod shape;
 
 use jiff::Timestamp;
@@ -12,7 +13,13 @@ use crate::{
     uses::User,
 };
 
+pub(crate) use extra_specs::image_refusal;
 pub use extra_specs::{ExtraSpecs, Hardware, PCPU, extra_specs};
+pub use machine::{
+    Asked, CdromBus, Choice, Cpus, DeviceFacts, DiskBus, DiskQuota, Firmware, InputBus, Machine, MachineType, Quota,
+    Rate, RngRate, SecureBoot, Tpm, TpmModel, TpmVersion, UsbModel, VideoModel, VifModel, VifQuota, Viommu, Watchdog,
+    check_image, device_traits, known_device_traits,
+};
 pub use shape::{Shape, image_key};
 
 /// What to do about a Flavor that these use.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::nearest::did_you_mean;
+use crate::{
+    flavor::{DeviceFacts, device_traits, known_device_traits},
+    nearest::did_you_mean,
+};
 
 /// What the names of operators' own traits and resource classes begin with.
 const CUSTOM: &str = "CUSTOM_";
@@ -10,8 +13,6 @@ const CUSTOM: &str = "CUSTOM_";
 const LONGEST: usize = 255;
 
 const ARCHITECTURES: [(&str, &str); 2] = [("x86_64", "HW_ARCH_X86_64"), ("aarch64", "HW_ARCH_AARCH64")];
-
-const SECURE_BOOT: &str = "COMPUTE_SECURITY_UEFI_SECURE_BOOT";
 
 /// libvirt's names of features of x86 processors, with the traits of each: Nova's `CPU_TRAITS_MAPPING`, with libvirt's own
 /// name of SSE3, and the two of os-traits that Nova leaves out.
@@ -72,8 +73,8 @@ pub struct TraitFacts<'a> {
     pub features: &'a [String],
     /// Whether guests run on the host's processor (KVM), and not on one that QEMU emulates.
     pub native: bool,
-    /// Whether firmware with secure boot is there.
-    pub secure_boot: bool,
+    /// The devices that guests can have.
+    pub devices: DeviceFacts<'a>,
 }
 
 /// The traits of a host, in order. A processor's features count only when guests run on it: an emulated one has its own.
@@ -82,13 +83,13 @@ pub fn traits(facts: TraitFacts<'_>) -> Vec<String> {
     let x86 = facts.native && facts.architecture == "x86_64";
     let has = |feature: &str| facts.features.iter().any(|found| found == feature);
     let features = X86.iter().filter(|(feature, _)| x86 && has(feature));
-    let found: BTreeSet<&str> = architecture
+    let of_cpu = architecture
         .into_iter()
         .chain(features)
-        .map(|(_, name)| *name)
-        .chain(facts.secure_boot.then_some(SECURE_BOOT))
-        .collect();
-    found.into_iter().map(str::to_owned).collect()
+        .map(|(_, name)| (*name).to_owned());
+    let mut found: BTreeSet<String> = of_cpu.collect();
+    found.extend(device_traits(facts.devices));
+    found.into_iter().collect()
 }
 
 /// Every trait that a host may be found to have.
@@ -97,7 +98,7 @@ fn known() -> impl Iterator<Item = &'static str> {
         .iter()
         .chain(&X86)
         .map(|(_, name)| *name)
-        .chain([SECURE_BOOT])
+        .chain(known_device_traits())
 }
 
 /// Why no host can have a trait of this name.
@@ -142,7 +143,10 @@ mod tests {
             architecture: "x86_64",
             features: &features,
             native: true,
-            secure_boot: true,
+            devices: DeviceFacts {
+                secure_boot: true,
+                ..DeviceFacts::default()
+            },
         };
         assert_eq!(
             of(facts),
@@ -151,7 +155,7 @@ mod tests {
         );
         let emulated = TraitFacts {
             native: false,
-            secure_boot: false,
+            devices: DeviceFacts::default(),
             ..facts
         };
         assert_eq!(
@@ -175,7 +179,14 @@ mod tests {
 
     #[test]
     fn names_that_no_host_can_have_are_told_apart() {
-        for name in ["CUSTOM_SSD", "CUSTOM_1", "HW_CPU_X86_AVX2", "HW_ARCH_AARCH64"] {
+        for name in [
+            "CUSTOM_SSD",
+            "CUSTOM_1",
+            "HW_CPU_X86_AVX2",
+            "HW_ARCH_AARCH64",
+            "COMPUTE_SECURITY_TPM_2_0",
+            "COMPUTE_STORAGE_BUS_SATA",
+        ] {
             assert_eq!(check_trait(name), Ok(()), "{name}");
         }
         for name in [

@@ -5,16 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    flavor::{ExtraSpecs, Hardware, image_key},
+    flavor::{Asked, ExtraSpecs, Hardware, check_image, image_key, image_refusal},
     hypervisor::check_trait,
     problem::Problems,
 };
 
 /// Properties with the values that are carried out.
-const VALUES: [(&str, &[&str]); 5] = [
+const VALUES: [(&str, &[&str]); 3] = [
     ("hw_architecture", &["x86_64", "aarch64"]),
-    ("hw_firmware_type", &["bios", "uefi"]),
-    ("hw_machine_type", &["q35", "pc"]),
     ("hw_vm_mode", &["hvm"]),
     ("img_hv_type", &["kvm", "qemu"]),
 ];
@@ -31,15 +29,25 @@ const TRAIT: &str = "trait:";
 /// What is wrong with the properties that mean something here.
 pub fn validate_properties(properties: &BTreeMap<String, String>) -> Problems {
     let mut problems = Problems::default();
+    let mut machine = Asked::default();
     for (name, value) in properties {
-        if let Err(message) = check(name, value) {
+        if let Err(message) = check(name, value, &mut machine) {
             problems.add(format!("spec.properties[{name}]"), message);
         }
     }
+    check_image(&machine, &mut problems);
     problems
 }
 
-fn check(name: &str, value: &str) -> Result<(), String> {
+fn check(name: &str, value: &str, machine: &mut Asked) -> Result<(), String> {
+    if let Some(why) = image_refusal(name) {
+        return Err(format!(
+            "is known to Nova, but not carried out here: {why}; leave it out"
+        ));
+    }
+    if let Some(read) = machine.read_property(name, value) {
+        return read;
+    }
     if let Some((_, values)) = VALUES.iter().find(|(known, _)| *known == name) {
         return if values.contains(&value) {
             Ok(())
@@ -105,6 +113,8 @@ mod tests {
             ("hw_architecture", "aarch64"),
             ("hw_vm_mode", "hvm"),
             ("img_hv_type", "qemu"),
+            ("hw_disk_bus", "sata"),
+            ("os_type", "linux"),
             ("hw_mem_page_size", "1GB"),
             ("img_hv_requested_version", ">=7.2, !=8.0.1,<11"),
             ("trait:CUSTOM_SSD", "required"),
@@ -124,6 +134,18 @@ mod tests {
             ("img_hv_requested_version", ">=7.2,", "such as >=7.2"),
             ("img_hv_requested_version", "=>7", "such as >=7.2"),
             ("img_hv_type", "xen", "write kvm or qemu"),
+            ("hw_disk_bus", "fdc", "write virtio or scsi or sata or ide or usb"),
+            ("hw_disk_bus", "ide", "is of the machine pc alone"),
+            ("hw_vif_model", "e1000x", "did you mean e1000"),
+            ("hw_qemu_guest_agent", "maybe", "write true or false"),
+            ("hw_serial_port_count", "5", "write a whole number from 1 to 4"),
+            (
+                "hw_locked_memory",
+                "true",
+                "it costs the host, so a Flavor says it; leave it out",
+            ),
+            ("hw_sound_model", "ich9", "no console carries sound"),
+            ("os_secure_boot", "required", "needs UEFI"),
             ("hw_cpu_policy", "exclusive", "write shared or dedicated or mixed"),
             ("hw_numa_mem.1", "much", "write a whole number"),
             ("trait:CUSTOM_SSD", "forbidden", "an image can require a trait only"),

@@ -1,12 +1,17 @@
 //! What a domain should be ([`DomainSpec`]) and what libvirt says it is ([`DomainInfo`]).
 
 mod affinity;
+mod options;
 mod spec;
 mod state;
 mod validate;
 mod xml;
 
 pub use affinity::{Affinity, GuestCell};
+pub use options::{
+    Bandwidth, CpuTune, DiskBus, GuestOptions, InputBus, InterfaceModel, InterfaceOptions, IoRate, IoTune, Iommu,
+    RngRate, Tpm, UsbController, WatchdogAction,
+};
 pub use spec::{
     Cache, CpuMode, Discard, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainType, Firmware, InterfaceSource,
     InterfaceSpec, LifecycleAction, MAX_VCPUS, Topology, Video,

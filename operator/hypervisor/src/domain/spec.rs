@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use uuid::Uuid;
 
 use super::affinity::Affinity;
+use super::options::{DiskBus, GuestOptions, InterfaceOptions, IoTune};
 use crate::network::MacAddress;
 use crate::owner::Owner;
 use crate::pci::PciAddress;
@@ -141,10 +142,11 @@ pub struct DiskLayer {
     pub format: DiskFormat,
 }
 
-/// A virtio disk on a file.
+/// A disk on a file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DiskSpec {
-    /// The device, `vda` to `vdzz`. Guests name disks by PCI order, so use `serial` to find one inside.
+    /// The device, `vda` to `vdzz`, whatever the bus: its place among the domain's disks. Guests name disks as they find
+    /// them, so use `serial` to find one inside.
     pub target: String,
     /// The file.
     pub path: PathBuf,
@@ -163,6 +165,12 @@ pub struct DiskSpec {
     pub cache: Cache,
     /// What becomes of discards.
     pub discard: Discard,
+    /// What it is plugged into.
+    pub bus: DiskBus,
+    /// Whether virtio's rings are packed.
+    pub packed_ring: bool,
+    /// What it may do.
+    pub io_tune: IoTune,
 }
 
 impl DiskSpec {
@@ -178,6 +186,9 @@ impl DiskSpec {
             boot_order: None,
             cache: Cache::None,
             discard: Discard::Unmap,
+            bus: DiskBus::Virtio,
+            packed_ring: false,
+            io_tune: IoTune::default(),
         }
     }
 }
@@ -190,7 +201,7 @@ pub enum InterfaceSource {
     Network(String),
 }
 
-/// A virtio network interface.
+/// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct InterfaceSpec {
     /// The guest's MAC address.
@@ -201,6 +212,8 @@ pub struct InterfaceSpec {
     pub mtu: Option<u32>,
     /// A name of our own for the device, which must start with `ua-` (libvirt's rule); used to unplug it later.
     pub alias: Option<String>,
+    /// What of it differs from our defaults.
+    pub options: InterfaceOptions,
 }
 
 /// The graphics card.
@@ -212,6 +225,14 @@ pub enum Video {
     Vga,
     /// virtio-vga: needs a driver beyond text mode.
     Virtio,
+    /// Cirrus Logic's, for old guests.
+    Cirrus,
+    /// Bochs' display, for UEFI.
+    Bochs,
+    /// VMware's.
+    Vmvga,
+    /// Red Hat's, where QEMU has SPICE.
+    Qxl,
 }
 
 /// What follows when the guest powers off, reboots or crashes.
@@ -254,7 +275,8 @@ pub struct DomainSpec {
     pub cpu: CpuMode,
     /// The disks.
     pub disks: Vec<DiskSpec>,
-    /// The NoCloud seed: an ISO or VFAT image, given to the guest as a read-only virtio disk.
+    /// The NoCloud seed: an ISO or VFAT image, given to the guest as a read-only virtio disk, or as a CD-ROM if
+    /// [`GuestOptions::cdrom`] says so.
     pub seed: Option<PathBuf>,
     /// The network interfaces, the primary first.
     pub interfaces: Vec<InterfaceSpec>,
@@ -282,6 +304,8 @@ pub struct DomainSpec {
     pub hotplug_ports: u32,
     /// TCG's translation cache, in MiB; none: QEMU's default of up to 1 GiB. Ignored for other domain types.
     pub tcg_cache_mib: Option<u32>,
+    /// What of its machine differs from these defaults.
+    pub options: GuestOptions,
 }
 
 impl DomainSpec {
@@ -327,6 +351,7 @@ impl DomainSpec {
             on_crash: LifecycleAction::Destroy,
             hotplug_ports: 8,
             tcg_cache_mib: None,
+            options: GuestOptions::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::affinity;
+use super::options;
 use super::spec::{CpuMode, DiskFormat, DomainSpec, DomainType, Firmware, InterfaceSource, MAX_VCPUS, SEED_TARGET};
 use crate::error::{Problem, Problems};
 use crate::xml::is_xml_char;
@@ -31,6 +32,7 @@ impl DomainSpec {
         self.validate_interfaces(&mut problems);
         affinity::validate(&mut problems, &self.affinity, self.topology.vcpus(), self.memory_bytes);
         affinity::validate_devices(&mut problems, &self.pci_devices);
+        options::validate(&mut problems, self);
         for (field, path) in [
             ("seed", &self.seed),
             ("consoleLog", &self.console_log),
@@ -222,7 +224,7 @@ fn validate_text(problems: &mut Problems, field: &str, value: &str, max: usize) 
     );
 }
 
-fn validate_path(problems: &mut Problems, field: &str, path: &Path) {
+pub(super) fn validate_path(problems: &mut Problems, field: &str, path: &Path) {
     let Some(text) = path.to_str() else {
         problems.add(field, "must be UTF-8");
         return;

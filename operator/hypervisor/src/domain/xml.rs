@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::affinity::{self, Affinity};
+use super::options::{self, DiskBus, InterfaceModel, InterfaceOptions};
 use super::spec::{
     Cache, CpuMode, Discard, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainType, Firmware, InterfaceSource,
-    InterfaceSpec, LifecycleAction, SEED_TARGET, Video,
+    InterfaceSpec, LifecycleAction,
 };
 use crate::cpu_list;
 use crate::owner::DOMAIN_NAMESPACE;
@@ -26,20 +27,20 @@ pub fn to_xml(spec: &DomainSpec) -> String {
                 .attr("unit", "KiB")
                 .text((spec.memory_bytes / 1024).to_string()),
         )
-        .child_if(affinity::memory_backing(&spec.affinity))
+        .child_if(options::memory_backing(spec, affinity::memory_backing(&spec.affinity)))
         .child(
             Element::new("vcpu")
                 .attr("placement", "static")
                 .attr_if("cpuset", shared_cpus(&spec.affinity))
                 .text(vcpus),
         )
-        .child_if(affinity::cpu_tune(&spec.affinity))
+        .child_if(options::cpu_tune(spec, affinity::cpu_tune(&spec.affinity)))
         .child_if(affinity::numa_tune(&spec.affinity))
         .child_if(x86(spec).then(|| sysinfo(spec)))
         .child(os(spec))
         .child(features(spec))
         .child(cpu(spec))
-        .child(clock(spec))
+        .child(options::clock(spec, x86(spec)))
         .child(Element::new("on_poweroff").text(action(spec.on_poweroff)))
         .child(Element::new("on_reboot").text(action(spec.on_reboot)))
         .child(Element::new("on_crash").text(action(spec.on_crash)))
@@ -106,6 +107,7 @@ fn os(spec: &DomainSpec) -> Element {
                 .text("hvm"),
         )
         .child_if(details)
+        .children(options::os(spec))
         .child_if(x86(spec).then(|| Element::new("smbios").attr("mode", "sysinfo")))
 }
 
@@ -117,6 +119,7 @@ fn features(spec: &DomainSpec) -> Element {
         .child_if(x86(spec).then(|| Element::new("apic")))
         .child_if(x86(spec).then(|| Element::new("vmport").attr("state", "off")))
         .child_if(secure.then(|| Element::new("smm").attr("state", "on")))
+        .children(options::features(spec))
         .child_if(
             tcg_cache.map(|mib| {
                 Element::new("tcg").child(Element::new("tb-cache").attr("unit", "MiB").text(mib.to_string()))
@@ -144,19 +147,6 @@ fn cpu(spec: &DomainSpec) -> Element {
     cpu.child(topology).child_if(affinity::guest_numa(&spec.affinity))
 }
 
-fn clock(spec: &DomainSpec) -> Element {
-    let clock = Element::new("clock").attr("offset", "utc");
-    if spec.domain_type != DomainType::Kvm || !x86(spec) {
-        return clock;
-    }
-    // Nova's timers: catch up lost RTC ticks, delay PIT ticks, no HPET.
-    let timer = |name: &str| Element::new("timer").attr("name", name);
-    clock
-        .child(timer("rtc").attr("tickpolicy", "catchup"))
-        .child(timer("pit").attr("tickpolicy", "delay"))
-        .child(timer("hpet").attr("present", "no"))
-}
-
 /// A guest that sends itself to sleep could not be told from a hung one.
 fn power_management() -> Element {
     Element::new("pm")
@@ -175,11 +165,11 @@ fn action(action: LifecycleAction) -> &'static str {
 fn devices(spec: &DomainSpec) -> Element {
     Element::new("devices")
         .children(spec.disks.iter().map(disk))
-        .child_if(spec.seed.as_deref().map(seed))
+        .child_if(spec.seed.as_deref().map(|path| options::seed(spec, path)))
         .children(controllers(spec))
         .children(spec.interfaces.iter().map(interface))
         .children(affinity::devices(&spec.pci_devices))
-        .children(console(spec))
+        .children(options::serials(spec, console_log(spec)))
         .child_if(spec.guest_agent.then(|| {
             Element::new("channel").attr("type", "unix").child(
                 Element::new("target")
@@ -189,11 +179,10 @@ fn devices(spec: &DomainSpec) -> Element {
         }))
         .children(graphics(spec))
         .child(balloon(spec))
-        .child_if(spec.rng.then(|| {
-            Element::new("rng")
-                .attr("model", "virtio")
-                .child(Element::new("backend").attr("model", "random").text("/dev/urandom"))
-        }))
+        .child_if(options::rng(spec))
+        .child_if(options::watchdog(spec))
+        .child_if(options::tpm(spec))
+        .child_if(options::iommu(spec))
 }
 
 fn path_text(path: &Path) -> String {
@@ -224,11 +213,20 @@ fn disk(disk: &DiskSpec) -> Element {
                 .attr("name", "qemu")
                 .attr("type", disk.format.as_str())
                 .attr("cache", cache)
-                .attr("discard", discard),
+                .attr("discard", discard)
+                .attr_if(
+                    "packed",
+                    (disk.packed_ring && disk.bus == DiskBus::Virtio).then_some("on"),
+                ),
         )
         .child(file_source(&disk.path))
         .child_if((disk.format == DiskFormat::Qcow2).then(|| backing_store(&disk.backing)))
-        .child(Element::new("target").attr("dev", &disk.target).attr("bus", "virtio"))
+        .child(
+            Element::new("target")
+                .attr("dev", &disk.target)
+                .attr("bus", disk.bus.as_str()),
+        )
+        .child_if(options::io_tune(&disk.io_tune))
         .child_if(disk.read_only.then(|| Element::new("readonly")))
         .child_if(disk.serial.as_ref().map(|serial| Element::new("serial").text(serial)))
         .child_if(
@@ -250,32 +248,16 @@ fn backing_store(layers: &[DiskLayer]) -> Element {
         .child(backing_store(below))
 }
 
-/// As a virtio disk: a SATA CD-ROM shows up too late for cloud-init's NoCloud.
-fn seed(path: &Path) -> Element {
-    Element::new("disk")
-        .attr("type", "file")
-        .attr("device", "disk")
-        .child(
-            Element::new("driver")
-                .attr("name", "qemu")
-                .attr("type", DiskFormat::Raw.as_str()),
-        )
-        .child(file_source(path))
-        .child(Element::new("target").attr("dev", SEED_TARGET).attr("bus", "virtio"))
-        .child(Element::new("readonly"))
-        .child(Element::new("serial").text("virga-seed"))
-}
-
 fn controllers(spec: &DomainSpec) -> Vec<Element> {
-    let mut controllers = vec![Element::new("controller").attr("type", "usb").attr("model", "none")];
+    let mut controllers = options::usb(spec);
     if has_root_ports(spec) {
-        let devices = spec.disks.len()
-            + usize::from(spec.seed.is_some())
+        let on_virtio = spec.disks.iter().filter(|disk| disk.bus == DiskBus::Virtio);
+        let devices = on_virtio.count()
+            + options::ports(spec)
             + spec.interfaces.len()
             + spec.pci_devices.len()
             + usize::from(spec.guest_agent)
             + usize::from(spec.rng)
-            + usize::from(spec.vnc_socket.is_some())
             // The balloon; the graphics card sits on the root bus.
             + 1;
         let free = usize::try_from(spec.hotplug_ports).unwrap_or(usize::MAX);
@@ -300,7 +282,9 @@ fn interface(interface: &InterfaceSpec) -> Element {
         .attr("type", kind)
         .child(Element::new("mac").attr("address", interface.mac.to_string()))
         .child(source)
-        .child(Element::new("model").attr("type", "virtio"))
+        .child_if(options::bandwidth(&interface.options))
+        .child(Element::new("model").attr("type", model(interface.options.model)))
+        .child_if(driver(&interface.options))
         .child_if(
             interface
                 .mtu
@@ -314,20 +298,33 @@ fn interface(interface: &InterfaceSpec) -> Element {
         )
 }
 
-fn console(spec: &DomainSpec) -> [Element; 2] {
-    let log = spec.console_log.as_deref().map(|path| {
-        // Append: a restart must not lose the story of the crash before it. virtlogd bounds the size by rotation.
-        Element::new("log").attr("file", path_text(path)).attr("append", "on")
-    });
-    [
-        Element::new("serial")
-            .attr("type", "pty")
-            .child_if(log)
-            .child(Element::new("target").attr("port", "0")),
-        Element::new("console")
-            .attr("type", "pty")
-            .child(Element::new("target").attr("type", "serial").attr("port", "0")),
-    ]
+fn model(model: InterfaceModel) -> &'static str {
+    match model {
+        InterfaceModel::Virtio => "virtio",
+        InterfaceModel::E1000 => "e1000",
+        InterfaceModel::E1000e => "e1000e",
+        InterfaceModel::Igb => "igb",
+        InterfaceModel::Rtl8139 => "rtl8139",
+        InterfaceModel::Vmxnet3 => "vmxnet3",
+    }
+}
+
+fn driver(options: &InterfaceOptions) -> Option<Element> {
+    let virtio = options.model == InterfaceModel::Virtio;
+    let queues = options.queues.filter(|queues| virtio && *queues > 1);
+    let packed = options.packed_ring && virtio;
+    let driver = || {
+        Element::new("driver")
+            .attr_if("queues", queues.map(|queues| queues.to_string()))
+            .attr_if("packed", packed.then_some("on"))
+    };
+    (packed || queues.is_some()).then(driver)
+}
+
+/// Append: a restart must not lose the story of the crash before it. virtlogd bounds the size by rotation.
+fn console_log(spec: &DomainSpec) -> Option<Element> {
+    let path = spec.console_log.as_deref()?;
+    Some(Element::new("log").attr("file", path_text(path)).attr("append", "on"))
 }
 
 fn graphics(spec: &DomainSpec) -> Vec<Element> {
@@ -340,15 +337,9 @@ fn graphics(spec: &DomainSpec) -> Vec<Element> {
                     .attr("socket", path_text(socket)),
             ),
         );
-        // VNC's pointer is absolute; without a tablet the guest's cursor drifts away from it.
-        elements.push(Element::new("input").attr("type", "tablet").attr("bus", "virtio"));
     }
-    let model = match spec.video {
-        Video::None => "none",
-        Video::Vga => "vga",
-        Video::Virtio => "virtio",
-    };
-    elements.push(Element::new("video").child(Element::new("model").attr("type", model)));
+    elements.extend(options::inputs(spec));
+    elements.push(options::video(spec));
     elements
 }
 

@@ -16,7 +16,7 @@ use crate::console::{Buffer, Console};
 use crate::domain::{DomainInfo, DomainSpec, DomainState, DomainType, Firmware, SavedMemory, StateReason};
 use crate::error::{Error, Result};
 use crate::events::{Change, Event, EventStream, Hub};
-use crate::host::{CellCpu, CellFacts, CpuFacts, HostFacts, PageFacts};
+use crate::host::{CellCpu, CellFacts, CpuFacts, DeviceFacts, HostFacts, PageFacts};
 use crate::hypervisor::Hypervisor;
 use crate::network::{NetworkInfo, NetworkSpec, NetworkUpdate};
 use crate::owner::Owner;
@@ -82,6 +82,7 @@ impl Default for State {
                 domain_types: vec![DomainType::Qemu],
                 machines: vec!["pc".to_owned(), "q35".to_owned()],
                 firmware: vec![Firmware::Bios],
+                devices: DeviceFacts::default(),
                 cells: vec![cell()],
                 pci_devices: Vec::new(),
             },

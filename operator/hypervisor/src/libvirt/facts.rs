@@ -11,7 +11,7 @@ use super::connection::Link;
 use super::error;
 use crate::domain::{DomainType, Firmware};
 use crate::error::{Error, Result};
-use crate::host::{CpuFacts, HostFacts};
+use crate::host::{CpuFacts, DeviceFacts, HostFacts};
 use crate::xml::Element;
 
 pub(super) fn read(link: &Link) -> Result<HostFacts> {
@@ -33,12 +33,16 @@ pub(super) fn read(link: &Link) -> Result<HostFacts> {
         host.cpu.features.sort_unstable();
         host.cpu.features.dedup();
     }
-    let mut firmware = vec![Firmware::Bios];
     // The test driver has no domain capabilities: then BIOS is all we know of.
-    if let Some(kind) = host.domain_types.first()
-        && let Ok(xml) = connect.domain_capabilities(None, Some(&host.cpu.architecture), None, Some(kind.as_str()), 0)
-    {
-        firmware.extend(uefi_of(&Element::parse(&xml).map_err(unreadable)?));
+    let mut capable = Capable::default();
+    if let Some(kind) = host.domain_types.first() {
+        for machine in machines(&host.cpu.architecture) {
+            let told =
+                connect.domain_capabilities(None, Some(&host.cpu.architecture), *machine, Some(kind.as_str()), 0);
+            if let Ok(xml) = told {
+                capable.add(&Element::parse(&xml).map_err(unreadable)?);
+            }
+        }
     }
     Ok(HostFacts {
         hostname: connect.hostname().map_err(explain)?,
@@ -50,7 +54,8 @@ pub(super) fn read(link: &Link) -> Result<HostFacts> {
         cpu: host.cpu,
         domain_types: host.domain_types,
         machines: host.machines,
-        firmware,
+        firmware: capable.firmware(),
+        devices: capable.devices(),
         cells: cells::read(&capabilities),
         pci_devices: devices::list(&connection)?,
     })
@@ -110,24 +115,76 @@ fn features_of(cpu: &Element) -> Vec<String> {
         .collect()
 }
 
-fn uefi_of(domain_capabilities: &Element) -> Vec<Firmware> {
-    let has = |parent: Option<&Element>, name: &str, value: &str| {
-        parent
-            .into_iter()
-            .flat_map(|parent| parent.all("enum"))
-            .filter(|list| list.get("name") == Some(name))
-            .flat_map(|list| list.all("value"))
-            .any(|item| item.content() == value)
-    };
-    let os = domain_capabilities.find("os");
-    if !has(os, "firmware", "efi") {
-        return Vec::new();
+/// Machines that differ in what their guests can have: secure boot and IDE. Other architectures have one.
+fn machines(architecture: &str) -> &'static [Option<&'static str>] {
+    if architecture == "x86_64" {
+        &[Some("q35"), Some("pc")]
+    } else {
+        &[None]
     }
-    let mut firmware = vec![Firmware::Uefi { secure_boot: false }];
-    if has(os.and_then(|os| os.find("loader")), "secure", "yes") {
-        firmware.push(Firmware::Uefi { secure_boot: true });
+}
+
+/// What guests of any of the machines can have.
+#[derive(Debug, Default)]
+struct Capable {
+    uefi: bool,
+    secure_boot: bool,
+    disk_buses: BTreeSet<String>,
+    video_models: BTreeSet<String>,
+    tpm_models: BTreeSet<String>,
+    tpm_versions: BTreeSet<String>,
+}
+
+impl Capable {
+    /// Adds one machine's domain capabilities.
+    fn add(&mut self, capabilities: &Element) {
+        let os = capabilities.find("os");
+        if has(os, "firmware", "efi") {
+            self.uefi = true;
+            self.secure_boot |= has(os.and_then(|os| os.find("loader")), "secure", "yes");
+        }
+        let device = |name: &str| {
+            let device = capabilities.path(&["devices", name]);
+            device.filter(|device| device.get("supported") == Some("yes"))
+        };
+        self.disk_buses
+            .extend(values(device("disk"), "bus").map(ToOwned::to_owned));
+        self.video_models
+            .extend(values(device("video"), "modelType").map(ToOwned::to_owned));
+        // libvirt lists the emulator only where it finds swtpm.
+        let tpm = device("tpm").filter(|tpm| has(Some(tpm), "backendModel", "emulator"));
+        self.tpm_models.extend(values(tpm, "model").map(ToOwned::to_owned));
+        self.tpm_versions
+            .extend(values(tpm, "backendVersion").map(ToOwned::to_owned));
     }
-    firmware
+
+    fn firmware(&self) -> Vec<Firmware> {
+        let uefi = self.uefi.then_some(Firmware::Uefi { secure_boot: false });
+        let secure = self.secure_boot.then_some(Firmware::Uefi { secure_boot: true });
+        [Firmware::Bios].into_iter().chain(uefi).chain(secure).collect()
+    }
+
+    fn devices(self) -> DeviceFacts {
+        DeviceFacts {
+            disk_buses: self.disk_buses.into_iter().collect(),
+            video_models: self.video_models.into_iter().collect(),
+            tpm_models: self.tpm_models.into_iter().collect(),
+            tpm_versions: self.tpm_versions.into_iter().collect(),
+        }
+    }
+}
+
+/// The values of an `<enum>` of that name.
+fn values<'a>(parent: Option<&'a Element>, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let lists = parent.into_iter().flat_map(|parent| parent.all("enum"));
+    lists
+        .filter(move |list| list.get("name") == Some(name))
+        .flat_map(|list| list.all("value"))
+        .map(Element::content)
+}
+
+fn has(parent: Option<&Element>, name: &str, value: &str) -> bool {
+    values(parent, name).any(|found| found == value)
 }
 
 /// libvirt packs versions as major * 1 000 000 + minor * 1000 + release.
@@ -169,10 +226,38 @@ mod tests {
                 "<domainCapabilities><os><enum name='firmware'>{firmware}</enum><loader><enum name='secure'>\
                  <value>no</value>{secure}</enum></loader></os></domainCapabilities>"
             );
-            uefi_of(&Element::parse(&xml).unwrap())
+            let mut capable = Capable::default();
+            capable.add(&Element::parse(&xml).unwrap());
+            capable.firmware().split_off(1)
         };
         assert_eq!(with("", "<value>yes</value>"), []);
         assert_eq!(with("<value>efi</value>", ""), [Firmware::Uefi { secure_boot: false }]);
         assert_eq!(with("<value>efi</value>", "<value>yes</value>").len(), 2);
+    }
+
+    #[test]
+    fn the_devices_of_all_machines_are_found_and_a_tpm_only_where_swtpm_is() {
+        let told = |bus: &str, backend: &str| {
+            let xml = format!(
+                "<domainCapabilities><devices><disk supported='yes'><enum name='bus'><value>virtio</value>\
+                 <value>{bus}</value></enum></disk><video supported='no'><enum name='modelType'><value>vga</value>\
+                 </enum></video><tpm supported='yes'><enum name='model'><value>tpm-tis</value></enum>\
+                 <enum name='backendModel'><value>passthrough</value><value>{backend}</value></enum>\
+                 <enum name='backendVersion'><value>2.0</value></enum></tpm></devices></domainCapabilities>"
+            );
+            Element::parse(&xml).unwrap()
+        };
+        let mut capable = Capable::default();
+        capable.add(&told("sata", "external"));
+        capable.add(&told("ide", "external"));
+        assert!(capable.tpm_models.is_empty() && capable.tpm_versions.is_empty());
+        capable.add(&told("ide", "emulator"));
+        let devices = capable.devices();
+        assert_eq!(devices.disk_buses, ["ide", "sata", "virtio"]);
+        assert!(devices.video_models.is_empty());
+        assert_eq!(
+            (devices.tpm_models, devices.tpm_versions),
+            (vec!["tpm-tis".into()], vec!["2.0".into()])
+        );
     }
 }

@@ -8,7 +8,9 @@
 use std::time::Duration;
 
 use uuid::Uuid;
-use virga_hypervisor::{DomainSpec, DomainType, InterfaceSpec, MacAddress, NetworkInfo, Owner, Topology};
+use virga_hypervisor::{
+    DomainSpec, DomainType, InterfaceOptions, InterfaceSpec, MacAddress, NetworkInfo, Owner, Topology,
+};
 use virga_network::{Error, Mode, NetworkBackend, NodeNetwork, NodePort, NodeSubnet, SubnetRoute};
 
 /// What the suite needs besides the back end.
@@ -87,6 +89,7 @@ pub fn guest(backend: &dyn NetworkBackend, network: &NodeNetwork) -> DomainSpec 
         source: plug.source,
         mtu: network.mtu,
         alias: Some(plug.alias),
+        options: InterfaceOptions::default(),
     });
     guest
 }

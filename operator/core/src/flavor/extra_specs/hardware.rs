@@ -180,7 +180,8 @@ const UNITS: [(&str, u64); 8] = [
     ("Gi", 1 << 20),
 ];
 
-fn set<T: Copy>(into: &mut Option<T>, value: &str, words: &[(&str, T)]) -> Result<(), String> {
+/// Takes the value that a word stands for.
+pub fn set<T: Copy>(into: &mut Option<T>, value: &str, words: &[(&str, T)]) -> Result<(), String> {
     let Some((_, found)) = words.iter().find(|(word, _)| *word == value) else {
         let known = words.iter().map(|(word, _)| *word);
         let listed: Vec<&str> = known.clone().collect();
@@ -191,7 +192,8 @@ fn set<T: Copy>(into: &mut Option<T>, value: &str, words: &[(&str, T)]) -> Resul
     Ok(())
 }
 
-fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
+/// A whole number within bounds.
+pub fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text
         .parse()

@@ -11,8 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use virga_crds::{Bytes, FlavorSpec, Resources};
 
-pub use hardware::{BY_NODE, CpuPolicy, Hardware, Mask, OF_IMAGES};
+pub use hardware::{BY_NODE, CpuPolicy, Hardware, Mask, OF_IMAGES, number, set};
+pub(crate) use known::image_refusal;
 
+use super::machine::{self, Asked, Machine, image_asked};
 use super::shape::{Shape, Size, image_hardware, placement_native, shape};
 use crate::{
     hypervisor::{check_resource_class, check_trait},
@@ -52,9 +54,23 @@ pub struct ExtraSpecs {
     pub capabilities: BTreeMap<String, String>,
     /// NUMA nodes, CPUs of its own, pages and devices.
     pub hardware: Hardware,
+    /// The guest's machine, and how much of its host it may use.
+    pub machine: Asked,
 }
 
 impl ExtraSpecs {
+    /// The machine that a guest with so many virtual CPUs sees with an image that has these properties, or what the
+    /// image contradicts. Without properties there is no image, and will be none.
+    pub fn machine(&self, vcpus: u32, image: Option<&BTreeMap<String, String>>) -> Result<Machine, Problems> {
+        let image = image.map(image_asked).unwrap_or_default();
+        machine::machine(vcpus, &self.machine, Some(&image))
+    }
+
+    /// The traits that a host needs for that machine.
+    pub fn machine_traits(&self, image: Option<&BTreeMap<String, String>>) -> BTreeSet<String> {
+        machine::required(&self.machine, image.map(image_asked).as_ref())
+    }
+
     /// What a guest of this size asks of CPUs, cells and devices with an image that has these properties, or what the
     /// image contradicts.
     pub fn shape(&self, size: Resources, image: Option<&BTreeMap<String, String>>) -> Result<Shape, Problems> {
@@ -115,8 +131,13 @@ struct Reader {
 
 impl Reader {
     fn one(&mut self, key: &str, value: &str) -> Result<(), String> {
-        if known::is_not_carried_out(key) {
-            return Err("is known to Nova, but Virga does not carry it out yet: leave it out".into());
+        if let Some(why) = known::refusal(key) {
+            return Err(format!(
+                "is known to Nova, but not carried out here: {why}; leave it out"
+            ));
+        }
+        if let Some(read) = self.found.machine.read_spec(key, value) {
+            return read;
         }
         if key == "group_policy" {
             self.isolate = match value {
@@ -228,6 +249,14 @@ impl Reader {
         };
         if let Err(problems) = shape(size, &self.found.hardware, &Hardware::default()) {
             self.problems.extend(problems);
+        }
+        if let Err(problems) = machine::machine(vcpus, &self.found.machine, None) {
+            self.problems.extend(problems);
+        }
+        // Nova's `LockMemoryForbidden`: only pages of a known size are counted before they are locked.
+        if self.found.machine.locked_memory == Some(true) && self.found.hardware.page_size.is_none() {
+            let message = "needs hw:mem_page_size, so that its memory is counted by cell: write that as well";
+            self.problems.add(field("hw:locked_memory"), message);
         }
     }
 

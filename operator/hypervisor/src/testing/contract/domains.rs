@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::{Ability, PATIENCE, Setting, expect_kind, wait_for_event};
 use crate::testing::eventually;
 use crate::{
-    Change, Console, DomainState, InterfaceSource, InterfaceSpec, Kind, MacAddress, Owner, SavedMemory, StateReason,
-    Topology,
+    Change, Console, DomainState, InterfaceOptions, InterfaceSource, InterfaceSpec, Kind, MacAddress, Owner,
+    SavedMemory, StateReason, Topology,
 };
 
 pub(super) fn check(setting: &Setting<'_>) {
@@ -314,6 +314,7 @@ fn a_start_without_its_network_says_so(setting: &Setting<'_>) {
         source: InterfaceSource::Network("virga-nowhere".to_owned()),
         mtu: None,
         alias: Some("ua-port-1".to_owned()),
+        options: InterfaceOptions::default(),
     });
     setting.hypervisor.define(&spec).expect("defining");
     if setting.can(Ability::RefuseStartsWithoutNetwork) {

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{Ability, Setting, expect_kind};
 use crate::{
-    Dhcp, DhcpHost, DnsHost, ForwardMode, InterfaceSource, InterfaceSpec, Kind, MacAddress, NetworkSpec, NetworkUpdate,
-    Owner, Route, SubnetSpec, network_diff,
+    Dhcp, DhcpHost, DnsHost, ForwardMode, InterfaceOptions, InterfaceSource, InterfaceSpec, Kind, MacAddress,
+    NetworkSpec, NetworkUpdate, Owner, Route, SubnetSpec, network_diff,
 };
 
 pub(super) fn check(setting: &Setting<'_>) {
@@ -232,6 +232,7 @@ fn guests_on_a_network_are_counted(setting: &Setting<'_>) {
         source: InterfaceSource::Network(net.name.clone()),
         mtu: Some(1400),
         alias: None,
+        options: InterfaceOptions::default(),
     });
     hypervisor.define(&spec).expect("defining");
     hypervisor.start(spec.uuid).expect("starting");
