@@ -52,8 +52,8 @@ pub struct FlavorSpec {
     )]
     #[schemars(extend("default" = 0))]
     pub disk: Bytes,
-    /// What else its Instances need, by Nova's keys: `resources:CLASS`, `trait:NAME`, `capabilities:KEY` and
-    /// `aggregate_instance_extra_specs:KEY`.
+    /// What else its Instances need, by Nova's keys: `resources:CLASS`, `trait:NAME`, `capabilities:KEY`,
+    /// `aggregate_instance_extra_specs:KEY`, `hw:KEY` and its like for their machine, and `quota:KEY`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::string_map")]
     pub extra_specs: BTreeMap<String, String>,

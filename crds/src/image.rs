@@ -54,10 +54,10 @@ pub struct ImageSpec {
     #[serde(default)]
     #[schemars(extend("default" = 0))]
     pub min_memory: Bytes,
-    /// Glance's image properties. `hw_architecture` (x86_64, aarch64), `hw_firmware_type` (bios, uefi) and
-    /// `hw_machine_type` (q35, pc) shape the machine; `img_hv_type` (kvm, qemu), `hw_vm_mode` (hvm),
-    /// `img_hv_requested_version` (such as `>=7.2, <11`) and `trait:NAME` (required) choose the host; others are kept
-    /// for people.
+    /// Glance's image properties. `hw_machine_type`, `hw_firmware_type`, `hw_disk_bus`, `hw_vif_model` and others shape
+    /// the machine; `hw_architecture` (x86_64, aarch64), `img_hv_type` (kvm, qemu), `hw_vm_mode` (hvm),
+    /// `img_hv_requested_version` (such as `>=7.2, <11`) and `trait:NAME` (required) choose the host; names that mean
+    /// nothing here are kept for people.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::string_map")]
     pub properties: BTreeMap<String, String>,

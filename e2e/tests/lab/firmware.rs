@@ -1,13 +1,11 @@
 //! Does a guest boot from the firmware that its image asks for?
 
+use kube::ResourceExt;
 use virga_crds::{Image, Instance};
 use virga_e2e::objects::{GUEST as FILE, image, instance, plugged};
 use virga_e2e::{Installation, is_ready, on_node, with_temp_namespace};
 
 use crate::{GUEST, await_up, domain_of, given_a_place_for_guests, host, nothing_new_is_left, remains};
-
-/// Where libvirt keeps the variables of UEFI guests.
-const VARIABLES: &str = "/var/lib/libvirt/qemu/nvram";
 
 #[tokio::test]
 async fn a_guest_boots_from_uefi_when_its_image_says_so() {
@@ -34,11 +32,12 @@ async fn a_guest_boots_from_uefi_when_its_image_says_so() {
         let domain = domain_of(&booted);
         let xml = on_node::run(&node, &["virsh", "dumpxml", &domain]);
         assert!(xml.contains("firmware='efi'") && xml.contains("type='pflash'"), "{xml}");
-        let variables = || on_node::run(&node, &["find", VARIABLES, "-name", &format!("{domain}*")]);
-        assert!(variables().contains(&domain), "its variables are elsewhere");
+        let variables = format!("/var/lib/virga/instances/{}/uefi-variables.fd", booted.uid().unwrap());
+        assert!(xml.contains(&variables), "{xml}");
+        on_node::run(&node, &["test", "-s", &variables]);
 
         t.delete::<Instance>(GUEST, "booted").await;
-        assert_eq!(variables(), "");
+        on_node::run(&node, &["test", "!", "-e", &variables]);
         nothing_new_is_left(lab, &before).await;
     })
     .await;

@@ -15,6 +15,7 @@ mod health;
 mod node_loss;
 mod placement;
 mod power;
+mod properties;
 mod restarts;
 mod samples;
 mod user_data;

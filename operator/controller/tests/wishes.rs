@@ -92,6 +92,37 @@ async fn traits_choose_the_host_whoever_asks_for_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_machine_goes_where_its_devices_are() {
+    let api = api();
+    hosts(&api, &[("node-1", json!({})), ("node-2", json!({}))]).await;
+    let found = [
+        "COMPUTE_SECURITY_TPM_2_0",
+        "COMPUTE_STORAGE_BUS_SATA",
+        "COMPUTE_FIRMWARE_UEFI",
+    ];
+    api.merge::<Hypervisor>(None, "node-2", json!({"spec": {"traits": found}}));
+    api.create(&with_extra_specs("trusted", &json!({"hw:tpm_version": "2.0"})));
+    api.create(&with_extra_specs("old", &json!({"hw:tpm_version": "1.2"})));
+    let mut sata = image("sata");
+    sata.spec.properties = [
+        ("hw_disk_bus".into(), "sata".into()),
+        ("hw_firmware_type".into(), "uefi".into()),
+    ]
+    .into();
+    api.create(&sata);
+    let _replica = leader(&api).await;
+    api.create(&of_flavor("sealed", "trusted"));
+    assert_eq!(bound(&api, "sealed").await, "node-2");
+    let mut new = instance("from-sata");
+    new.spec.image.as_mut().unwrap().name = "sata".into();
+    api.create(&new);
+    assert_eq!(bound(&api, "from-sata").await, "node-2");
+    api.create(&of_flavor("nowhere", "old"));
+    let message = waits_for(&api, "nowhere", Reason::NoValidHost).await;
+    assert!(message.contains("2 TraitsFilter"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_resource_of_the_operators_own_is_counted_and_given_back() {
     let api = api();
     let licences = json!({"inventories": [{"resourceClass": "CUSTOM_LICENCE", "total": 2}]});
@@ -269,16 +300,32 @@ async fn what_no_host_can_ever_fulfil_is_refused_with_its_field() {
     let mut picky = image("picky");
     picky.spec.properties = [("trait:CUSTOM_SSD".into(), "required".into())].into();
     api.create(&picky);
+    let mut silent = image("silent");
+    silent.spec.properties = [("hw_tpm_version".into(), "1.2".into())].into();
+    api.create(&silent);
+    api.create(&with_extra_specs("tpm-2", &json!({"hw:tpm_version": "2.0"})));
     api.create(&with_hints("waits", &json!({"sameHost": ["web"]})));
     let replica = Replica::start(&api, "a").await;
     let mut contradicted = of_flavor("web", "no-ssd");
     contradicted.spec.image.as_mut().unwrap().name = "picky".into();
+    let mut torn = of_flavor("web", "tpm-2");
+    torn.spec.image.as_mut().unwrap().name = "silent".into();
     let deep = format!("{}true{}", r#"["not", "#.repeat(20), "]".repeat(20));
     let refused: Vec<(Value, &str, &str)> = vec![
         (
             json!(contradicted),
             "spec.flavor",
             "the Image \"picky\" requires trait CUSTOM_SSD, and Flavor \"no-ssd\" forbids it",
+        ),
+        (
+            json!(torn),
+            "spec.image",
+            "spec.properties[hw_tpm_version]: is not what the Flavor's hw:tpm_version says",
+        ),
+        (
+            json!(with_extra_specs("f", &json!({"quota:disk_total_iops_sec_max": "9"}))),
+            "spec.extraSpecs[quota:disk_total_iops_sec_max]",
+            "write quota:disk_total_iops_sec as well",
         ),
         (
             json!(with_hints("web", &json!({"query": "[\">=\", "}))),

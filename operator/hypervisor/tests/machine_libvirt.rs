@@ -316,7 +316,10 @@ fn a_tpm_s_state_outlives_restarts_and_ends_with_the_domain() {
         version_2: true,
         crb: true,
     });
-    let state = format!("find /var/lib/libvirt/swtpm/{} -name '*.permall' -printf '%i'", spec.uuid);
+    let state = format!(
+        "find /var/lib/libvirt/swtpm/{} -name '*.permall' -printf '%i'",
+        spec.uuid
+    );
     libvirt.define(&spec).unwrap();
     libvirt.start(spec.uuid).unwrap();
     await_greetings(&spec, 1);
