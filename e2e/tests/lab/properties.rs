@@ -1,6 +1,7 @@
 //! Does a guest see the machine that its Flavor and its Image ask for?
 
-use kube::ResourceExt;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
 use virga_crds::{FlavorSpec, Hypervisor, Image, Instance, UserData};
 use virga_e2e::objects::{GUEST as FILE, image, instance, plugged, tiny};
 use virga_e2e::{BOUND, Installation, condition, is_ready, on_node, with_temp_namespace};
@@ -124,7 +125,8 @@ async fn what_no_host_has_is_waited_for_with_its_reason() {
     let (installation, _turn) = Installation::turn().await;
     with_temp_namespace(&installation.cluster, async |t| {
         let flavor = given_a_place_for_guests(&t, "10.44.0.0/24").await;
-        let hosts = t.api::<Hypervisor>().list(&Default::default()).await.unwrap();
+        let hosts: Api<Hypervisor> = Api::all(t.client.clone());
+        let hosts = hosts.list(&ListParams::default()).await.unwrap();
         let trait_name = "COMPUTE_GRAPHICS_MODEL_QXL";
         let has = |host: &Hypervisor| {
             let status = host.status.as_ref();

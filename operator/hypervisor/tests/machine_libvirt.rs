@@ -18,7 +18,7 @@ use virga_hypervisor::{
     Video, WatchdogAction,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const MIB: u64 = 1 << 20;
 
 fn connect(node: &Node) -> Libvirt {

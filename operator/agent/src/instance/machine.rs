@@ -3,9 +3,9 @@
 use kube::ResourceExt;
 use virga_core::{
     flavor::{
-        CdromBus, Choice as _, Cpus, DiskBus as AskedBus, Firmware as AskedFirmware, InputBus as AskedInput, Machine,
-        MachineType, Rate, SecureBoot, TpmModel, TpmVersion, UsbModel, VideoModel, VifModel, VifQuota, Viommu,
-        Watchdog, extra_specs,
+        CdromBus, Choice as _, Cpus, DiskBus as AskedBus, ExtraSpecs, Firmware as AskedFirmware,
+        InputBus as AskedInput, Machine, MachineType, Rate, SecureBoot, TpmModel, TpmVersion, UsbModel, VideoModel,
+        VifModel, VifQuota, Viommu, Watchdog, extra_specs,
     },
     problem::Problems,
 };
@@ -27,7 +27,7 @@ pub fn asked(host: &Host, instance: &Instance, vcpus: u32) -> Result<Machine, Pr
         .stores
         .flavors
         .find(|flavor| flavor.name_any() == instance.spec.flavor);
-    let extra = flavor.map_or_else(|| Ok(Default::default()), |flavor| extra_specs(&flavor.spec))?;
+    let extra = flavor.map_or_else(|| Ok(ExtraSpecs::default()), |flavor| extra_specs(&flavor.spec))?;
     let image = BootImage::of(host, instance).known();
     extra.machine(vcpus, image.as_ref().map(|image| &image.spec.properties))
 }
@@ -213,10 +213,9 @@ fn watchdog(action: Watchdog) -> Option<WatchdogAction> {
 
 fn iommu(model: Viommu, machine: &Machine) -> Iommu {
     match model {
-        Viommu::Intel => Iommu::Intel,
-        Viommu::Virtio => Iommu::Virtio,
         Viommu::Auto if machine.machine_type == MachineType::Q35 => Iommu::Intel,
-        Viommu::Auto => Iommu::Virtio,
+        Viommu::Intel => Iommu::Intel,
+        Viommu::Virtio | Viommu::Auto => Iommu::Virtio,
     }
 }
 
