@@ -191,7 +191,7 @@ fn equipped() -> DomainSpec {
 /// The old machine, with what only it has.
 fn old() -> DomainSpec {
     let mut spec = instance();
-    spec.machine = "pc".to_owned();
+    "pc".clone_into(&mut spec.machine);
     spec.disks[0].bus = DiskBus::Ide;
     spec.disks[1].packed_ring = true;
     spec.interfaces[0].options.model = InterfaceModel::Rtl8139;
