@@ -170,6 +170,11 @@ reasons! {
     ActionFailed
     /// The guest crashed; QEMU ended without being asked to.
     GuestCrashed
+    /// The host has no space left for a disk of the Instance, and its guest is halted until there is; the message says which.
+    DiskFull
+    /// A disk of the Instance can't be read or written on its host, and its guest is halted until it can; the message says
+    /// which.
+    DiskFailed
     /// libvirt refused or failed; the message says what and it is tried again.
     HypervisorError
     /// The agent can't reach libvirt on its host.

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, Condition, InstanceAction, InstanceTopology, schema};
+use crate::{Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage, schema};
 
 /// A virtual machine: Nova's server.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ use crate::{Bytes, Condition, InstanceAction, InstanceTopology, schema};
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image.name", priority = 1),
     printcolumn(name = "Group", type_ = "string", json_path = ".spec.serverGroup", priority = 1),
+    printcolumn(name = "CPU", type_ = "string", json_path = ".status.usage.cpu", priority = 1),
+    printcolumn(name = "Memory", type_ = "string", json_path = ".status.usage.memory", priority = 1),
+    printcolumn(name = "OS", type_ = "string", json_path = ".status.guest.os", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = kube::core::Rule::new("size(self.metadata.name) <= 63").message("metadata.name: at most 63 characters: it is the guest's host name"),
     validation = kube::core::Rule::new("has(self.spec.hostname) || !self.metadata.name.contains('.')").message("metadata.name: no dots unless spec.hostname is given: it is the guest's host name"),
@@ -356,6 +359,14 @@ pub struct InstanceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub actions: Vec<InstanceAction>,
+    /// What it used over the last minutes, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub usage: Option<InstanceUsage>,
+    /// What the guest's agent said last, while it runs and has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub guest: Option<GuestStatus>,
     /// Scheduled, StorageReady, NetworkReady, Running, Ready; Reconciling and Stalled while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]

@@ -25,6 +25,7 @@ mod project;
 pub mod schema;
 mod server_group;
 mod topology;
+mod usage;
 mod volume;
 
 pub use action::{ActionName, ActionResult, InstanceAction};
@@ -55,6 +56,7 @@ pub use topology::{
     CpuPartition, CpuPin, EmulatorCpus, EmulatorPolicy, InstanceCell, InstancePciDevice, InstanceTopology, MemoryPages,
     NumaCell, PciDevice, PciDeviceSelector, ReservedPages,
 };
+pub use usage::{GuestFilesystem, GuestInterface, GuestStatus, InstanceUsage};
 pub use volume::{
     Volume, VolumeAttachmentStatus, VolumeDeletionPolicy, VolumeSource, VolumeSpec, VolumeState, VolumeStatus,
 };

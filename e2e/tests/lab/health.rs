@@ -2,9 +2,10 @@
 
 use serde_json::json;
 use virga_crds::{ActionName, ActionResult, Instance};
-use virga_e2e::{BOUND, Installation, is_ready, with_temp_namespace};
+use virga_e2e::objects::{instance, plugged};
+use virga_e2e::{BOUND, Installation, eventually, is_ready, with_temp_namespace};
 
-use crate::{GUEST, given_a_place_for_idle_instances, idle};
+use crate::{GUEST, await_up, given_a_place_for_guests, given_a_place_for_idle_instances, host, idle};
 
 #[tokio::test]
 async fn who_did_what_is_in_the_status() {
@@ -41,6 +42,60 @@ async fn who_did_what_is_in_the_status() {
             })
             .await;
         assert_eq!(running.status.unwrap().actions[0].requested_by, rows[0].requested_by);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_guest_s_agent_and_its_figures_are_seen_while_it_runs() {
+    let (installation, _turn) = Installation::turn().await;
+    let Some(lab) = installation.lab("reads the agent's metrics on its node") else {
+        return;
+    };
+    with_temp_namespace(&installation.cluster, async |t| {
+        let flavor = given_a_place_for_guests(&t, "10.42.0.0/24").await;
+        t.create(plugged(instance("talker", &flavor), "net")).await;
+        let talker = t.await_within::<Instance>(GUEST, "talker", "Ready", is_ready).await;
+        let node = host(lab, &talker);
+        await_up(&node, &talker, 1).await;
+        // Half a minute after its agent connects it is asked.
+        let told = t
+            .await_within::<Instance>(GUEST, "talker", "told of by its agent", |found| {
+                found.status.as_ref().is_some_and(|status| status.guest.is_some())
+            })
+            .await;
+        let guest = told.status.unwrap().guest.unwrap();
+        assert_eq!(guest.hostname.as_deref(), Some("talker"));
+        assert!(
+            guest.interfaces.iter().any(|interface| !interface.addresses.is_empty()),
+            "{guest:?}"
+        );
+        let figures = async || {
+            let page = node.run(&[
+                "curl",
+                "--silent",
+                "--fail",
+                "--max-time",
+                "5",
+                "http://127.0.0.1:9190/metrics",
+            ]);
+            page.map_err(|error| error.to_string())
+        };
+        eventually("its figures are metrics", BOUND, async || {
+            let page = figures().await?;
+            let cpu = format!(
+                "virga_instance_cpu_usage_seconds_total{{namespace=\"{}\",instance=\"talker\"}}",
+                t.namespace
+            );
+            page.contains(&cpu).then_some(()).ok_or(page)
+        })
+        .await;
+        t.delete::<Instance>(GUEST, "talker").await;
+        eventually("its figures are gone", BOUND, async || {
+            let page = figures().await?;
+            (!page.contains("instance=\"talker\"")).then_some(()).ok_or(page)
+        })
+        .await;
     })
     .await;
 }

@@ -2,10 +2,11 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use kube::{Client, ResourceExt};
+use futures::{StreamExt as _, stream::BoxStream};
+use kube::{Client, ResourceExt, runtime::reflector::ObjectRef};
 use prometheus_client::registry::Registry;
 use tokio::sync::broadcast;
-use virga_crds::managers;
+use virga_crds::{Instance, managers};
 use virga_hypervisor::{Calls, CallsLimits, Hypervisor};
 use virga_images::{
     cache::{Cache, Options as CacheOptions},
@@ -41,6 +42,7 @@ use crate::{
     stores::Watches,
     topology::Topologies,
     transfer::{self, Transfers},
+    usage::{self, Usage},
     volume::VolumeLoop,
     wake,
 };
@@ -95,6 +97,8 @@ pub struct Agent {
     watches: Watches,
     cache: Cache,
     events: virga_hypervisor::EventStream,
+    of_guests: virga_hypervisor::EventStream,
+    news: BoxStream<'static, ObjectRef<Instance>>,
     reconciles: ReconcileMetrics,
     clock: Arc<dyn Clock>,
     client: Client,
@@ -129,6 +133,7 @@ impl Agent {
         let watches = Watches::new(&client, &options.node);
         let stores = watches.stores();
         let happened = hypervisor.events(wake::EVENTS);
+        let of_guests = hypervisor.events(wake::EVENTS);
         let calls = Calls::new(hypervisor, CallsLimits::default());
         let transfers = Transfers::open(
             &options.node,
@@ -155,6 +160,7 @@ impl Agent {
             options.controller_ip,
             options.token_file.clone(),
         );
+        let (usage, news) = Usage::new(registry);
         let backend = Arc::new(LibvirtNetworks::new(calls.clone(), NETWORK));
         let host = Host {
             node: options.node.clone(),
@@ -171,6 +177,7 @@ impl Agent {
             disks: QemuImg::new(&options.qemu_img, Duration::from_mins(1)),
             controller,
             transfers,
+            usage,
             stores,
             client: client.clone(),
             writer: Writer::new(client.clone(), managers::AGENT),
@@ -185,6 +192,8 @@ impl Agent {
             watches,
             cache,
             events: happened,
+            of_guests,
+            news: news.boxed(),
             reconciles: ReconcileMetrics::register(registry),
             clock,
             client,
@@ -201,6 +210,8 @@ impl Agent {
             watches,
             cache,
             events,
+            of_guests,
+            news,
             reconciles,
             clock,
             client,
@@ -214,13 +225,15 @@ impl Agent {
         let stores = host.stores.clone();
         let published = Published::default();
 
-        let instances = controllers::instances(&watches, &stores).reconcile_on(wake::instances(
-            stores.clone(),
-            events,
-            &host.images,
-            &all,
-            wake.clone(),
-        ));
+        let instances = controllers::instances(&watches, &stores)
+            .reconcile_on(wake::instances(
+                stores.clone(),
+                events,
+                &host.images,
+                &all,
+                wake.clone(),
+            ))
+            .reconcile_on(news);
         let volumes = controllers::volumes(&watches, &stores).reconcile_on(wake::volumes(stores.clone(), &host.images));
         let networks = controllers::networks(&watches);
         let image_changes = watches.images.changes();
@@ -262,6 +275,13 @@ impl Agent {
         );
         shutdown.worker(heartbeat::run(client, clock, beats, stop.clone()));
         shutdown.worker(node::run(reporter, stop.clone()));
+        shutdown.worker(usage::run(host.clone(), options.usage, stop.clone()));
+        shutdown.worker(usage::follow_guests(
+            host.clone(),
+            of_guests,
+            options.usage,
+            stop.clone(),
+        ));
         shutdown.worker(orphans::run(host.clone(), stop.clone()));
         shutdown.worker(until(stop.clone(), host.images.clone().follow(image_changes)));
         shutdown.worker(until(stop.clone(), gone));

@@ -1,7 +1,7 @@
 //! Is an Instance's domain there, and does it run?
 
 use uuid::Uuid;
-use virga_core::instance::{Domain, Power, WentOff};
+use virga_core::instance::{DiskFault, Domain, Power, WentOff};
 use virga_hypervisor::{DomainInfo, DomainState, Kind, SavedMemory, StateReason};
 
 use crate::host::Host;
@@ -16,6 +16,16 @@ pub async fn look(host: &Host, uid: Uuid) -> Domain {
             _ => Domain::Unreachable(error.to_string()),
         },
     }
+}
+
+/// The disks that QEMU halted the guest for; none when libvirt can't tell.
+pub async fn disk_faults(host: &Host, uid: Uuid) -> Vec<DiskFault> {
+    let asked = host.read(uid, move |hypervisor| hypervisor.disk_faults(uid)).await;
+    let fault = |fault: virga_hypervisor::DiskFault| DiskFault {
+        target: fault.target,
+        no_space: fault.no_space,
+    };
+    asked.map_or_else(|_| Vec::new(), |faults| faults.into_iter().map(fault).collect())
 }
 
 /// libvirt's state and reason, in the words that decisions are made in.

@@ -16,7 +16,7 @@ use virga_scheduler::Ratios;
 
 use crate::{
     ask::Ask, claims::Claims, image::Images, layout::Layout, metrics::Metrics, port::Networks, stores::Stores,
-    topology::Topologies, transfer::Transfers,
+    topology::Topologies, transfer::Transfers, usage::Usage,
 };
 
 /// How long a call that only reads may take.
@@ -67,6 +67,8 @@ pub struct Host {
     pub controller: Ask,
     /// Bytes from and to other hosts.
     pub transfers: Transfers,
+    /// What its guests use, and say of themselves.
+    pub usage: Usage,
     /// What the cluster holds for it.
     pub stores: Stores,
     /// For reads past the stores.

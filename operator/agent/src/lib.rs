@@ -48,6 +48,7 @@ pub mod room;
 pub mod stores;
 pub mod topology;
 pub mod transfer;
+pub mod usage;
 pub mod userdata;
 pub mod volume;
 pub mod wake;

@@ -13,6 +13,7 @@ use virga_scheduler::Ratios;
 use crate::{
     flags::{Args, DomainTypeFlag},
     host::{Checkpoint, DomainChoice},
+    usage::Periods,
 };
 
 /// How the agent behaves.
@@ -44,6 +45,8 @@ pub struct Options {
     pub ratios: Ratios,
     /// Whether the host's CPUs are measured.
     pub monitor_cpu: bool,
+    /// How often guests are measured and asked.
+    pub usage: Periods,
     /// The qemu-img program.
     pub qemu_img: PathBuf,
     /// Where other agents reach this one.
@@ -101,6 +104,7 @@ impl From<Args> for Options {
                 disk: disk_allocation_ratio,
             },
             monitor_cpu,
+            usage: Periods::default(),
             qemu_img,
             transfer_address,
             transfer_bandwidth: NonZeroU64::new(transfer_bandwidth_mib.saturating_mul(1 << 20)),

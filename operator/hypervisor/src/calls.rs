@@ -30,6 +30,8 @@ pub struct CallsLimits {
     pub queued_per_object: usize,
     /// [Long calls](Calls::long) at once. They take threads like stuck ones, so there are more replacements than these.
     pub long: usize,
+    /// [Calls that ask guests](Calls::guest) at once. They take threads as long calls do.
+    pub guests: usize,
 }
 
 impl Default for CallsLimits {
@@ -40,6 +42,7 @@ impl Default for CallsLimits {
             queued: 1024,
             queued_per_object: 16,
             long: 4,
+            guests: 2,
         }
     }
 }
@@ -69,6 +72,7 @@ struct Pool {
     state: Mutex<State>,
     work: Condvar,
     long: Arc<Semaphore>,
+    guests: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -125,6 +129,7 @@ impl Calls {
             state: Mutex::default(),
             work: Condvar::new(),
             long: Arc::new(Semaphore::new(limits.long)),
+            guests: Arc::new(Semaphore::new(limits.guests)),
         };
         Calls {
             pool: Arc::new(PoolHandle(Arc::new(pool))),
@@ -163,6 +168,30 @@ impl Calls {
             result
         };
         self.submit(Some(uuid), true, doing, deadline, call).await
+    }
+
+    /// A call that a guest answers, such as [`Hypervisor::guest_info`]. It takes as long as the guest likes, so nothing waits
+    /// for it: not the domain's other calls, which it is not ordered with, and not other domains'. When too many guests
+    /// are asked at once it waits for its turn.
+    pub async fn guest<T, F>(&self, uuid: Uuid, deadline: Duration, call: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Hypervisor) -> Result<T> + Send + 'static,
+    {
+        let doing = format!("asking the guest of domain {uuid}");
+        let turn = Arc::clone(&self.pool.0.guests).acquire_owned();
+        let Ok(Ok(permit)) = tokio::time::timeout(deadline, turn).await else {
+            return Err(Error::busy(doing, "too many guests are being asked"));
+        };
+        // Given back when the call ends, which may be long after its caller gave up.
+        let call = move |hypervisor: &dyn Hypervisor| {
+            let result = call(hypervisor);
+            drop(permit);
+            result
+        };
+        // A lane of its own: no domain has this UUID but by chance, and then they take turns.
+        let lane = Uuid::from_u128(!uuid.as_u128());
+        self.submit(Some(lane), true, doing, deadline, call).await
     }
 
     /// A call for one network. Like [`Calls::domain`].

@@ -27,6 +27,10 @@ pub enum Change {
     Sleeping,
     /// The guest crashed.
     Crashed,
+    /// The agent in the guest opened its channel.
+    AgentConnected,
+    /// The agent in the guest closed its channel.
+    AgentDisconnected,
 }
 
 /// A life-cycle event.

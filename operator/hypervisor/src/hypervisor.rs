@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::console::Console;
-use crate::domain::{DomainInfo, DomainSpec};
+use crate::domain::{DiskFault, DomainInfo, DomainSpec, DomainUsage, GuestInfo, Password};
 use crate::error::Result;
 use crate::events::EventStream;
 use crate::host::HostFacts;
@@ -73,6 +73,28 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Makes a running domain's disk larger and tells the guest. `target` as in
     /// [`DiskSpec::target`](crate::DiskSpec::target), the new size in bytes.
     fn resize_disk(&self, uuid: Uuid, target: &str, bytes: u64) -> Result<()>;
+
+    /// What these domains have used, those of them that are active, in one call that waits for none of them. What it can't
+    /// tell of one that is busy is left out.
+    fn usage(&self, of: &[Uuid]) -> Result<Vec<DomainUsage>>;
+
+    /// The disks that a guest was halted for ([`StateReason::IoError`](crate::StateReason::IoError)).
+    fn disk_faults(&self, uuid: Uuid) -> Result<Vec<DiskFault>>;
+
+    /// Whether the agent in a guest has opened its channel. It may be silent all the same.
+    fn has_guest_agent(&self, uuid: Uuid) -> Result<bool>;
+
+    /// Asks the agent in a guest, which takes as long as the guest likes, up to about half a minute: run it through
+    /// [`Calls::guest`](crate::Calls::guest). One that is not there, or doesn't answer, is
+    /// [`Error::Busy`](crate::Error::Busy).
+    fn guest_info(&self, uuid: Uuid) -> Result<GuestInfo>;
+
+    /// Has the agent in a guest set a user's password. As [`Hypervisor::guest_info`].
+    fn set_password(&self, uuid: Uuid, user: &str, password: &Password) -> Result<()>;
+
+    /// Sends a guest's processors a non-maskable interrupt: most systems that are set up to dump their memory when they
+    /// crash do so then.
+    fn inject_nmi(&self, uuid: Uuid) -> Result<()>;
 
     /// Opens the serial console of a running domain. One session at a time: with `force` an open one is cut off, else
     /// it is [`Error::Busy`](crate::Error::Busy).

@@ -32,10 +32,11 @@ pub mod testing;
 pub use calls::{Calls, CallsLimits, CallsLoad};
 pub use console::{Console, ConsoleInput};
 pub use domain::{
-    Affinity, Bandwidth, Cache, CpuMode, CpuTune, Discard, DiskBus, DiskFormat, DiskLayer, DiskSpec, DomainInfo,
-    DomainSpec, DomainState, DomainType, Firmware, GuestCell, GuestOptions, InputBus, InterfaceModel, InterfaceOptions,
-    InterfaceSource, InterfaceSpec, IoRate, IoTune, Iommu, LifecycleAction, MAX_VCPUS, RngRate, SavedMemory,
-    StateReason, Topology, Tpm, UsbController, Video, WatchdogAction, to_xml,
+    Affinity, Bandwidth, Cache, CpuMode, CpuTune, Discard, DiskBus, DiskFault, DiskFormat, DiskLayer, DiskSpec,
+    DiskUsage, DomainInfo, DomainSpec, DomainState, DomainType, DomainUsage, Firmware, GuestCell, GuestFilesystem,
+    GuestInfo, GuestInterface, GuestOptions, InputBus, InterfaceModel, InterfaceOptions, InterfaceSource,
+    InterfaceSpec, InterfaceUsage, IoRate, IoTune, Iommu, LifecycleAction, MAX_VCPUS, MemoryUsage, Password, RngRate,
+    SavedMemory, StateReason, Topology, Tpm, UsbController, Video, WatchdogAction, to_xml,
 };
 pub use error::{Error, Kind, Problem, Result};
 pub use events::{Change, Event, EventStream};

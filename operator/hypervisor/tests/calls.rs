@@ -214,6 +214,7 @@ async fn queues_have_bounds() {
         queued: 3,
         queued_per_object: 2,
         long: 0,
+        guests: 0,
     });
     let hold = fake.hold(Operation::Domain);
     let mut tasks = Vec::new();
@@ -311,4 +312,33 @@ async fn a_call_that_takes_long_keeps_nobody_else_waiting_and_there_are_few_of_t
     assert!(saving.await.is_ok());
     let next = calls.long(uuid(2), LONG, |h| h.save(uuid(2))).await.unwrap_err();
     assert_eq!(next.kind(), Kind::NotFound, "the place was given back");
+}
+
+#[tokio::test]
+async fn a_guest_that_is_asked_keeps_no_other_call_waiting_and_few_are_asked_at_once() {
+    let (fake, calls) = calls(CallsLimits {
+        threads: 1,
+        guests: 1,
+        ..CallsLimits::default()
+    });
+    let hold = fake.hold(Operation::GuestInfo);
+    let ask = |n: u128| {
+        let calls = calls.clone();
+        tokio::spawn(async move { calls.guest(uuid(n), SHORT, move |h| h.guest_info(uuid(n))).await })
+    };
+    let first = ask(1);
+    until(&calls, |load| load.running == 1).await;
+    // The same domain's other calls, and another guest's turn.
+    let seen = calls.domain(uuid(1), LONG, move |h| h.domain(uuid(1))).await;
+    assert_eq!(seen.unwrap_err().kind(), virga_hypervisor::Kind::NotFound);
+    let second = ask(2).await.unwrap().unwrap_err();
+    assert_eq!(second.kind(), virga_hypervisor::Kind::Busy, "{second}");
+    assert_eq!(
+        first.await.unwrap().unwrap_err().kind(),
+        virga_hypervisor::Kind::Timeout
+    );
+    drop(hold);
+    until(&calls, |load| load.stuck == 0).await;
+    let third = ask(3).await.unwrap().unwrap_err();
+    assert_eq!(third.kind(), virga_hypervisor::Kind::NotFound, "{third}");
 }

@@ -1,4 +1,5 @@
-//! What does it count? Registries are values, no globals. No label ever holds an object's name.
+//! What does it count? Registries are values, no globals. No label holds an object's name, but those of
+//! the figures of the guests that run on an agent's host.
 
 use std::{sync::Arc, time::Duration};
 

@@ -3,7 +3,9 @@
 use kube::{Api, ResourceExt};
 use uuid::Uuid;
 use virga_core::{
-    instance::{Domain, Image as ImageSeen, Interface, InterfaceUse, Room, Seen, Volume as VolumeSeen, VolumeUse},
+    instance::{
+        Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, Seen, Volume as VolumeSeen, VolumeUse,
+    },
     network,
     volume::{Claimant, volume_names},
 };
@@ -44,8 +46,13 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
             instance.status.as_ref().and_then(|status| status.topology.clone()),
         )
     });
+    let mut health = host.usage.health(uid);
+    if domain == Domain::Defined(Power::IoError) {
+        health.disk_faults = domain::disk_faults(host, uid).await;
+    }
     Seen {
         node: host.node.clone(),
+        health,
         volumes: volumes(host, instance, uid, &domain).await,
         domain,
         root_disk,

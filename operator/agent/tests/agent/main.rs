@@ -4,6 +4,7 @@
 
 mod actions;
 mod crashes;
+mod health;
 mod instances;
 mod nodes;
 mod peers;

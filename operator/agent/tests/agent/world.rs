@@ -11,6 +11,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
+use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tempfile::TempDir;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 use virga_agent::{
     Agent, Options, World as Parts,
     host::{Checkpoint, DomainChoice},
+    usage::Periods,
 };
 use virga_crds::{
     Bytes, Flavor, FlavorSpec, Hypervisor, Image, ImageRef, ImageSource, ImageSpec, ImageVisibility, Instance,
@@ -43,6 +45,7 @@ pub struct World {
     pub host: Fake,
     pub data: TempDir,
     agent: Option<(Runtime, Shutdown)>,
+    registry: Option<Registry>,
 }
 
 impl World {
@@ -64,6 +67,7 @@ impl World {
             host: Fake::new(),
             data,
             agent: None,
+            registry: None,
         };
         world.flavor("m1.small", Bytes::mib(256));
         world.network("front");
@@ -79,6 +83,7 @@ impl World {
             host: Fake::new(),
             data: tempfile::tempdir().unwrap(),
             agent: None,
+            registry: None,
         }
     }
 
@@ -119,6 +124,7 @@ impl World {
             min_free: Bytes::mib(1),
             allow_local_image_urls: true,
             monitor_cpu: false,
+            usage: Periods::default(),
             ratios: Ratios::default(),
             qemu_img: "qemu-img".into(),
             transfer_address: "127.0.0.1:0".parse().unwrap(),
@@ -127,7 +133,7 @@ impl World {
         };
         change(&mut options);
         let (api, host, stop, node) = (self.api.clone(), self.host.clone(), shutdown.clone(), self.node);
-        let agent = runtime.block_on(async move {
+        let (agent, registry) = runtime.block_on(async move {
             let client = api.client_as("virga-agent");
             let mut registry = metrics::registry();
             let (events, sender) = events::events(client.clone(), "virga-agent", node, &mut registry);
@@ -141,8 +147,10 @@ impl World {
                 health: Health::new(),
                 shutdown: stop,
             };
-            Agent::open(options, parts).await.unwrap()
+            let agent = Agent::open(options, parts).await.unwrap();
+            (agent, registry)
         });
+        self.registry = Some(registry);
         runtime.spawn(agent.run());
         self.agent = Some((runtime, shutdown));
     }
@@ -159,6 +167,11 @@ impl World {
         shutdown.stop();
         runtime.block_on(shutdown.drain(Duration::from_secs(10)));
         runtime.shutdown_timeout(Duration::from_secs(10));
+    }
+
+    /// What the agent's metrics say.
+    pub fn metrics(&self) -> String {
+        metrics::encode(self.registry.as_ref().unwrap()).unwrap()
     }
 
     pub fn path(&self) -> &Path {

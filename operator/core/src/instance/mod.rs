@@ -3,6 +3,7 @@
 mod actions;
 mod decision;
 mod effect;
+mod health;
 mod hints;
 mod lock;
 mod needs;
@@ -13,11 +14,13 @@ mod reboot;
 mod seen;
 mod status;
 mod topology;
+mod usage;
 mod validate;
 
 pub use actions::{deleted, ended, requesters};
 pub use decision::decision;
 pub use effect::{Effect, Note, Plan};
+pub use health::{DiskFault, Guest, Health, is_news_of_guest};
 pub use lock::kept_by_lock;
 pub use plan::plan;
 pub use ports::{port, port_name};
@@ -28,4 +31,5 @@ pub use seen::{
 };
 pub use status::{after_failure, notes};
 pub use topology::{pinning, told};
+pub use usage::{Counters, is_news as is_news_of_usage, usage};
 pub use validate::{USER_DATA_BYTES, hostname, validate, validate_address};

@@ -9,6 +9,7 @@ use virga_crds::{
 
 use super::{
     effect::{Effect, Plan},
+    health,
     needs::{self, Aspect, Need},
     power::{self, DELETE_GRACE, Step, Wish},
     seen::{Domain, Power, Room, Seen},
@@ -172,7 +173,10 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
         scheduled: None,
         storage,
         network,
-        running: power::running(&wish, power, seen.power, old_conditions(instance)),
+        running: match power {
+            Power::IoError => health::halted(instance, &seen.health.disk_faults),
+            _ => power::running(&wish, power, seen.power, old_conditions(instance)),
+        },
         held: step.held.or_else(|| no_room(instance, seen, power)),
         settled: step.settled,
         task: step.task,

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::health::Health;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use virga_crds::{Address, BuiltFlavor, Bytes, InstanceTopology, conditions::Reason};
@@ -34,6 +35,8 @@ pub struct Seen {
     pub room: Room,
     /// Whether the host's disk has room for its memory. Looked at only when that is to be saved.
     pub save_room: Room,
+    /// How its guest does.
+    pub health: Health,
 }
 
 /// The domain with the Instance's uid.

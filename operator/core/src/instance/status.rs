@@ -8,6 +8,7 @@ use super::{
     actions,
     decision::decision,
     effect::{Effect, Note},
+    health,
     needs::Aspect,
     plan::old_conditions,
     power, reboot,
@@ -100,6 +101,7 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
         let excess = rejected_by.len().saturating_sub(MAX_REJECTED);
         rejected_by.drain(..excess);
     }
+    let (usage, guest) = health::told(&seen.domain, &seen.health, &old);
     let exists = matches!(seen.domain, Domain::Defined(_));
     let mut status = InstanceStatus {
         observed_generation: instance.metadata.generation,
@@ -120,6 +122,8 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
         rejected_by,
         scheduling: decision(instance).or(old.scheduling),
         actions: Vec::new(),
+        usage,
+        guest,
         conditions: conditions.into_vec(),
     };
     status.actions = actions::told(instance, &status, progress, &message, now);
@@ -302,6 +306,8 @@ fn worth_telling(kind: &str, reason: Reason) -> Option<bool> {
             Reason::Started | Reason::Stopped | Reason::Paused | Reason::Suspended => Some(false),
             Reason::GuestCrashed
             | Reason::HypervisorError
+            | Reason::DiskFull
+            | Reason::DiskFailed
             | Reason::LibvirtUnavailable
             | Reason::SavedMemoryUnusable
             | Reason::Invalid => Some(true),

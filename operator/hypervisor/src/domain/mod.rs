@@ -4,6 +4,7 @@ mod affinity;
 mod options;
 mod spec;
 mod state;
+mod usage;
 mod validate;
 mod xml;
 
@@ -17,4 +18,8 @@ pub use spec::{
     InterfaceSpec, LifecycleAction, MAX_VCPUS, Topology, Video,
 };
 pub use state::{DomainInfo, DomainState, SavedMemory, StateReason};
+pub use usage::{
+    DiskFault, DiskUsage, DomainUsage, GuestFilesystem, GuestInfo, GuestInterface, InterfaceUsage, MemoryUsage,
+    Password,
+};
 pub use xml::to_xml;

@@ -213,6 +213,9 @@ fn disk(disk: &DiskSpec) -> Element {
                 .attr("name", "qemu")
                 .attr("type", disk.format.as_str())
                 .attr("cache", cache)
+                // The guest is halted until the host's storage works again, whatever failed: its own file systems would
+                // be read-only, or damaged, until somebody repairs them.
+                .attr("error_policy", "stop")
                 .attr("discard", discard)
                 .attr_if(
                     "packed",

@@ -114,6 +114,7 @@ impl FakeDomain {
             obeys_shutdown: true,
             sizes: HashMap::new(),
             console: None,
+            guest: super::guests::FakeGuest::default(),
         }
     }
 

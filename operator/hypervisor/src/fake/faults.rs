@@ -27,6 +27,12 @@ pub enum Operation {
     Reset,
     Undefine,
     ResizeDisk,
+    Usage,
+    DiskFaults,
+    HasGuestAgent,
+    GuestInfo,
+    SetPassword,
+    InjectNmi,
     OpenConsole,
     Networks,
     Network,
@@ -40,8 +46,11 @@ pub enum Operation {
 impl Operation {
     /// Whether it changes nothing.
     pub fn is_read(self) -> bool {
-        use Operation::{Domain, Domains, Facts, Network, Networks, OpenConsole};
-        matches!(self, Facts | Domains | Domain | Networks | Network | OpenConsole)
+        use Operation::{
+            DiskFaults, Domain, Domains, Facts, GuestInfo, HasGuestAgent, Network, Networks, OpenConsole, Usage,
+        };
+        let guests = matches!(self, Usage | DiskFaults | HasGuestAgent | GuestInfo);
+        guests || matches!(self, Facts | Domains | Domain | Networks | Network | OpenConsole)
     }
 
     pub(super) fn doing(self) -> String {

@@ -2,6 +2,7 @@
 
 mod domains;
 mod faults;
+mod guests;
 mod networks;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +14,10 @@ use uuid::Uuid;
 pub use faults::{Fault, Hold, Operation};
 
 use crate::console::{Buffer, Console};
-use crate::domain::{DomainInfo, DomainSpec, DomainState, DomainType, Firmware, SavedMemory, StateReason};
+use crate::domain::{
+    DiskFault, DomainInfo, DomainSpec, DomainState, DomainType, DomainUsage, Firmware, GuestInfo, Password,
+    SavedMemory, StateReason,
+};
 use crate::error::{Error, Result};
 use crate::events::{Change, Event, EventStream, Hub};
 use crate::host::{CellCpu, CellFacts, CpuFacts, DeviceFacts, HostFacts, PageFacts};
@@ -55,6 +59,7 @@ struct FakeDomain {
     obeys_shutdown: bool,
     sizes: HashMap<String, u64>,
     console: Option<Arc<Buffer>>,
+    guest: guests::FakeGuest,
 }
 
 #[derive(Debug)]
@@ -384,6 +389,34 @@ impl Hypervisor for Fake {
         self.enter(Operation::ResizeDisk, Some(uuid))?
             .domain(uuid)?
             .resize_disk(target, bytes)
+    }
+
+    fn usage(&self, of: &[Uuid]) -> Result<Vec<DomainUsage>> {
+        Ok(self.enter(Operation::Usage, None)?.usage(of))
+    }
+
+    fn disk_faults(&self, uuid: Uuid) -> Result<Vec<DiskFault>> {
+        self.enter(Operation::DiskFaults, Some(uuid))?
+            .domain(uuid)?
+            .disk_faults()
+    }
+
+    fn has_guest_agent(&self, uuid: Uuid) -> Result<bool> {
+        let mut state = self.enter(Operation::HasGuestAgent, Some(uuid))?;
+        Ok(state.domain(uuid)?.has_guest_agent())
+    }
+
+    fn guest_info(&self, uuid: Uuid) -> Result<GuestInfo> {
+        self.enter(Operation::GuestInfo, Some(uuid))?.domain(uuid)?.guest_info()
+    }
+
+    fn set_password(&self, uuid: Uuid, user: &str, password: &Password) -> Result<()> {
+        let mut state = self.enter(Operation::SetPassword, Some(uuid))?;
+        state.domain(uuid)?.set_password(user, password)
+    }
+
+    fn inject_nmi(&self, uuid: Uuid) -> Result<()> {
+        self.enter(Operation::InjectNmi, Some(uuid))?.domain(uuid)?.inject_nmi()
     }
 
     fn open_console(&self, uuid: Uuid, force: bool) -> Result<Console> {

@@ -20,11 +20,14 @@ use crate::events::{Change, Event, Hub};
 const OPENING_WAIT: Duration = Duration::from_secs(5);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
+/// Any callback of an event, as libvirt keeps it.
+type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
+
 /// An open connection with its callbacks.
 pub(super) struct Connection {
     connect: Connect,
     loss: Arc<Loss>,
-    lifecycle_callback: Option<c_int>,
+    callbacks: Vec<c_int>,
     has_close_callback: bool,
 }
 
@@ -64,7 +67,7 @@ impl Connection {
         let mut connection = Connection {
             connect,
             loss,
-            lifecycle_callback: None,
+            callbacks: Vec::new(),
             has_close_callback: false,
         };
         // libvirt's test driver is in our own process: it has no keep-alive and no close callback, and needs none.
@@ -78,6 +81,12 @@ impl Connection {
         connection
             .register_lifecycle_callback(hub)
             .map_err(|error| classify(&doing, "libvirt", &error))?;
+        if let Err(error) = connection.register_agent_callback(hub) {
+            tracing::debug!(
+                error = error.message(),
+                "libvirt's events of guest agents are not available"
+            );
+        }
         Ok(connection)
     }
 
@@ -97,19 +106,36 @@ impl Connection {
     fn register_lifecycle_callback(&mut self, hub: &Arc<Hub>) -> std::result::Result<(), virt::error::Error> {
         type Lifecycle =
             unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
-        type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
-        let opaque = Box::into_raw(Box::new(Arc::clone(hub))).cast::<c_void>();
         // SAFETY: libvirt casts the callback of VIR_DOMAIN_EVENT_ID_LIFECYCLE back to exactly the type `Lifecycle`
         // before it calls it (virConnectDomainEventCallback with an int result); the transmute is its C macro
-        // VIR_DOMAIN_EVENT_CALLBACK. The connection pointer is valid as long as `self.connect` lives. `opaque` is a
-        // boxed Arc<Hub>, which is what `on_lifecycle` and `free_hub` take it for; libvirt calls `free_hub` once, after
-        // the last call of `on_lifecycle`.
+        // VIR_DOMAIN_EVENT_CALLBACK.
+        let callback = unsafe { std::mem::transmute::<Lifecycle, Generic>(on_lifecycle) };
+        self.register(hub, sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, callback)
+    }
+
+    fn register_agent_callback(&mut self, hub: &Arc<Hub>) -> std::result::Result<(), virt::error::Error> {
+        type Agent = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void);
+        // SAFETY: libvirt casts the callback of VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE back to exactly the type `Agent`
+        // before it calls it (virConnectDomainEventAgentLifecycleCallback); see above.
+        let callback = unsafe { std::mem::transmute::<Agent, Generic>(on_agent) };
+        self.register(hub, sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, callback)
+    }
+
+    fn register(
+        &mut self,
+        hub: &Arc<Hub>,
+        event: sys::virDomainEventID,
+        callback: Generic,
+    ) -> std::result::Result<(), virt::error::Error> {
+        let opaque = Box::into_raw(Box::new(Arc::clone(hub))).cast::<c_void>();
+        // SAFETY: the connection pointer is valid as long as `self.connect` lives. `opaque` is a boxed Arc<Hub>, which is
+        // what our callbacks and `free_hub` take it for; libvirt calls `free_hub` once, after the last call of the
+        // callback.
         let id = unsafe {
-            let callback = std::mem::transmute::<Lifecycle, Generic>(on_lifecycle);
             sys::virConnectDomainEventRegisterAny(
                 self.connect.as_ptr(),
                 std::ptr::null_mut(),
-                sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE.cast_signed(),
+                event.cast_signed(),
                 Some(callback),
                 opaque,
                 Some(free_hub),
@@ -122,7 +148,7 @@ impl Connection {
             unsafe { free_hub(opaque) };
             return Err(error);
         }
-        self.lifecycle_callback = Some(id);
+        self.callbacks.push(id);
         Ok(())
     }
 
@@ -148,8 +174,8 @@ impl Drop for Connection {
         // SAFETY: the connection pointer is valid, `self.connect` is dropped after this; the identifier and the
         // function are those that were registered.
         unsafe {
-            if let Some(id) = self.lifecycle_callback {
-                sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), id);
+            for id in &self.callbacks {
+                sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), *id);
             }
             if self.has_close_callback {
                 sys::virConnectUnregisterCloseCallback(self.connect.as_ptr(), Some(on_close));
@@ -167,11 +193,10 @@ unsafe extern "C" fn on_lifecycle(
     _detail: c_int,
     opaque: *mut c_void,
 ) -> c_int {
-    let mut bytes: uuid::Bytes = [0; 16];
-    // SAFETY: the domain is valid for the time of this call, and the buffer has VIR_UUID_BUFLEN (16) bytes.
-    if unsafe { sys::virDomainGetUUID(domain, bytes.as_mut_ptr()) } != 0 {
+    // SAFETY: the domain is valid for the time of this call.
+    let Some(uuid) = (unsafe { uuid_of(domain) }) else {
         return 0;
-    }
+    };
     // SAFETY: see the contract of this function; the reference does not outlive the call.
     let hub = unsafe { &*opaque.cast::<Arc<Hub>>() };
     let change = match event.cast_unsigned() {
@@ -190,15 +215,45 @@ unsafe extern "C" fn on_lifecycle(
             return 0;
         }
     };
-    hub.send(&Event::Domain {
-        uuid: Uuid::from_bytes(bytes),
-        change,
-    });
+    hub.send(&Event::Domain { uuid, change });
     0
 }
 
 /// # Safety
-/// `opaque` is a box of `Arc<Hub>` made by `register_lifecycle_callback`, and this is called once for it.
+/// libvirt calls it with a valid domain, and with the `opaque` of its registration: a boxed `Arc<Hub>` not yet freed.
+unsafe extern "C" fn on_agent(
+    _connection: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    state: c_int,
+    _reason: c_int,
+    opaque: *mut c_void,
+) {
+    // SAFETY: the domain is valid for the time of this call.
+    let Some(uuid) = (unsafe { uuid_of(domain) }) else {
+        return;
+    };
+    // SAFETY: see the contract of this function; the reference does not outlive the call.
+    let hub = unsafe { &*opaque.cast::<Arc<Hub>>() };
+    let connected = state.cast_unsigned() == sys::VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED;
+    let change = if connected {
+        Change::AgentConnected
+    } else {
+        Change::AgentDisconnected
+    };
+    hub.send(&Event::Domain { uuid, change });
+}
+
+/// # Safety
+/// The domain is valid.
+unsafe fn uuid_of(domain: sys::virDomainPtr) -> Option<Uuid> {
+    let mut bytes: uuid::Bytes = [0; 16];
+    // SAFETY: see the contract of this function; the buffer has VIR_UUID_BUFLEN (16) bytes.
+    let result = unsafe { sys::virDomainGetUUID(domain, bytes.as_mut_ptr()) };
+    (result == 0).then(|| Uuid::from_bytes(bytes))
+}
+
+/// # Safety
+/// `opaque` is a box of `Arc<Hub>` made by `register`, and this is called once for it.
 unsafe extern "C" fn free_hub(opaque: *mut c_void) {
     // SAFETY: see the contract of this function.
     drop(unsafe { Box::from_raw(opaque.cast::<Arc<Hub>>()) });

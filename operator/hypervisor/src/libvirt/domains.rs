@@ -9,9 +9,11 @@ use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::connection::{Connection, Link};
-use super::{console, error, saved};
+use super::{console, error, guest, saved};
 use crate::console::Console;
-use crate::domain::{DomainInfo, DomainSpec, DomainState, SavedMemory, StateReason, to_xml};
+use crate::domain::{
+    DiskFault, DomainInfo, DomainSpec, DomainState, GuestInfo, Password, SavedMemory, StateReason, to_xml,
+};
 use crate::error::{Error, Result};
 use crate::owner::{DOMAIN_NAMESPACE, Owner};
 use crate::xml::Element;
@@ -215,6 +217,38 @@ impl Ours {
             self.domain
                 .block_resize(target, bytes, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES),
         )
+    }
+
+    pub fn disk_faults(&self) -> Result<Vec<DiskFault>> {
+        if !self.is_active()? {
+            return Err(self.not_running());
+        }
+        self.explain(guest::disk_faults(&self.domain))
+    }
+
+    pub fn has_guest_agent(&self) -> Result<bool> {
+        Ok(self.is_active()? && self.explain(guest::is_connected(&self.domain))?)
+    }
+
+    pub fn guest_info(&self) -> Result<GuestInfo> {
+        if !self.is_active()? {
+            return Err(self.not_running());
+        }
+        self.explain(guest::info(&self.domain))
+    }
+
+    pub fn set_password(&self, user: &str, password: &Password) -> Result<()> {
+        if !self.is_active()? {
+            return Err(self.not_running());
+        }
+        self.explain(guest::set_password(&self.domain, user, password))
+    }
+
+    pub fn inject_nmi(&self) -> Result<()> {
+        if !self.is_active()? {
+            return Err(self.not_running());
+        }
+        self.explain(guest::inject_nmi(&self.domain))
     }
 
     pub fn open_console(&self, force: bool) -> Result<Console> {

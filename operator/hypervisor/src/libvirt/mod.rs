@@ -11,10 +11,13 @@ mod domains;
 mod error;
 mod event_loop;
 mod facts;
+mod guest;
 mod half_started;
 mod hosts_file;
 mod networks;
+mod params;
 mod saved;
+mod usage;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,7 +27,7 @@ use uuid::Uuid;
 use self::connection::Link;
 use self::hosts_file::HostsFiles;
 use crate::console::Console;
-use crate::domain::{DomainInfo, DomainSpec};
+use crate::domain::{DiskFault, DomainInfo, DomainSpec, DomainUsage, GuestInfo, Password};
 use crate::error::{Error, Result};
 use crate::events::EventStream;
 use crate::host::HostFacts;
@@ -147,6 +150,30 @@ impl Hypervisor for Libvirt {
 
     fn resize_disk(&self, uuid: Uuid, target: &str, bytes: u64) -> Result<()> {
         domains::find(&self.link, uuid, "resizing a disk of")?.resize_disk(target, bytes)
+    }
+
+    fn usage(&self, of: &[Uuid]) -> Result<Vec<DomainUsage>> {
+        usage::read(&self.link, of)
+    }
+
+    fn disk_faults(&self, uuid: Uuid) -> Result<Vec<DiskFault>> {
+        domains::find(&self.link, uuid, "looking at the disks of")?.disk_faults()
+    }
+
+    fn has_guest_agent(&self, uuid: Uuid) -> Result<bool> {
+        domains::find(&self.link, uuid, "looking for the guest agent of")?.has_guest_agent()
+    }
+
+    fn guest_info(&self, uuid: Uuid) -> Result<GuestInfo> {
+        domains::find(&self.link, uuid, "asking the guest agent of")?.guest_info()
+    }
+
+    fn set_password(&self, uuid: Uuid, user: &str, password: &Password) -> Result<()> {
+        domains::find(&self.link, uuid, "setting a password in")?.set_password(user, password)
+    }
+
+    fn inject_nmi(&self, uuid: Uuid) -> Result<()> {
+        domains::find(&self.link, uuid, "interrupting")?.inject_nmi()
     }
 
     fn open_console(&self, uuid: Uuid, force: bool) -> Result<Console> {

@@ -11,7 +11,8 @@ use super::*;
 use crate::{
     condition::is_true,
     instance::{
-        Cache, Failure, Image, Interface, InterfaceUse, PowerRecord, Volume, VolumeUse, WentOff, after_failure, notes,
+        Cache, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, Volume, VolumeUse, WentOff, after_failure,
+        notes,
     },
 };
 
@@ -116,6 +117,7 @@ impl World {
                 topology: None,
                 room: Room::Enough,
                 save_room: Room::Enough,
+                health: Health::default(),
             },
             now: "2026-11-22T10:00:00Z".parse().unwrap(),
             deaf: 0,

@@ -24,6 +24,7 @@ pub(super) fn check(setting: &Setting<'_>) {
     the_power_button_stops_a_guest_that_listens(setting);
     a_disk_grows_while_its_guest_runs(setting);
     a_console_is_a_conversation_of_one(setting);
+    usage_is_told_of_what_runs_and_was_asked_for(setting);
 }
 
 fn remove(setting: &Setting<'_>, uuid: Uuid) {
@@ -143,6 +144,10 @@ fn what_is_not_there_is_not_found(setting: &Setting<'_>) {
     expect_kind(hypervisor.reset(uuid), Kind::NotFound, "resetting");
     expect_kind(hypervisor.undefine(uuid), Kind::NotFound, "undefining");
     expect_kind(hypervisor.resize_disk(uuid, "vda", 1 << 20), Kind::NotFound, "resizing");
+    expect_kind(hypervisor.disk_faults(uuid), Kind::NotFound, "looking at disks");
+    expect_kind(hypervisor.has_guest_agent(uuid), Kind::NotFound, "looking for an agent");
+    expect_kind(hypervisor.guest_info(uuid), Kind::NotFound, "asking an agent");
+    expect_kind(hypervisor.inject_nmi(uuid), Kind::NotFound, "interrupting");
     expect_kind(hypervisor.open_console(uuid, true), Kind::NotFound, "opening a console");
 }
 
@@ -203,6 +208,8 @@ fn what_is_foreign_is_left_alone(setting: &Setting<'_>) {
     );
     expect_kind(hypervisor.reset(uuid), Kind::Foreign, "resetting");
     expect_kind(hypervisor.undefine(uuid), Kind::Foreign, "undefining");
+    expect_kind(hypervisor.guest_info(uuid), Kind::Foreign, "asking its agent");
+    expect_kind(hypervisor.inject_nmi(uuid), Kind::Foreign, "interrupting");
     expect_kind(
         hypervisor.open_console(uuid, true),
         Kind::Foreign,
@@ -409,6 +416,34 @@ fn a_console_is_a_conversation_of_one(setting: &Setting<'_>) {
             .expect("a console after one was closed");
     });
     remove(setting, spec.uuid);
+}
+
+fn usage_is_told_of_what_runs_and_was_asked_for(setting: &Setting<'_>) {
+    let hypervisor = setting.hypervisor;
+    let spec = setting.domain(17);
+    let uuid = spec.uuid;
+    let told = |of: &[Uuid]| -> Vec<Uuid> {
+        let usage = hypervisor.usage(of).expect("reading what domains use");
+        usage.iter().map(|usage| usage.uuid).collect()
+    };
+    hypervisor.define(&spec).expect("defining");
+    assert!(told(&[uuid]).is_empty(), "it does not run");
+    expect_kind(
+        hypervisor.guest_info(uuid),
+        Kind::InvalidState,
+        "asking the agent of what is off",
+    );
+    expect_kind(
+        hypervisor.inject_nmi(uuid),
+        Kind::InvalidState,
+        "interrupting what is off",
+    );
+    hypervisor.start(uuid).expect("starting");
+    assert_eq!(told(&[uuid]), [uuid]);
+    assert!(told(&[]).is_empty());
+    assert!(!hypervisor.has_guest_agent(uuid).expect("looking for an agent"));
+    remove(setting, uuid);
+    assert!(told(&[uuid]).is_empty());
 }
 
 /// Types until the guest has said it all back. A guest that is still booting hears nothing, so it is typed again.
