@@ -21,7 +21,7 @@ echo \"SEES firmware=$([ -d /sys/firmware/efi ] && echo uefi || echo bios)\"
 const ASKED: [&str; 12] = [
     "<topology sockets='1' dies='1' clusters='1' cores='1' threads='2'/>",
     "<target dev='vda' bus='scsi'/>",
-    "<target dev='sdz' bus='sata'/>",
+    "<target dev='sdf' bus='sata'/>",
     "<total_iops_sec>2000</total_iops_sec>",
     "<total_iops_sec_max>4000</total_iops_sec_max>",
     "<driver queues='2'/>",

@@ -6,12 +6,13 @@ mod harness;
 
 use harness::{
     Replica, api, bound, flavor, image, instance, leader, node,
-    reviews::{causes, validate, warnings},
+    reviews::{causes, validate, volume, warnings},
     settle, stock, waits_for,
 };
 use serde_json::{Value, json};
 use virga_crds::{
-    Flavor, HostAggregate, HostAggregateSpec, Hypervisor, Instance, Placement, SchedulerHints, conditions::Reason,
+    Flavor, HostAggregate, HostAggregateSpec, Hypervisor, ImageRef, Instance, Placement, SchedulerHints, VolumeSource,
+    conditions::Reason,
 };
 use virga_testkit::FakeApi;
 
@@ -117,6 +118,19 @@ async fn a_machine_goes_where_its_devices_are() {
     new.spec.image.as_mut().unwrap().name = "sata".into();
     api.create(&new);
     assert_eq!(bound(&api, "from-sata").await, "node-2");
+    // A boot volume that was made from it asks for the same.
+    let mut disk = volume("disk");
+    disk.spec.source = Some(VolumeSource {
+        image: ImageRef {
+            name: "sata".into(),
+            namespace: None,
+        },
+    });
+    api.create(&disk);
+    let mut booted = instance("from-disk");
+    (booted.spec.image, booted.spec.boot_volume) = (None, Some("disk".into()));
+    api.create(&booted);
+    assert_eq!(bound(&api, "from-disk").await, "node-2");
     api.create(&of_flavor("nowhere", "old"));
     let message = waits_for(&api, "nowhere", Reason::NoValidHost).await;
     assert!(message.contains("2 TraitsFilter"), "{message}");

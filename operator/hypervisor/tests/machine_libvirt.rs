@@ -172,7 +172,7 @@ fn a_guest_boots_with_every_device_that_is_asked_for() {
             "<total_iops_sec_max_length>10</total_iops_sec_max_length>",
             "<read_bytes_sec>10485760</read_bytes_sec>",
             "<target dev='vda' bus='sata'/>",
-            "<target dev='sdz' bus='sata'/>",
+            "<target dev='sdf' bus='sata'/>",
             "<driver queues='2' packed='on'/>",
             "<watchdog model='i6300esb' action='pause'>",
             "<rate bytes='1024' period='1000'/>",

@@ -6,6 +6,7 @@ mod actions;
 mod crashes;
 mod health;
 mod instances;
+mod machines;
 mod nodes;
 mod peers;
 mod signer;

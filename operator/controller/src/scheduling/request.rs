@@ -5,7 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use virga_core::flavor::{self, ExtraSpecs};
-use virga_crds::{Flavor, Image, ImageRef, ImageVisibility, Instance, ServerGroupPolicy, conditions::Reason, labels};
+use virga_crds::{
+    Flavor, Image, ImageRef, ImageVisibility, Instance, ServerGroupPolicy, Volume, conditions::Reason, labels,
+};
 use virga_scheduler::{Demands, Group, Policy, Request};
 
 use super::{
@@ -49,7 +51,10 @@ pub fn request(uid: &str, instance: &Instance, stores: &Stores, now: Timestamp) 
     if let (Some(flavor), Some(image)) = (&flavor, &image) {
         obstacles.extend(image_fit::misfits(flavor, &extra, image));
     }
-    let demands = wishes::demands(instance, &extra, image.as_deref(), stores, &mut obstacles);
+    let boot = image
+        .clone()
+        .or_else(|| image_of_boot_volume(instance, &namespace, &volumes, stores));
+    let demands = wishes::demands(instance, &extra, boot.as_deref(), stores, &mut obstacles);
     let Some(flavor) = flavor.filter(|_| obstacles.is_empty()) else {
         return Err(obstacles);
     };
@@ -111,6 +116,19 @@ fn project(namespace: &str, stores: &Stores) -> String {
 fn shown_name(instance: &Instance) -> String {
     let generated = || format!("{}…", instance.metadata.generate_name.as_deref().unwrap_or_default());
     instance.metadata.name.clone().unwrap_or_else(generated)
+}
+
+/// The Image that the boot volume was made from: its properties shape the machine, too (Nova's `volume_image_metadata`).
+fn image_of_boot_volume(
+    instance: &Instance,
+    namespace: &str,
+    volumes: &[Arc<Volume>],
+    stores: &Stores,
+) -> Option<Arc<Image>> {
+    let name = instance.spec.boot_volume.as_ref()?;
+    let volume = volumes.iter().find(|volume| volume.name_any() == *name)?;
+    let image = &volume.spec.source.as_ref()?.image;
+    stores.image(image.namespace.as_deref().unwrap_or(namespace), &image.name)
 }
 
 fn find_image(image: &ImageRef, namespace: &str, stores: &Stores, obstacles: &mut Vec<Obstacle>) -> Option<Arc<Image>> {

@@ -160,7 +160,9 @@ pub fn seed(spec: &DomainSpec, path: &Path) -> Element {
         None => ("disk", SEED_TARGET, DiskBus::Virtio),
         // The last of IDE's four places.
         Some(DiskBus::Ide) => ("cdrom", "hdd", DiskBus::Ide),
-        Some(bus) => ("cdrom", "sdz", bus),
+        // The last place of the first controller, or one that makes more of them where a disk is there.
+        Some(bus) if spec.disks.iter().any(|disk| disk.bus == bus && disk.target == "vdf") => ("cdrom", "sdz", bus),
+        Some(bus) => ("cdrom", "sdf", bus),
     };
     Element::new("disk")
         .attr("type", "file")
