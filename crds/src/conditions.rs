@@ -196,6 +196,8 @@ reasons! {
     HardwareMissing
     /// Another Project owns the namespace, or it exists without being marked for this Project.
     NamespaceConflict
+    /// The only copy of an image that was made from an Instance is on a host that is not Ready; the message names it.
+    OnlyCopyAway
     /// The image is being imported; the message says how far it is.
     Importing
     /// The image is ready to boot from.

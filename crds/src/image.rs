@@ -34,6 +34,7 @@ use crate::{Bytes, Condition, schema};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = kube::core::Rule::new("self.source == oldSelf.source").message("source is immutable: create another Image"),
+    validation = kube::core::Rule::new("!has(self.source.instance) || !has(self.diskFormat) || self.diskFormat == 'QCOW2'").message("diskFormat: what is made of an Instance is QCOW2"),
     validation = kube::core::Rule::new("has(self.diskFormat) == has(oldSelf.diskFormat) && (!has(self.diskFormat) || self.diskFormat == oldSelf.diskFormat)").message("diskFormat is immutable: create another Image"),
 )]
 pub struct ImageSpec {
@@ -66,7 +67,7 @@ pub struct ImageSpec {
 /// Where an image's bytes come from.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::Rule::new("(has(self.http) ? 1 : 0) + (has(self.path) ? 1 : 0) == 1").message("exactly one of http and path must be given"))]
+#[x_kube(validation = kube::core::Rule::new("(has(self.http) ? 1 : 0) + (has(self.path) ? 1 : 0) + (has(self.instance) ? 1 : 0) == 1").message("exactly one of http, path and instance must be given"))]
 pub struct ImageSource {
     /// A file that a web server has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,6 +79,35 @@ pub struct ImageSource {
         regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$")
     )]
     pub path: Option<String>,
+    /// The root disk of an Instance of this namespace, as it is when the image is made: a snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceSource>,
+}
+
+/// The root disk of an Instance.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceSource {
+    /// The Instance's name.
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub name: String,
+    /// Whether its file systems are made to stand still while the copy begins.
+    #[serde(default)]
+    #[schemars(extend("default" = "WhenPossible"))]
+    pub quiesce: Quiesce,
+}
+
+/// Whether a guest's file systems are written out and halted, by the guest agent, for the moment that is copied. Without
+/// it a running guest's copy is as its disk would be after a power cut.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Quiesce {
+    /// The guest is not asked.
+    Never,
+    /// If its agent answers.
+    #[default]
+    WhenPossible,
+    /// Always: there is no copy of a running guest whose agent doesn't answer.
+    Required,
 }
 
 /// A file that a web server has.
@@ -180,10 +210,36 @@ pub struct ImageStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node"]))]
     pub holders: Vec<ImageHolder>,
+    /// Of an image that was made from an Instance: the Hypervisor whose copy is never evicted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub keeper: Option<String>,
+    /// Of an image that is made from an Instance: what it has from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotStatus>,
     /// Ready, Reconciling, Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// What an image has from the Instance that it is made of. What its own spec says comes first.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotStatus {
+    /// The Instance's uid: another one of the same name is another one.
+    #[schemars(length(min = 1, max = 63))]
+    pub instance_uid: String,
+    /// The smallest root disk: that of the Instance's Flavor.
+    #[serde(default)]
+    pub min_disk: Bytes,
+    /// The least memory: as the Instance's own Image asks.
+    #[serde(default)]
+    pub min_memory: Bytes,
+    /// The properties of the Instance's own Image.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::string_map")]
+    pub properties: BTreeMap<String, String>,
 }
 
 /// Where an Image stands.

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage, schema};
+use crate::{BackupSchedule, Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage, schema};
 
 /// A virtual machine: Nova's server.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,7 @@ use crate::{Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, Ins
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = kube::core::Rule::new("has(self.image) != has(self.bootVolume)").message("exactly one of image and bootVolume must be given: they are the two sources of the root disk"),
+    validation = kube::core::Rule::new("!has(self.bootVolume) || !has(self.backup)").message("backup: an Instance that boots from a Volume can't be backed up yet: volumes have no snapshots"),
     validation = kube::core::Rule::new("!has(self.bootVolume) || !has(self.volumes) || !self.volumes.exists(v, v.name == self.bootVolume)").message("bootVolume must not be listed in volumes again"),
     validation = kube::core::Rule::new("self.powerState != 'Suspended' || oldSelf.powerState != 'Stopped'").message("powerState: what is stopped has no memory to save: set Running first"),
     validation = kube::core::Rule::new("self.flavor == oldSelf.flavor").message("flavor is immutable: delete the Instance and create it anew with another flavor"),
@@ -112,6 +113,9 @@ pub struct InstanceSpec {
     #[serde(default)]
     #[schemars(extend("default" = "Always"))]
     pub run_policy: RunPolicy,
+    /// Images of its root disk that are made again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupSchedule>,
     /// While this is there, nothing else of the spec may change and the Instance can't be deleted (Nova's lock).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked: Option<Lock>,

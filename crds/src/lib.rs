@@ -11,6 +11,7 @@
 )]
 
 mod action;
+mod backup;
 mod bytes;
 pub mod conditions;
 pub mod definitions;
@@ -29,6 +30,7 @@ mod usage;
 mod volume;
 
 pub use action::{ActionName, ActionResult, InstanceAction};
+pub use backup::BackupSchedule;
 pub use bytes::{Bytes, ParseBytesError};
 pub use conditions::{Condition, ConditionStatus};
 pub use flavor::{Flavor, FlavorSpec, FlavorStatus};
@@ -41,7 +43,7 @@ pub use hypervisor::{
 };
 pub use image::{
     Checksum, ChecksumAlgorithm, DiskFormat, HttpSource, Image, ImageHolder, ImageNodes, ImageSource, ImageSpec,
-    ImageState, ImageStatus, ImageVisibility,
+    ImageState, ImageStatus, ImageVisibility, InstanceSource, Quiesce, SnapshotStatus,
 };
 pub use instance::{
     Address, BuiltFlavor, DecidedBy, FilterRejections, ImageRef, Instance, InstanceScheduling, InstanceSpec,
@@ -80,8 +82,12 @@ pub mod finalizers {
 pub mod labels {
     /// On a namespace and what is in it: the Project it belongs to.
     pub const PROJECT: &str = "virga.dev/project";
-    /// On a Port: the name of the Instance it is plugged into.
+    /// On a Port: the name of the Instance it is plugged into. On an Image that is a backup: the one it was made of.
     pub const INSTANCE: &str = "virga.dev/instance";
+    /// On an Image that is a backup: the uid of the Instance that it was made of.
+    pub const BACKUP_OF: &str = "virga.dev/backup-of";
+    /// On an Image that is a backup: when it was due, as `20261122T180000Z`.
+    pub const BACKUP_AT: &str = "virga.dev/backup-at";
     /// On a controller's Pod: `true` while it leads.
     pub const LEADER: &str = "virga.dev/leader";
     /// An annotation on an Instance that is placed: the decision, as JSON of `status.scheduling`. It comes with

@@ -50,6 +50,7 @@ pub fn guest() -> Image {
 pub fn image(name: &str, path: &str) -> Image {
     let spec = ImageSpec {
         source: ImageSource {
+            instance: None,
             path: Some(path.into()),
             http: None,
         },

@@ -59,6 +59,7 @@ impl WebServer {
     fn image(&self, name: &str, path: &str, bytes: &[u8]) -> Image {
         let mut image = image(name, "unused");
         image.spec.source = ImageSource {
+            instance: None,
             path: None,
             http: Some(HttpSource {
                 url: format!("http://{}/{path}", self.address),

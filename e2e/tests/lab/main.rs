@@ -6,6 +6,7 @@
 // In tests a panic is the report.
 #![allow(clippy::unwrap_used)]
 
+mod backups;
 mod bad_images;
 mod chaos;
 mod cordon;
@@ -18,6 +19,7 @@ mod power;
 mod properties;
 mod restarts;
 mod samples;
+mod snapshots;
 mod user_data;
 mod volumes;
 mod writes;

@@ -39,6 +39,7 @@ use crate::{
     options::Options,
     orphans,
     port::{NetworkLoop, Networks},
+    snapshot::{self, Snapshots},
     stores::Watches,
     topology::Topologies,
     transfer::{self, Transfers},
@@ -171,6 +172,7 @@ impl Agent {
             facts: Facts::default(),
             ratios: options.ratios,
             images,
+            snapshots: Snapshots::default(),
             networks: Networks::new(backend, stores.clone()),
             claims: Claims::default(),
             topologies: Topologies::new(layout.clone()),
@@ -237,6 +239,7 @@ impl Agent {
         let volumes = controllers::volumes(&watches, &stores).reconcile_on(wake::volumes(stores.clone(), &host.images));
         let networks = controllers::networks(&watches);
         let image_changes = watches.images.changes();
+        let images_to_make = watches.images.changes();
         let gone = forget_gone(&watches, host.clone(), published.clone(), wake.clone());
         let woken = wake_reporter(&watches, &host.images, wake.clone());
         watches.run(&shutdown, &stop);
@@ -284,6 +287,7 @@ impl Agent {
         ));
         shutdown.worker(orphans::run(host.clone(), stop.clone()));
         shutdown.worker(until(stop.clone(), host.images.clone().follow(image_changes)));
+        shutdown.worker(snapshot::run(host.clone(), images_to_make, stop.clone()));
         shutdown.worker(until(stop.clone(), gone));
         shutdown.worker(until(stop.clone(), woken));
         let settings = Settings::default();

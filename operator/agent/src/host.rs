@@ -15,8 +15,8 @@ use virga_runtime::{apply::Writer, clock::Clock, events::Events};
 use virga_scheduler::Ratios;
 
 use crate::{
-    ask::Ask, claims::Claims, image::Images, layout::Layout, metrics::Metrics, port::Networks, stores::Stores,
-    topology::Topologies, transfer::Transfers, usage::Usage,
+    ask::Ask, claims::Claims, image::Images, layout::Layout, metrics::Metrics, port::Networks, snapshot::Snapshots,
+    stores::Stores, topology::Topologies, transfer::Transfers, usage::Usage,
 };
 
 /// How long a call that only reads may take.
@@ -53,6 +53,8 @@ pub struct Host {
     pub ratios: Ratios,
     /// Its images.
     pub images: Images,
+    /// Images that are being made of its Instances.
+    pub snapshots: Snapshots,
     /// Its networks.
     pub networks: Networks,
     /// Its volumes, and who has them.
@@ -114,7 +116,7 @@ impl Host {
     }
 
     /// Carries an effect out, counts it, and passes the points that a test may want to stop at.
-    pub async fn carry_out<E>(&self, effect: &'static str, act: impl Future<Output = Result<(), E>>) -> Result<(), E> {
+    pub async fn carry_out<T, E>(&self, effect: &'static str, act: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         self.reach(Moment::Before, effect).await;
         let began = Instant::now();
         let result = act.await;

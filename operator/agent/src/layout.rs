@@ -15,6 +15,7 @@ use uuid::Uuid;
 /// | `retained/` | volumes whose Volume is gone and asked for their data to stay |
 /// | `incoming/` | what comes from other hosts and is not whole yet |
 /// | `offers/` | the ledger of what was offered to other hosts |
+/// | `snapshots/` | images that are being made of Instances' disks, and notes about that |
 /// | `store/` | what operators put there for Images with `source.path` |
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -40,6 +41,21 @@ impl Layout {
     /// Where Images with `source.path` are.
     pub fn store(&self) -> PathBuf {
         self.root.join("store")
+    }
+
+    /// Images that are being made here.
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    /// The file of an image that is being made, by the Image's uid.
+    pub fn snapshot(&self, image: &str) -> PathBuf {
+        self.snapshots().join(format!("{image}.qcow2"))
+    }
+
+    /// What is noted beside it.
+    pub fn snapshot_note(&self, image: &str) -> PathBuf {
+        self.snapshots().join(format!("{image}.json"))
     }
 
     /// All Instances' directories.
@@ -104,6 +120,7 @@ impl Layout {
             self.retained(),
             self.incoming(),
             self.offers(),
+            self.snapshots(),
             self.store(),
         ] {
             std::fs::create_dir_all(directory)?;

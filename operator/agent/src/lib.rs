@@ -6,6 +6,7 @@
 //! | … a Volume? | [`volume`] |
 //! | … a Network's part on this node? | [`port`] |
 //! | … an Image? | [`image`] |
+//! | … an Image that is made here, of an Instance's disk? | [`snapshot`] |
 //! | … the node itself? | [`node`] |
 //! | what does the host have, and has it room for one more? | [`capacity`], [`room`] |
 //! | which of its CPUs, pages and devices does an Instance have? | [`topology`] |
@@ -45,6 +46,7 @@ pub mod port;
 pub mod reconcile;
 pub mod removal;
 pub mod room;
+pub mod snapshot;
 pub mod stores;
 pub mod topology;
 pub mod transfer;

@@ -62,7 +62,8 @@ impl Watches {
             ports: Watch::all(client.clone(), bound()),
             volumes: Watch::all(client.clone(), bound()),
             networks: Watch::all(client.clone(), all()),
-            images: Watch::all(client.clone(), all()),
+            // What an image has from the Instance that it was made of is as good as its own.
+            images: Watch::all(client.clone(), all()).trimmed(virga_core::image::with_inherited),
             flavors: Watch::all(client.clone(), all()),
             hypervisor: Watch::all(client.clone(), named),
         }

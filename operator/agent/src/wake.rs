@@ -84,14 +84,21 @@ fn of_image(stores: &Stores, changed: &Changed) -> Vec<ObjectRef<Instance>> {
     image.map_or_else(Vec::new, |image| instances_of_image(stores, &image))
 }
 
-/// The Instances that boot from an image.
+/// The Instances that boot from an image, or that it is made of.
 pub fn instances_of_image(stores: &Stores, image: &Image) -> Vec<ObjectRef<Instance>> {
     matching(stores, |instance| {
+        let of_it = image
+            .spec
+            .source
+            .instance
+            .as_ref()
+            .is_some_and(|source| source.name == instance.name_any() && instance.namespace() == image.namespace());
         let named = instance.spec.image.as_ref();
-        named.is_some_and(|named| {
-            let namespace = named.namespace.clone().or_else(|| instance.namespace());
-            named.name == image.name_any() && namespace == image.namespace()
-        })
+        of_it
+            || named.is_some_and(|named| {
+                let namespace = named.namespace.clone().or_else(|| instance.namespace());
+                named.name == image.name_any() && namespace == image.namespace()
+            })
     })
 }
 

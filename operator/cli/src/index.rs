@@ -41,11 +41,13 @@ impl Index {
     pub fn new(objects: &Objects, profile: Profile, defaults: &HostDefaults, seed: u64) -> Self {
         let (instances, mut volumes) = (Writer::default(), Writer::default());
         fill(&mut volumes, &objects.volumes);
+        let mut images = objects.images.clone();
+        images.iter_mut().for_each(virga_core::image::with_inherited);
         let stores = Stores {
             flavors: filled(&objects.flavors),
             host_aggregates: filled(&objects.host_aggregates),
             hypervisors: filled(&objects.hypervisors),
-            images: filled(&objects.images),
+            images: filled(&images),
             instances: instances.as_reader(),
             leases: Writer::default().as_reader(),
             namespaces: filled(&objects.namespaces),

@@ -72,6 +72,7 @@ pub fn flavor(name: &str) -> Flavor {
 pub fn image(name: &str) -> Image {
     let spec = ImageSpec {
         source: ImageSource {
+            instance: None,
             http: None,
             path: Some("debian.qcow2".into()),
         },

@@ -69,6 +69,7 @@ fn controllers(context: &Arc<Context>, watches: &Watches, stop: &CancellationTok
         hypervisor::controller(context(), watches, uses(), lost(), stop()).boxed(),
         image::controller(context(), watches, uses(), stop()).boxed(),
         instance::controller(context(), watches, uses(), lost(), ipam(), stop()).boxed(),
+        instance::backups::controller(context(), watches, stop()).boxed(),
         network::controller(context(), watches, uses(), ipam(), stop()).boxed(),
         project::controller(context(), watches, stop()).boxed(),
         server_group::controller(context(), watches, uses(), stop()).boxed(),

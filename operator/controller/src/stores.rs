@@ -88,7 +88,7 @@ impl Watches {
             flavors: everywhere(client, all()),
             host_aggregates: everywhere(client, all()),
             hypervisors: everywhere(client, all()),
-            images: everywhere(client, all()),
+            images: Watch::all(client.clone(), all()).trimmed(whole_image),
             instances: Watch::all(client.clone(), all()).trimmed(trim_instance),
             leases: Watch::within(client.clone(), namespace, all()).trimmed(trim),
             namespaces: everywhere(client, of_projects()),
@@ -206,6 +206,12 @@ fn trim_instance(instance: &mut Instance) {
     let spec = &mut instance.spec;
     spec.user_data.take_if(|data| data.inline.is_some());
     (spec.ssh_keys, spec.metadata) = Default::default();
+}
+
+/// What an image has from the Instance that it was made of is as good as its own.
+fn whole_image(image: &mut Image) {
+    trim(image);
+    virga_core::image::with_inherited(image);
 }
 
 /// Takes away what nobody here reads and what is often larger than the rest: kubectl's copy of the object, and the

@@ -1,9 +1,11 @@
 //! The contract between the agent and whatever runs the guests.
 
+use std::path::Path;
+
 use uuid::Uuid;
 
 use crate::console::Console;
-use crate::domain::{DiskFault, DomainInfo, DomainSpec, DomainUsage, GuestInfo, Password};
+use crate::domain::{Backup, DiskFault, DomainInfo, DomainSpec, DomainUsage, GuestInfo, Password};
 use crate::error::Result;
 use crate::events::EventStream;
 use crate::host::HostFacts;
@@ -95,6 +97,27 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Sends a guest's processors a non-maskable interrupt: most systems that are set up to dump their memory when they
     /// crash do so then.
     fn inject_nmi(&self, uuid: Uuid) -> Result<()>;
+
+    /// Asks the guest agent to write out and halt the guest's file systems. An agent that doesn't answer is
+    /// [`Error::Busy`](crate::Error::Busy) or [`Error::Failed`](crate::Error::Failed), a guest without a channel to one
+    /// [`Error::Unsupported`](crate::Error::Unsupported). After a failure they may be halted all the same:
+    /// [thaw](Hypervisor::thaw) them.
+    fn freeze(&self, uuid: Uuid) -> Result<()>;
+
+    /// Lets the guest's file systems go on. Fine when they were not halted, and when the domain is off.
+    fn thaw(&self, uuid: Uuid) -> Result<()>;
+
+    /// Begins to copy one disk of a running or paused domain, as it is at this moment, to `target`: a new file, qcow2,
+    /// that needs no other. `disk` is the disk's own file. The guest runs on; its disks stay as they are. At most one a
+    /// domain: another is [`Error::Busy`](crate::Error::Busy) or [`Error::InvalidState`](crate::Error::InvalidState).
+    fn begin_backup(&self, uuid: Uuid, disk: &Path, target: &Path) -> Result<()>;
+
+    /// How the domain's copy stands. What is said of one that ended is the last one's, whoever began it.
+    fn backup(&self, uuid: Uuid) -> Result<Backup>;
+
+    /// Ends a copy that goes on. Its file is of no use then. Returns at once; it is over when
+    /// [`backup`](Hypervisor::backup) says so. Fine when there is none.
+    fn abort_backup(&self, uuid: Uuid) -> Result<()>;
 
     /// Opens the serial console of a running domain. One session at a time: with `force` an open one is cut off, else
     /// it is [`Error::Busy`](crate::Error::Busy).

@@ -32,7 +32,7 @@ pub mod testing;
 pub use calls::{Calls, CallsLimits, CallsLoad};
 pub use console::{Console, ConsoleInput};
 pub use domain::{
-    Affinity, Bandwidth, Cache, CpuMode, CpuTune, Discard, DiskBus, DiskFault, DiskFormat, DiskLayer, DiskSpec,
+    Affinity, Backup, Bandwidth, Cache, CpuMode, CpuTune, Discard, DiskBus, DiskFault, DiskFormat, DiskLayer, DiskSpec,
     DiskUsage, DomainInfo, DomainSpec, DomainState, DomainType, DomainUsage, Firmware, GuestCell, GuestFilesystem,
     GuestInfo, GuestInterface, GuestOptions, InputBus, InterfaceModel, InterfaceOptions, InterfaceSource,
     InterfaceSpec, InterfaceUsage, IoRate, IoTune, Iommu, LifecycleAction, MAX_VCPUS, MemoryUsage, Password, RngRate,

@@ -24,6 +24,11 @@ impl Images {
 
     async fn pins(&self) -> HashSet<Digest> {
         let mut pins = bases(&self.shared.layout.instances()).await;
+        let images = self.shared.stores.images.state();
+        let only = images
+            .iter()
+            .filter(|image| virga_core::image::must_keep(image, &self.shared.node));
+        pins.extend(only.filter_map(|image| self.digest(image)));
         for instance in self.shared.stores.instances.state() {
             let Some(named) = &instance.spec.image else { continue };
             let own = instance.namespace().unwrap_or_default();

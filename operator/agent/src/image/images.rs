@@ -47,10 +47,10 @@ pub(super) struct Pull {
 }
 
 #[derive(Clone)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     /// Whether trying again is no use.
-    pub(super) invalid: bool,
-    pub(super) message: String,
+    pub(crate) invalid: bool,
+    pub(crate) message: String,
 }
 
 /// A change of one image's state, or of so many that one should look at all.
@@ -154,7 +154,7 @@ impl Images {
         })
     }
 
-    pub(super) fn tell(&self, uid: Option<&str>) {
+    pub(crate) fn tell(&self, uid: Option<&str>) {
         // Nobody listening is fine.
         let _ = self.shared.changed.send(uid.unwrap_or_default().to_owned());
     }

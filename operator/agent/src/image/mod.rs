@@ -2,9 +2,11 @@
 
 mod evict;
 mod images;
+mod make;
 mod named;
 mod peers;
 mod pull;
 mod report;
 
+pub(crate) use images::Failure;
 pub use images::{Changed, Images};

@@ -24,6 +24,8 @@ pub(super) enum Coming {
     Source(Fetch),
     /// From another node.
     Peer(watch::Receiver<Progress>),
+    /// It is made here.
+    Made(Option<u8>),
 }
 
 impl Coming {
@@ -31,6 +33,7 @@ impl Coming {
     pub(super) fn percent(&self) -> Option<u8> {
         match self {
             Self::Source(fetch) => fetch.progress().percent(),
+            Self::Made(percent) => *percent,
             Self::Peer(progress) => {
                 let progress = *progress.borrow();
                 match progress.phase {

@@ -27,6 +27,10 @@ impl Images {
     /// Begins to fetch an image, unless that is under way. Goes on until it is there or its Image is gone.
     pub fn pull(&self, image: Arc<Image>) {
         let Some(uid) = image.uid() else { return };
+        // What is made of an Instance can be fetched only when it is made.
+        if image.spec.source.instance.is_some() && self.digest(&image).is_none() {
+            return;
+        }
         let cancel = self.shared.stop.child_token();
         {
             let mut pulls = self.pulls();
@@ -75,18 +79,18 @@ impl Images {
         }
     }
 
-    fn imports(&self, image: &Image) -> bool {
+    pub(crate) fn imports(&self, image: &Image) -> bool {
         let importer = image.status.as_ref().and_then(|status| status.importer.as_deref());
         importer == Some(self.shared.node.as_str()) && image.metadata.deletion_timestamp.is_none()
     }
 
-    fn update(&self, uid: &str, change: impl FnOnce(&mut Pull)) {
+    pub(super) fn update(&self, uid: &str, change: impl FnOnce(&mut Pull)) {
         if let Some(pull) = self.pulls().get_mut(uid) {
             change(pull);
         }
     }
 
-    fn failed(&self, uid: &str, failure: Failure) {
+    pub(crate) fn failed(&self, uid: &str, failure: Failure) {
         self.update(uid, |pull| pull.failure = Some(failure));
         self.tell(Some(uid));
     }

@@ -64,6 +64,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         topology,
         room,
         save_room: save_room(host, instance),
+        snapshotting: host.snapshots.of(uid),
     }
 }
 

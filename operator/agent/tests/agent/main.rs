@@ -10,6 +10,7 @@ mod machines;
 mod nodes;
 mod peers;
 mod signer;
+mod snapshots;
 mod topology;
 mod user_data;
 mod verbs;

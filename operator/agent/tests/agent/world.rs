@@ -231,6 +231,7 @@ impl World {
             name,
             ImageSpec {
                 source: ImageSource {
+                    instance: None,
                     http: None,
                     path: Some(format!("{name}.qcow2")),
                 },

@@ -8,10 +8,10 @@ use kube::{ResourceExt as _, runtime::Controller};
 use tokio_util::sync::CancellationToken;
 use virga_core::{
     hypervisor::is_ready,
-    image::{self, Importer, Report},
+    image::{self, Importer, Origin, Report},
     uses::TargetKind,
 };
-use virga_crds::{CachedImageState, Image, ImageState};
+use virga_crds::{CachedImageState, Image, ImageState, Instance};
 use virga_runtime::{
     apply,
     reconcile::{self, Done, Reconcile, Settings},
@@ -91,13 +91,38 @@ impl Reconcile for Images {
             })
             .collect();
         let now = self.context.clock.now();
-        let (protection, status) = image::plan(&live, &reports, &importers, users.iter(), now);
+        let (instance, base) = self.source(&live);
+        let origin = match live.spec.source.instance {
+            None => Origin::Anywhere,
+            Some(_) => Origin::Instance {
+                instance: instance.as_deref(),
+                image: base.as_deref(),
+            },
+        };
+        let (protection, status) = image::plan(&live, &reports, &importers, origin, users.iter(), now);
         let done = protect::settle(&self.context.writer, live.as_ref(), &protection, &status).await?;
         Ok(if status.state == Some(ImageState::Active) {
             done
         } else {
             done.again_in(AGAIN)
         })
+    }
+}
+
+impl Images {
+    /// The Instance that an image is made of, and the Image that this was made from.
+    fn source(&self, image: &Image) -> (Option<Arc<Instance>>, Option<Arc<Image>>) {
+        let namespace = image.namespace().unwrap_or_default();
+        let Some(source) = &image.spec.source.instance else {
+            return (None, None);
+        };
+        let instance = self.context.stores.instance(&namespace, &source.name);
+        let named = instance.as_ref().and_then(|instance| instance.spec.image.as_ref());
+        let base = named.and_then(|named| {
+            let namespace = named.namespace.as_deref().unwrap_or(&namespace);
+            self.context.stores.image(namespace, &named.name)
+        });
+        (instance, base)
     }
 }
 

@@ -1,6 +1,6 @@
 use kube::ResourceExt as _;
 use serde_json::json;
-use virga_crds::{Bytes, Hypervisor, Image, ImageState, Instance};
+use virga_crds::{Bytes, Hypervisor, Image, ImageSource, ImageState, Instance, InstanceSource};
 
 use crate::{
     fixtures,
@@ -104,4 +104,77 @@ async fn an_image_in_use_outlives_its_deletion() {
     world.api.delete::<Instance>(Some(NAMESPACE), "web-1");
     world.settle().await;
     assert!(world.api.read::<Image>(Some(NAMESPACE), "debian").is_none());
+}
+
+fn snapshot(name: &str, instance: &str) -> Image {
+    let mut image = fixtures::image(name);
+    image.spec.source = ImageSource {
+        instance: Some(InstanceSource {
+            name: instance.into(),
+            ..InstanceSource::default()
+        }),
+        ..ImageSource::default()
+    };
+    image
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_of_an_instance_is_made_and_kept_by_the_host_that_has_the_disk() {
+    let world = World::start().await;
+    let mut debian = fixtures::image("debian");
+    debian.spec.properties.insert("hw_firmware_type".into(), "uefi".into());
+    world.api.create(&debian);
+    for node in ["a", "b"] {
+        world.host(node);
+    }
+    let uid = world.api.create(&snapshot("copy", "web-1")).uid().unwrap();
+    let read = || world.api.read::<Image>(Some(NAMESPACE), "copy").unwrap();
+    world.settle().await;
+    assert_eq!(
+        world.ready::<Image>(Some(NAMESPACE), "copy").0,
+        "False/InstanceNotFound"
+    );
+
+    let instance = world.instance("web-1", Some("b"), |_| {});
+    let built = json!({"flavor": {"name": "m1.small", "vcpus": 1, "memory": "1Gi", "disk": "5Gi"}});
+    world.api.merge_status::<Instance>(Some(NAMESPACE), "web-1", built);
+    world
+        .api
+        .await_condition::<Image>(Some(NAMESPACE), "copy", |image| {
+            image
+                .and_then(|image| image.status.as_ref()?.importer.as_ref())
+                .is_some()
+        })
+        .await;
+    let status = read().status.unwrap();
+    let from = status.snapshot.unwrap();
+    assert_eq!(
+        (status.importer.as_deref(), Some(&from.instance_uid)),
+        (Some("b"), instance.metadata.uid.as_ref())
+    );
+    assert_eq!(
+        (from.min_disk, from.properties["hw_firmware_type"].as_str()),
+        (Bytes::gib(5), "uefi")
+    );
+    assert!(read().spec.properties.is_empty(), "the spec is its user's");
+
+    report(&world, "b", &uid, "Cached");
+    world.settle().await;
+    let status = read().status.unwrap();
+    assert_eq!(
+        (status.state, status.keeper.as_deref()),
+        (Some(ImageState::Active), Some("b"))
+    );
+    assert_eq!(status.digest.as_deref(), Some("sha256:1"));
+
+    world.api.merge_status::<Hypervisor>(None, "b", json!({"images": []}));
+    world.settle().await;
+    let (ready, message) = world.ready::<Image>(Some(NAMESPACE), "copy");
+    assert_eq!(ready, "False/OnlyCopyAway");
+    assert!(message.contains("last seen on b"), "{message}");
+    // What another host had fetched is as good.
+    report(&world, "a", &uid, "Cached");
+    world.settle().await;
+    assert_eq!(read().status.unwrap().keeper.as_deref(), Some("a"));
+    assert_eq!(world.ready::<Image>(Some(NAMESPACE), "copy").0, "True/Imported");
 }

@@ -5,6 +5,7 @@
 //! the condition `NetworkReady=False` while the Ports can't be made, which no agent could know, and `Unknown` while the
 //! node is lost.
 
+pub mod backups;
 mod ports;
 
 use std::{future::Future, sync::Arc, time::Duration};

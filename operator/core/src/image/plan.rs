@@ -1,8 +1,10 @@
 use jiff::Timestamp;
 use virga_crds::{
-    CachedImage, CachedImageState, Image, ImageHolder, ImageNodes, ImageState, ImageStatus, conditions::Reason,
+    CachedImage, CachedImageState, Image, ImageHolder, ImageNodes, ImageState, ImageStatus, Instance,
+    conditions::Reason,
 };
 
+use super::snapshot::{self, Maker};
 use crate::{
     condition::{Conditions, Progress},
     protection::{Protection, protection},
@@ -34,11 +36,26 @@ pub struct Importer<'a> {
     pub node: &'a str,
 }
 
+/// Where an image's bytes come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin<'a> {
+    /// From where every host can fetch them.
+    Anywhere,
+    /// From an Instance's disk, on the host that has it.
+    Instance {
+        /// The Instance of that name, if there is one.
+        instance: Option<&'a Instance>,
+        /// The Image that it was made from itself, if that is there still.
+        image: Option<&'a Image>,
+    },
+}
+
 /// What to do about an image, given the reports of the nodes that are alive.
 pub fn plan<'a>(
     image: &Image,
     reports: &[Report<'_>],
     importers: &[Importer<'_>],
+    origin: Origin<'_>,
     users: impl Iterator<Item = &'a User>,
     now: Timestamp,
 ) -> (Protection, ImageStatus) {
@@ -61,8 +78,11 @@ pub fn plan<'a>(
     };
     let imported = imported(&status, reports);
     let mut status = match imported {
-        Some(facts) => active(status, facts, conditions),
-        None => importing(status, reports, importers, conditions),
+        Some(facts) => match origin {
+            Origin::Anywhere => active(status, facts, conditions),
+            Origin::Instance { .. } => snapshot::kept(active(status, facts, conditions.clone()), reports, conditions),
+        },
+        None => importing(image, status, reports, importers, origin, conditions),
     };
     status.holders = holders(status.digest.as_deref(), &old_holders, reports);
     if let Protection::InUse(message) = &protection {
@@ -140,14 +160,42 @@ fn active(status: ImageStatus, facts: Facts<'_>, mut conditions: Conditions) -> 
 }
 
 fn importing(
-    status: ImageStatus,
+    image: &Image,
+    mut status: ImageStatus,
     reports: &[Report<'_>],
     importers: &[Importer<'_>],
+    origin: Origin<'_>,
     mut conditions: Conditions,
 ) -> ImageStatus {
     let alive = |node: &str| importers.iter().any(|importer| importer.node == node);
-    let chosen = status.importer.clone().filter(|node| alive(node));
-    let importer = chosen.or_else(|| importers.iter().min().map(|importer| importer.node.to_owned()));
+    let importer = match origin {
+        Origin::Anywhere => {
+            let chosen = status.importer.clone().filter(|node| alive(node));
+            chosen.or_else(|| importers.iter().min().map(|importer| importer.node.to_owned()))
+        }
+        Origin::Instance { instance, image: base } => match snapshot::maker(image, instance, base, alive) {
+            Maker::Node { node, from } => {
+                status.snapshot = Some(from);
+                Some(node)
+            }
+            Maker::Nobody {
+                progress,
+                reason,
+                message,
+            } => {
+                conditions.set_ready(progress, reason, message);
+                let stuck = progress == Progress::Stuck;
+                return ImageStatus {
+                    state: Some(if stuck { ImageState::Error } else { ImageState::Queued }),
+                    // One that began goes on with it when its host is back.
+                    importer: status.importer.clone().filter(|_| !stuck),
+                    progress: None,
+                    conditions: conditions.into_vec(),
+                    ..status
+                };
+            }
+        },
+    };
     let Some(importer) = importer else {
         let message = "no Hypervisor is Ready to import it: see `kubectl get hypervisors`";
         conditions.set_ready(Progress::Working, Reason::NoImporter, message);
@@ -179,7 +227,12 @@ fn importing(
             )
         }
         _ => {
-            let message = format!("{importer} is importing it: {percent} %");
+            let doing = if matches!(origin, Origin::Anywhere) {
+                "importing"
+            } else {
+                "making"
+            };
+            let message = format!("{importer} is {doing} it: {percent} %");
             (ImageState::Importing, Progress::Working, Reason::Importing, message)
         }
     };
@@ -201,6 +254,7 @@ mod tests {
 
     fn image(status: Option<ImageStatus>) -> Image {
         let source = ImageSource {
+            instance: None,
             path: Some("debian.qcow2".into()),
             http: None,
         };
@@ -243,7 +297,15 @@ mod tests {
             })
             .collect();
         let importers: Vec<_> = importers.iter().map(|&(busy, node)| Importer { busy, node }).collect();
-        plan(&image(status), &reports, &importers, [].iter(), Timestamp::UNIX_EPOCH).1
+        plan(
+            &image(status),
+            &reports,
+            &importers,
+            Origin::Anywhere,
+            [].iter(),
+            Timestamp::UNIX_EPOCH,
+        )
+        .1
     }
 
     fn reason(status: &ImageStatus) -> &str {

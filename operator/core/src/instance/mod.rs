@@ -1,6 +1,7 @@
 //! Instances: what a valid one is, and what an agent does about it.
 
 mod actions;
+mod backup;
 mod decision;
 mod effect;
 mod health;
@@ -12,12 +13,14 @@ mod ports;
 mod power;
 mod reboot;
 mod seen;
+mod snapshotting;
 mod status;
 mod topology;
 mod usage;
 mod validate;
 
 pub use actions::{deleted, ended, requesters};
+pub use backup::{Backups, backups};
 pub use decision::decision;
 pub use effect::{Effect, Note, Plan};
 pub use health::{DiskFault, Guest, Health, is_news_of_guest};
@@ -29,6 +32,7 @@ pub use seen::{
     Cache, Domain, Failure, Image, Interface, InterfaceUse, Power, PowerRecord, RebootRecord, Room, Seen, Volume,
     VolumeUse, WentOff,
 };
+pub use snapshotting::Snapshotting;
 pub use status::{after_failure, notes};
 pub use topology::{pinning, told};
 pub use usage::{Counters, is_news as is_news_of_usage, usage};

@@ -25,6 +25,10 @@ const LIBVIRT_AGAIN: Duration = Duration::from_secs(10);
 /// Carrying the effects out and planning again, until there are none, ends where spec wants it, from wherever it began.
 /// Nothing is started twice, and nothing that should run is ended.
 pub fn plan(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
+    seen.snapshotting.keeps(next(instance, seen, now))
+}
+
+fn next(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
     if instance.spec.node_name.as_deref() != Some(seen.node.as_str()) {
         return Plan::default();
     }

@@ -5,6 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use virga_crds::{Address, BuiltFlavor, Bytes, InstanceTopology, conditions::Reason};
 
+use super::snapshotting::Snapshotting;
+
 /// Everything that deciding about one Instance takes, as the agent found it in one look.
 ///
 /// Facts only: what libvirt says, what lies on the disk, what the watches hold. Nothing is remembered from an earlier
@@ -37,6 +39,8 @@ pub struct Seen {
     pub save_room: Room,
     /// How its guest does.
     pub health: Health,
+    /// Whether an image is being made of its root disk.
+    pub snapshotting: Snapshotting,
 }
 
 /// The domain with the Instance's uid.

@@ -1,6 +1,7 @@
 //! What a domain should be ([`DomainSpec`]) and what libvirt says it is ([`DomainInfo`]).
 
 mod affinity;
+mod backup;
 mod options;
 mod spec;
 mod state;
@@ -9,6 +10,7 @@ mod validate;
 mod xml;
 
 pub use affinity::{Affinity, GuestCell};
+pub use backup::Backup;
 pub use options::{
     Bandwidth, CpuTune, DiskBus, GuestOptions, InputBus, InterfaceModel, InterfaceOptions, IoRate, IoTune, Iommu,
     RngRate, Tpm, UsbController, WatchdogAction,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::backup::FakeBackup;
 use super::{FakeDomain, State};
 use crate::console::{Buffer, Console, ConsoleInput};
 use crate::domain::{DomainInfo, DomainSpec, DomainState, InterfaceSource, SavedMemory, StateReason};
@@ -115,6 +116,7 @@ impl FakeDomain {
             sizes: HashMap::new(),
             console: None,
             guest: super::guests::FakeGuest::default(),
+            backup: FakeBackup::default(),
         }
     }
 
@@ -135,6 +137,7 @@ impl FakeDomain {
     pub fn stop(&mut self, reason: StateReason) {
         if self.state.is_active() {
             (self.state, self.reason, self.live) = (DomainState::ShutOff, reason, None);
+            self.backup.end();
             if let Some(console) = self.console.take() {
                 console.close();
             }

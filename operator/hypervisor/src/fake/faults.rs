@@ -33,6 +33,11 @@ pub enum Operation {
     GuestInfo,
     SetPassword,
     InjectNmi,
+    Freeze,
+    Thaw,
+    BeginBackup,
+    Backup,
+    AbortBackup,
     OpenConsole,
     Networks,
     Network,
@@ -47,9 +52,9 @@ impl Operation {
     /// Whether it changes nothing.
     pub fn is_read(self) -> bool {
         use Operation::{
-            DiskFaults, Domain, Domains, Facts, GuestInfo, HasGuestAgent, Network, Networks, OpenConsole, Usage,
+            Backup, DiskFaults, Domain, Domains, Facts, GuestInfo, HasGuestAgent, Network, Networks, OpenConsole, Usage,
         };
-        let guests = matches!(self, Usage | DiskFaults | HasGuestAgent | GuestInfo);
+        let guests = matches!(self, Usage | DiskFaults | HasGuestAgent | GuestInfo | Backup);
         guests || matches!(self, Facts | Domains | Domain | Networks | Network | OpenConsole)
     }
 

@@ -1,11 +1,13 @@
 //! A hypervisor in memory, with the same contract and with faults on order.
 
+mod backup;
 mod domains;
 mod faults;
 mod guests;
 mod networks;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ pub use faults::{Fault, Hold, Operation};
 
 use crate::console::{Buffer, Console};
 use crate::domain::{
-    DiskFault, DomainInfo, DomainSpec, DomainState, DomainType, DomainUsage, Firmware, GuestInfo, Password,
+    Backup, DiskFault, DomainInfo, DomainSpec, DomainState, DomainType, DomainUsage, Firmware, GuestInfo, Password,
     SavedMemory, StateReason,
 };
 use crate::error::{Error, Result};
@@ -60,6 +62,7 @@ struct FakeDomain {
     sizes: HashMap<String, u64>,
     console: Option<Arc<Buffer>>,
     guest: guests::FakeGuest,
+    backup: backup::FakeBackup,
 }
 
 #[derive(Debug)]
@@ -417,6 +420,32 @@ impl Hypervisor for Fake {
 
     fn inject_nmi(&self, uuid: Uuid) -> Result<()> {
         self.enter(Operation::InjectNmi, Some(uuid))?.domain(uuid)?.inject_nmi()
+    }
+
+    fn freeze(&self, uuid: Uuid) -> Result<()> {
+        self.enter(Operation::Freeze, Some(uuid))?.domain(uuid)?.freeze()
+    }
+
+    fn thaw(&self, uuid: Uuid) -> Result<()> {
+        self.enter(Operation::Thaw, Some(uuid))?.domain(uuid)?.thaw();
+        Ok(())
+    }
+
+    fn begin_backup(&self, uuid: Uuid, disk: &Path, target: &Path) -> Result<()> {
+        self.enter(Operation::BeginBackup, Some(uuid))?
+            .domain(uuid)?
+            .begin_backup(disk, target)
+    }
+
+    fn backup(&self, uuid: Uuid) -> Result<Backup> {
+        Ok(self.enter(Operation::Backup, Some(uuid))?.domain(uuid)?.backup())
+    }
+
+    fn abort_backup(&self, uuid: Uuid) -> Result<()> {
+        self.enter(Operation::AbortBackup, Some(uuid))?
+            .domain(uuid)?
+            .abort_backup();
+        Ok(())
     }
 
     fn open_console(&self, uuid: Uuid, force: bool) -> Result<Console> {

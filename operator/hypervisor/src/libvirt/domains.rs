@@ -23,7 +23,7 @@ type VirtResult<T> = std::result::Result<T, virt::error::Error>;
 /// A domain of ours, for the time of one call. Never kept: a handle does not outlive its connection.
 pub(super) struct Ours {
     connection: Arc<Connection>,
-    domain: Domain,
+    pub(super) domain: Domain,
     uuid: Uuid,
     owner: Owner,
     verb: &'static str,
@@ -262,19 +262,19 @@ impl Ours {
         self.explain(state_of(&self.domain))
     }
 
-    fn is_active(&self) -> Result<bool> {
+    pub(super) fn is_active(&self) -> Result<bool> {
         self.explain(self.domain.is_active())
     }
 
-    fn not_running(&self) -> Error {
+    pub(super) fn not_running(&self) -> Error {
         Error::invalid_state(self.doing(), "domain is not running")
     }
 
-    fn doing(&self) -> String {
+    pub(super) fn doing(&self) -> String {
         format!("{} domain {}", self.verb, self.uuid)
     }
 
-    fn explain<T>(&self, result: VirtResult<T>) -> Result<T> {
+    pub(super) fn explain<T>(&self, result: VirtResult<T>) -> Result<T> {
         result.map_err(|e| error::explain(&self.connection, &self.doing(), &format!("domain {}", self.uuid), &e))
     }
 }

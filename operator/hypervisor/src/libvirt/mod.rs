@@ -5,6 +5,7 @@
 //! have no safe wrapper; a `Stream` with a callback must not move.
 
 mod admin;
+mod backup;
 mod connection;
 mod console;
 mod domains;
@@ -19,7 +20,7 @@ mod params;
 mod saved;
 mod usage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -27,7 +28,7 @@ use uuid::Uuid;
 use self::connection::Link;
 use self::hosts_file::HostsFiles;
 use crate::console::Console;
-use crate::domain::{DiskFault, DomainInfo, DomainSpec, DomainUsage, GuestInfo, Password};
+use crate::domain::{Backup, DiskFault, DomainInfo, DomainSpec, DomainUsage, GuestInfo, Password};
 use crate::error::{Error, Result};
 use crate::events::EventStream;
 use crate::host::HostFacts;
@@ -174,6 +175,26 @@ impl Hypervisor for Libvirt {
 
     fn inject_nmi(&self, uuid: Uuid) -> Result<()> {
         domains::find(&self.link, uuid, "interrupting")?.inject_nmi()
+    }
+
+    fn freeze(&self, uuid: Uuid) -> Result<()> {
+        domains::find(&self.link, uuid, "freezing the file systems of")?.freeze()
+    }
+
+    fn thaw(&self, uuid: Uuid) -> Result<()> {
+        domains::find(&self.link, uuid, "thawing the file systems of")?.thaw()
+    }
+
+    fn begin_backup(&self, uuid: Uuid, disk: &Path, target: &Path) -> Result<()> {
+        domains::find(&self.link, uuid, "copying a disk of")?.begin_backup(disk, target)
+    }
+
+    fn backup(&self, uuid: Uuid) -> Result<Backup> {
+        domains::find(&self.link, uuid, "asking after the copy of a disk of")?.backup()
+    }
+
+    fn abort_backup(&self, uuid: Uuid) -> Result<()> {
+        domains::find(&self.link, uuid, "ending the copy of a disk of")?.abort_backup()
     }
 
     fn open_console(&self, uuid: Uuid, force: bool) -> Result<Console> {

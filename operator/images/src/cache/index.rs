@@ -231,6 +231,13 @@ impl Index {
         remove_if_there(&sidecar_path(&self.directory, digest))
     }
 
+    /// The entry that came from there, if it is whole.
+    pub(super) fn with_origin(&self, origin: &str) -> Option<Entry> {
+        let mut records = self.records.values();
+        let record = records.find(|record| record.origins.iter().any(|known| known == origin))?;
+        is_whole(&record.entry).then(|| record.entry.clone())
+    }
+
     pub(super) fn get(&self, digest: Digest) -> Option<Entry> {
         self.records.get(&digest).map(|record| record.entry.clone())
     }

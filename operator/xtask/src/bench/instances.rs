@@ -199,6 +199,7 @@ impl Bench<'_> {
         make(&self.all(), &Flavor::new(NAME, flavor)).await?;
         let image = ImageSpec {
             source: ImageSource {
+                instance: None,
                 path: Some(GUEST.into()),
                 ..ImageSource::default()
             },

@@ -52,6 +52,7 @@ pub async fn stock(client: &Client) -> Result<(), Error> {
     }
     let image = ImageSpec {
         source: ImageSource {
+            instance: None,
             path: Some("debian-13.qcow2".into()),
             ..ImageSource::default()
         },

@@ -11,8 +11,8 @@ use super::*;
 use crate::{
     condition::is_true,
     instance::{
-        Cache, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, Volume, VolumeUse, WentOff, after_failure,
-        notes,
+        Cache, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, Snapshotting, Volume, VolumeUse, WentOff,
+        after_failure, notes,
     },
 };
 
@@ -118,6 +118,7 @@ impl World {
                 room: Room::Enough,
                 save_room: Room::Enough,
                 health: Health::default(),
+                snapshotting: Snapshotting::No,
             },
             now: "2026-11-22T10:00:00Z".parse().unwrap(),
             deaf: 0,
