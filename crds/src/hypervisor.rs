@@ -207,7 +207,8 @@ pub struct HypervisorStatus {
     /// What its guests can have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
-    /// What its processor and firmware can do, by the names of OpenStack's os-traits, such as `HW_CPU_X86_AVX2`.
+    /// What its processor, firmware and guests' devices can do, by the names of OpenStack's os-traits, such as
+    /// `HW_CPU_X86_AVX2` and `COMPUTE_SECURITY_TPM_2_0`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 255)), extend("x-kubernetes-list-type" = "set"))]
     pub traits: Vec<String>,
