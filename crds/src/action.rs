@@ -66,6 +66,12 @@ actions! {
     Resume
     /// It was rebooted.
     Reboot
+    /// It was rebuilt.
+    Rebuild
+    /// It was set up to boot from a rescue disk.
+    Rescue
+    /// It was set up to boot from its own root disk again.
+    Unrescue
     /// It was locked.
     Lock
     /// It was unlocked.

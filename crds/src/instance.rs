@@ -5,7 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{BackupSchedule, Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage, schema};
+use crate::{
+    BackupSchedule, Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage, Rebuild,
+    RebuildStatus, Rescue, schema,
+};
 
 /// A virtual machine: Nova's server.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,7 +41,8 @@ use crate::{BackupSchedule, Bytes, Condition, GuestStatus, InstanceAction, Insta
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = kube::core::Rule::new("size(self.metadata.name) <= 63").message("metadata.name: at most 63 characters: it is the guest's host name"),
     validation = kube::core::Rule::new("has(self.spec.hostname) || !self.metadata.name.contains('.')").message("metadata.name: no dots unless spec.hostname is given: it is the guest's host name"),
-    validation = kube::core::Rule::new("!has(self.spec.reboot) || !has(self.status) || !has(self.status.reboot) || self.spec.reboot.at >= self.status.reboot.at || (has(oldSelf.spec.reboot) && oldSelf.spec.reboot.at == self.spec.reboot.at)").message("spec.reboot.at: not before status.reboot.at: that reboot was begun already")
+    validation = kube::core::Rule::new("!has(self.spec.reboot) || !has(self.status) || !has(self.status.reboot) || self.spec.reboot.at >= self.status.reboot.at || (has(oldSelf.spec.reboot) && oldSelf.spec.reboot.at == self.spec.reboot.at)").message("spec.reboot.at: not before status.reboot.at: that reboot was begun already"),
+    validation = kube::core::Rule::new("!has(self.spec.rebuild) || !has(self.status) || !has(self.status.rebuild) || self.spec.rebuild.at >= self.status.rebuild.at || (has(oldSelf.spec.rebuild) && oldSelf.spec.rebuild.at == self.spec.rebuild.at)").message("spec.rebuild.at: not before status.rebuild.at: that rebuild was begun already")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -46,14 +50,18 @@ use crate::{BackupSchedule, Bytes, Condition, GuestStatus, InstanceAction, Insta
     validation = kube::core::Rule::new("!has(self.bootVolume) || !has(self.backup)").message("backup: an Instance that boots from a Volume can't be backed up yet: volumes have no snapshots"),
     validation = kube::core::Rule::new("!has(self.bootVolume) || !has(self.volumes) || !self.volumes.exists(v, v.name == self.bootVolume)").message("bootVolume must not be listed in volumes again"),
     validation = kube::core::Rule::new("self.powerState != 'Suspended' || oldSelf.powerState != 'Stopped'").message("powerState: what is stopped has no memory to save: set Running first"),
+    validation = kube::core::Rule::new("!has(self.rebuild) || !has(self.bootVolume)").message("rebuild: the root disk is the Volume that bootVolume names, and is not made from an image: create an Instance with another Volume"),
+    validation = kube::core::Rule::new("!has(self.rescue) || self.powerState == 'Running' || self.powerState == 'Stopped'").message("rescue: what is rescued can only run or be stopped: set powerState to Running or Stopped, or take rescue out"),
+    validation = kube::core::Rule::new("!has(self.rescue) || has(self.rescue.image) || has(self.image)").message("rescue.image must be given: what boots from a volume has no image of its own"),
+    validation = kube::core::Rule::new("!has(self.rescue) || !has(oldSelf.rescue) || self.rescue == oldSelf.rescue").message("rescue may not change while it is there: take it out, and put it in again with another image"),
     validation = kube::core::Rule::new("self.flavor == oldSelf.flavor").message("flavor is immutable: delete the Instance and create it anew with another flavor"),
-    validation = kube::core::Rule::new("has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image)").message("image is immutable: delete the Instance and create it anew"),
+    validation = kube::core::Rule::new("has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image || (has(self.rebuild) && (!has(oldSelf.rebuild) || self.rebuild.at != oldSelf.rebuild.at)))").message("image may change only with a rebuild, which makes the root disk anew: give a new rebuild.at with it"),
     validation = kube::core::Rule::new("has(self.bootVolume) == has(oldSelf.bootVolume) && (!has(self.bootVolume) || self.bootVolume == oldSelf.bootVolume)").message("bootVolume is immutable: delete the Instance and create it anew"),
     validation = kube::core::Rule::new("has(self.interfaces) == has(oldSelf.interfaces) && (!has(self.interfaces) || self.interfaces == oldSelf.interfaces)").message("interfaces is immutable: delete the Instance and create it anew"),
     validation = kube::core::Rule::new("has(self.volumes) == has(oldSelf.volumes) && (!has(self.volumes) || self.volumes == oldSelf.volumes)").message("volumes is immutable: delete the Instance and create it anew; its volumes are kept"),
-    validation = kube::core::Rule::new("has(self.sshKeys) == has(oldSelf.sshKeys) && (!has(self.sshKeys) || self.sshKeys == oldSelf.sshKeys)").message("sshKeys is immutable: the guest reads it at its first boot only"),
-    validation = kube::core::Rule::new("has(self.userData) == has(oldSelf.userData) && (!has(self.userData) || self.userData == oldSelf.userData)").message("userData is immutable: the guest reads it at its first boot only"),
-    validation = kube::core::Rule::new("has(self.hostname) == has(oldSelf.hostname) && (!has(self.hostname) || self.hostname == oldSelf.hostname)").message("hostname is immutable: the guest reads it at its first boot only"),
+    validation = kube::core::Rule::new("(has(self.rebuild) && (!has(oldSelf.rebuild) || self.rebuild.at != oldSelf.rebuild.at)) || has(self.sshKeys) == has(oldSelf.sshKeys) && (!has(self.sshKeys) || self.sshKeys == oldSelf.sshKeys)").message("sshKeys may change only with a rebuild, since the guest reads it at its first boot: give a new rebuild.at with it"),
+    validation = kube::core::Rule::new("(has(self.rebuild) && (!has(oldSelf.rebuild) || self.rebuild.at != oldSelf.rebuild.at)) || has(self.userData) == has(oldSelf.userData) && (!has(self.userData) || self.userData == oldSelf.userData)").message("userData may change only with a rebuild, since the guest reads it at its first boot: give a new rebuild.at with it"),
+    validation = kube::core::Rule::new("(has(self.rebuild) && (!has(oldSelf.rebuild) || self.rebuild.at != oldSelf.rebuild.at)) || has(self.hostname) == has(oldSelf.hostname) && (!has(self.hostname) || self.hostname == oldSelf.hostname)").message("hostname may change only with a rebuild, since the guest reads it at its first boot: give a new rebuild.at with it"),
     validation = kube::core::Rule::new("has(self.serverGroup) == has(oldSelf.serverGroup) && (!has(self.serverGroup) || self.serverGroup == oldSelf.serverGroup)").message("serverGroup is immutable: an Instance joins a group when it is created"),
     validation = kube::core::Rule::new("has(self.placement) == has(oldSelf.placement) && (!has(self.placement) || self.placement == oldSelf.placement)").message("placement is immutable: it is used once, when the Instance is placed"),
 )]
@@ -109,6 +117,12 @@ pub struct InstanceSpec {
     /// A reboot: each new `at` is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot: Option<Reboot>,
+    /// A rebuild, which makes the root disk anew from the image: each new `at` is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<Rebuild>,
+    /// While this is there, the guest boots from a rescue image, with its own root disk as the second one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescue: Option<Rescue>,
     /// When a guest that ended by itself is started again.
     #[serde(default)]
     #[schemars(extend("default" = "Always"))]
@@ -337,9 +351,15 @@ pub struct InstanceStatus {
     /// The Flavor as the machine was built with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flavor: Option<BuiltFlavor>,
+    /// The Image that the root disk was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageRef>,
     /// The last reboot that was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot: Option<RebootStatus>,
+    /// The last rebuild that was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<RebuildStatus>,
     /// The host that has the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::dotted_name")]
@@ -457,6 +477,8 @@ pub enum InstanceState {
     Paused,
     /// Its memory is saved on the host's disk.
     Suspended,
+    /// It is set up to boot from a rescue image. `powerState` says whether it runs.
+    Rescued,
     /// It can't go on without help; the conditions say why.
     Error,
     /// It is being deleted.

@@ -23,6 +23,7 @@ mod instance;
 mod network;
 mod port;
 mod project;
+mod root_disk;
 pub mod schema;
 mod server_group;
 mod topology;
@@ -53,6 +54,7 @@ pub use instance::{
 pub use network::{AllocationPool, Dhcp, HostRoute, Network, NetworkSpec, NetworkStatus, Subnet, SubnetUsage};
 pub use port::{Port, PortAddress, PortSpec};
 pub use project::{Project, ProjectMember, ProjectRole, ProjectSpec, ProjectStatus, SubjectKind};
+pub use root_disk::{Rebuild, RebuildStatus, Rescue};
 pub use server_group::{ServerGroup, ServerGroupPolicy, ServerGroupRules, ServerGroupSpec, ServerGroupStatus};
 pub use topology::{
     CpuPartition, CpuPin, EmulatorCpus, EmulatorPolicy, InstanceCell, InstancePciDevice, InstanceTopology, MemoryPages,

@@ -17,6 +17,8 @@ mod node_loss;
 mod placement;
 mod power;
 mod properties;
+mod rebuild;
+mod rescue;
 mod restarts;
 mod samples;
 mod snapshots;
@@ -74,6 +76,29 @@ async fn await_up(node: &Node, instance: &Instance, times: usize) {
         (console.matches(&ready).count() >= times).then_some(()).ok_or(console)
     })
     .await;
+}
+
+/// A script that tells what is written at 60 MiB of each disk, and writes there that it was here where nothing is.
+fn marking(word: &str) -> String {
+    format!(
+        "#!/bin/sh
+for disk in vda vdb vdc; do
+    [ -b /dev/$disk ] || continue
+    mark=$(dd if=/dev/$disk bs=512 skip=122880 count=1 2>/dev/null | tr -d '\\000')
+    echo \"GUEST-MARK $disk: ${{mark:-none}}\"
+    [ -n \"$mark\" ] || printf '{word}-%s' $disk | dd of=/dev/$disk bs=512 seek=122880 conv=notrunc 2>/dev/null
+done
+sync
+"
+    )
+}
+
+/// What such scripts told, boot by boot.
+fn marks(console: &str) -> Vec<&str> {
+    let lines = console.lines();
+    lines
+        .filter_map(|line| Some(line.trim_end().split_once("GUEST-MARK ")?.1))
+        .collect()
 }
 
 /// What is on each node.

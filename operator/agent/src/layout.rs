@@ -156,6 +156,46 @@ impl InstanceFiles {
         self.directory.join("seed.iso")
     }
 
+    /// The root disk that is to take the other's place in a rebuild.
+    pub fn next_root_disk(&self) -> PathBuf {
+        self.directory.join("next.qcow2")
+    }
+
+    /// A symbolic link to the image that the next root disk lies over. Made before it.
+    pub fn next_base(&self) -> PathBuf {
+        self.directory.join("next.base")
+    }
+
+    /// The seed of the next root disk.
+    pub fn next_seed(&self) -> PathBuf {
+        self.directory.join("next.iso")
+    }
+
+    /// The disk to be rescued with, a qcow2 overlay over a cached image.
+    pub fn rescue_disk(&self) -> PathBuf {
+        self.directory.join("rescue.qcow2")
+    }
+
+    /// A symbolic link to the image that the rescue disk lies over. Made before it.
+    pub fn rescue_base(&self) -> PathBuf {
+        self.directory.join("rescue.base")
+    }
+
+    /// The UEFI variables of a guest that is rescued.
+    pub fn rescue_variables(&self) -> PathBuf {
+        self.directory.join("rescue.fd")
+    }
+
+    /// Every link to an image that a disk lies over.
+    pub fn bases(&self) -> [PathBuf; 3] {
+        [self.base(), self.next_base(), self.rescue_base()]
+    }
+
+    /// What was made of the disks since they were made first.
+    pub fn root_record(&self) -> PathBuf {
+        self.directory.join("root.json")
+    }
+
     /// The serial console's log; virtlogd bounds and rotates it.
     pub fn console_log(&self) -> PathBuf {
         self.directory.join("console.log")

@@ -84,7 +84,7 @@ fn of_image(stores: &Stores, changed: &Changed) -> Vec<ObjectRef<Instance>> {
     image.map_or_else(Vec::new, |image| instances_of_image(stores, &image))
 }
 
-/// The Instances that boot from an image, or that it is made of.
+/// The Instances that boot from an image, are to be rescued with it, or that it is made of.
 pub fn instances_of_image(stores: &Stores, image: &Image) -> Vec<ObjectRef<Instance>> {
     matching(stores, |instance| {
         let of_it = image
@@ -93,9 +93,10 @@ pub fn instances_of_image(stores: &Stores, image: &Image) -> Vec<ObjectRef<Insta
             .instance
             .as_ref()
             .is_some_and(|source| source.name == instance.name_any() && instance.namespace() == image.namespace());
-        let named = instance.spec.image.as_ref();
+        let rescue = instance.spec.rescue.as_ref().and_then(|rescue| rescue.image.as_ref());
+        let mut named = instance.spec.image.iter().chain(rescue);
         of_it
-            || named.is_some_and(|named| {
+            || named.any(|named| {
                 let namespace = named.namespace.clone().or_else(|| instance.namespace());
                 named.name == image.name_any() && namespace == image.namespace()
             })

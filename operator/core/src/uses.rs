@@ -142,6 +142,8 @@ impl Names for Instance {
         let mut targets = BTreeSet::from([Target::flavor(&spec.flavor)]);
         targets.extend(spec.node_name.iter().map(|node| Target::node(node)));
         targets.extend(spec.image.iter().map(|image| image_target(namespace, image)));
+        let rescue = spec.rescue.iter().filter_map(|rescue| rescue.image.as_ref());
+        targets.extend(rescue.map(|image| image_target(namespace, image)));
         targets.extend(
             spec.interfaces
                 .iter()

@@ -7,6 +7,7 @@ use virga_images::{Digest, cache::Evicted};
 use virga_runtime::class::chain;
 
 use super::images::Images;
+use crate::layout::Layout;
 
 impl Images {
     /// Makes room, when the cache is too large or the disk too full. What a disk here lies over, or an Instance here
@@ -23,32 +24,41 @@ impl Images {
     }
 
     async fn pins(&self) -> HashSet<Digest> {
-        let mut pins = bases(&self.shared.layout.instances()).await;
+        let mut pins = bases(&self.shared.layout).await;
         let images = self.shared.stores.images.state();
         let only = images
             .iter()
             .filter(|image| virga_core::image::must_keep(image, &self.shared.node));
         pins.extend(only.filter_map(|image| self.digest(image)));
         for instance in self.shared.stores.instances.state() {
-            let Some(named) = &instance.spec.image else { continue };
             let own = instance.namespace().unwrap_or_default();
-            let image = self.shared.stores.named_image(&own, named);
-            pins.extend(image.and_then(|image| self.digest(&image)));
+            let rescue = instance.spec.rescue.iter().filter_map(|rescue| rescue.image.as_ref());
+            for named in instance.spec.image.iter().chain(rescue) {
+                let image = self.shared.stores.named_image(&own, named);
+                pins.extend(image.and_then(|image| self.digest(&image)));
+            }
         }
         pins
     }
 }
 
-/// The digests of all images that a root disk on this node lies over, from the links beside the disks.
-async fn bases(instances: &Path) -> HashSet<Digest> {
-    let instances = instances.to_owned();
+/// The digests of all images that a disk of an Instance on this node lies over, from the links beside the disks.
+async fn bases(layout: &Layout) -> HashSet<Digest> {
+    let layout = layout.clone();
     let read = move || -> std::io::Result<HashSet<Digest>> {
         let mut bases = HashSet::new();
-        for directory in std::fs::read_dir(instances)? {
-            let Ok(target) = std::fs::read_link(directory?.path().join("base")) else {
+        for directory in std::fs::read_dir(layout.instances())? {
+            // What isn't named by us is not ours.
+            let name = directory?.file_name();
+            let Some(uid) = name.to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            bases.extend(digest_in(&target));
+            let links = layout.instance(uid).bases();
+            bases.extend(
+                links
+                    .iter()
+                    .filter_map(|link| digest_in(&std::fs::read_link(link).ok()?)),
+            );
         }
         Ok(bases)
     };

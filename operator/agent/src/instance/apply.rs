@@ -1,24 +1,18 @@
 //! Carrying effects out. Each is idempotent, bounded in time, and says what went wrong in words for the user.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use kube::ResourceExt;
 use uuid::Uuid;
 use virga_core::{instance::Effect, network::ValidNetwork, volume::volume_names};
-use virga_crds::{Bytes, Instance, Network, Port, Volume, finalizers};
-use virga_hypervisor::{
-    DiskFormat, DiskLayer, DomainSpec, Firmware, Hypervisor, InterfaceOptions, InterfaceSpec, Kind,
-};
-use virga_images::Format;
+use virga_crds::{Instance, Network, Port, Volume, finalizers};
+use virga_hypervisor::{DomainSpec, Firmware, Hypervisor, InterfaceOptions, InterfaceSpec, Kind};
+use virga_runtime::class::chain;
 
 use super::{
+    boot_image::BootImage,
     domain_spec::{self, Parts, Root},
-    machine, power_record, seed,
+    machine, power_record, root_disk, root_record, seed,
 };
 use crate::{
     effect::Error,
@@ -45,8 +39,17 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
             host.images
                 .pull(image.ok_or_else(|| Error::Gone("the Image is gone".into()))?);
         }
-        Effect::CreateRootDisk { uid, size } => create_root_disk(host, &files, uid, *size).await?,
-        Effect::WriteSeed => write_seed(host, instance, uid, &files).await?,
+        Effect::CreateRootDisk { uid, size } => root_disk::create(host, &files, uid, *size).await?,
+        Effect::RecordRoot(record) => root_record::write(&files, record)
+            .await
+            .map_err(Error::io("noting what is made of the root disk"))?,
+        Effect::CreateNextRoot { uid, size } => root_disk::create_next(host, &files, uid, *size).await?,
+        Effect::WriteNextSeed => write_seed(host, instance, uid, files.next_seed()).await?,
+        Effect::DropNextRoot => root_disk::drop_next(&files).await?,
+        Effect::ExchangeRoot => root_disk::exchange(&files).await?,
+        Effect::CreateRescueDisk { uid, size } => root_disk::create_rescue(host, &files, uid, *size).await?,
+        Effect::RemoveRescueDisk => root_disk::remove_rescue(&files).await?,
+        Effect::WriteSeed => write_seed(host, instance, uid, files.seed()).await?,
         Effect::EnsureNetwork { network } => {
             let namespace = instance.namespace().unwrap_or_default();
             host.networks.ensure(&namespace, network).await?;
@@ -117,41 +120,7 @@ fn gone(result: virga_hypervisor::Result<()>) -> virga_hypervisor::Result<()> {
     }
 }
 
-async fn create_root_disk(host: &Host, files: &InstanceFiles, image: &str, size: Bytes) -> Result<(), Error> {
-    let entry = host.images.entry_of(image);
-    let entry = entry.ok_or_else(|| Error::Gone("the image is no longer in the cache".into()))?;
-    tokio::fs::create_dir_all(files.directory())
-        .await
-        .map_err(Error::io("making the Instance's directory"))?;
-    // First the link, so that the image is pinned before a disk lies over it.
-    let (link, target) = (files.base(), entry.path.clone());
-    blocking("linking the base image", move || replace_link(&link, &target)).await?;
-    let format = entry.inspection.format;
-    host.disks
-        .create_overlay(&entry.path, format, &files.root_disk(), size.0.next_multiple_of(512))
-        .await?;
-    Ok(())
-}
-
-fn replace_link(link: &Path, target: &Path) -> io::Result<()> {
-    match std::fs::remove_file(link) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    std::os::unix::fs::symlink(target, link)
-}
-
-async fn blocking<T: Send + 'static>(
-    doing: &str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, Error> {
-    let result = tokio::task::spawn_blocking(work).await;
-    result
-        .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
-        .map_err(Error::io(doing))
-}
-
-async fn write_seed(host: &Host, instance: &Instance, uid: Uuid, files: &InstanceFiles) -> Result<(), Error> {
+async fn write_seed(host: &Host, instance: &Instance, uid: Uuid, path: PathBuf) -> Result<(), Error> {
     let asked = instance.spec.user_data.as_ref();
     let user_data = match asked.map(|data| data.inline.as_ref()) {
         None => None,
@@ -164,10 +133,10 @@ async fn write_seed(host: &Host, instance: &Instance, uid: Uuid, files: &Instanc
     let plugs = plugs(host, instance)?;
     let pairs: Vec<(&Port, &ValidNetwork)> = plugs.iter().map(|plug| (plug.port.as_ref(), &plug.valid)).collect();
     let seed = seed::seed(instance, &uid.to_string(), user_data, &pairs);
-    tokio::fs::create_dir_all(files.directory())
+    let directory = host.layout.instance(uid);
+    tokio::fs::create_dir_all(directory.directory())
         .await
         .map_err(Error::io("making the Instance's directory"))?;
-    let path = files.seed();
     let written = tokio::task::spawn_blocking(move || seed.write(&path)).await;
     written.map_err(|stopped| Error::Gone(format!("writing the seed: {stopped}")))??;
     Ok(())
@@ -211,13 +180,22 @@ async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &Instan
     let interfaces = interfaces.collect::<Result<Vec<_>, _>>()?;
     let volumes = volume_names(instance).map(|name| volume(host, instance, name));
     let mut volumes = volumes.collect::<Result<Vec<_>, _>>()?;
+    let record = root_record::read(files).await;
+    let record = record.map_err(|error| Error::Gone(chain(&error)))?;
+    let image = match record.rescued_with().or(record.image.as_ref()) {
+        Some(image) => BootImage::named(host, instance, image),
+        None => BootImage::of(host, instance),
+    };
+    let image = image.known();
+    let rescue = match record.rescued_with() {
+        Some(_) => Some(root_disk::layer(files.rescue_base()).await?),
+        None => None,
+    };
     let flavor = host.stores.flavor_of(instance);
     let flavor = flavor.ok_or_else(|| Error::Gone(format!("the Flavor {} is gone", instance.spec.flavor)))?;
-    let machine = machine::asked(host, instance, flavor.vcpus.into()).map_err(Error::Machine)?;
+    let machine = machine::asked(host, instance, image.as_deref(), flavor.vcpus.into()).map_err(Error::Machine)?;
     let root = if instance.spec.image.is_some() {
-        let link = files.base();
-        let base = blocking("reading the link to the base image", move || std::fs::read_link(link)).await?;
-        Root::Overlay(layer(base)?)
+        Root::Overlay(root_disk::layer(files.base()).await?)
     } else {
         Root::Volume(uid_of(volumes.remove(0).as_ref())?)
     };
@@ -226,6 +204,7 @@ async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &Instan
         uid,
         flavor,
         root,
+        rescue,
         volumes: volumes.collect::<Result<_, _>>()?,
         interfaces,
         affinity: topology::affinity(held.as_ref(), &topology::spec(host), &facts),
@@ -260,18 +239,4 @@ fn volume(host: &Host, instance: &Instance, name: &str) -> Result<Arc<Volume>, E
 fn uid_of(volume: &Volume) -> Result<Uuid, Error> {
     let uid = volume.uid().and_then(|uid| uid.parse().ok());
     uid.ok_or_else(|| Error::Gone(format!("the Volume {} has no usable uid", volume.name_any())))
-}
-
-/// The layer that a link leads to. Its format is in its name, which we gave: nothing is guessed from its bytes.
-fn layer(path: PathBuf) -> Result<DiskLayer, Error> {
-    let extension = path
-        .extension()
-        .and_then(|extension| extension.to_str())
-        .unwrap_or_default();
-    let format = match extension.parse() {
-        Ok(Format::Qcow2) => DiskFormat::Qcow2,
-        Ok(Format::Raw) => DiskFormat::Raw,
-        Err(_) => return Err(Error::Gone(format!("{} is not an image of the cache", path.display()))),
-    };
-    Ok(DiskLayer { path, format })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use virga_crds::{Image, Instance};
+use virga_crds::{Image, ImageRef, Instance};
 
 use crate::host::Host;
 
@@ -23,7 +23,9 @@ impl BootImage {
     pub fn of(host: &Host, instance: &Instance) -> Self {
         let own = instance.namespace().unwrap_or_default();
         let named = |image| host.stores.named_image(&own, image);
-        match (&instance.spec.image, &instance.spec.boot_volume) {
+        // The image that it was made from, while spec names another one for a rebuild.
+        let told = instance.status.as_ref().and_then(|status| status.image.as_ref());
+        match (told.or(instance.spec.image.as_ref()), &instance.spec.boot_volume) {
             (Some(image), _) => named(image).map_or(Self::Unknown, Self::Known),
             (None, Some(boot)) => match host.stores.volume(&own, boot) {
                 None => Self::Unknown,
@@ -35,6 +37,13 @@ impl BootImage {
             },
             (None, None) => Self::None,
         }
+    }
+
+    /// That of an Instance that boots from a disk of this image.
+    pub fn named(host: &Host, instance: &Instance, image: &ImageRef) -> Self {
+        let own = instance.namespace().unwrap_or_default();
+        let found = host.stores.named_image(&own, image);
+        found.map_or(Self::Unknown, Self::Known)
     }
 
     /// The Image, if it is known.

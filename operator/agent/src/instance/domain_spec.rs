@@ -25,6 +25,8 @@ pub struct Parts {
     pub flavor: BuiltFlavor,
     /// Its root disk.
     pub root: Root,
+    /// What the rescue disk that it boots from lies over, while it is rescued.
+    pub rescue: Option<DiskLayer>,
     /// Its volumes, in the order in which the guest sees them.
     pub volumes: Vec<Uuid>,
     /// Its interfaces, the primary one first.
@@ -60,6 +62,7 @@ pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
         uid,
         flavor,
         root,
+        rescue,
         volumes,
         interfaces,
         affinity,
@@ -82,19 +85,27 @@ pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
     let mut spec = DomainSpec::new(owner, name(uid), domain_type, topology, flavor.memory.0);
     spec.title = Some(title);
     spec.architecture = architecture;
-    let mut disks = vec![match root {
-        Root::Overlay(base) => DiskSpec {
-            backing: vec![base],
-            ..DiskSpec::new(device(0), files.root_disk(), DiskFormat::Qcow2)
-        },
-        Root::Volume(volume) => volume_disk(0, volume, layout),
-    }];
+    let overlay = |place, path, base| DiskSpec {
+        backing: vec![base],
+        ..DiskSpec::new(device(place), path, DiskFormat::Qcow2)
+    };
+    let rescued = rescue.is_some();
+    // A rescue disk comes first, and all others move by one place, in their order.
+    let mut disks: Vec<DiskSpec> = rescue
+        .map(|base| overlay(0, files.rescue_disk(), base))
+        .into_iter()
+        .collect();
+    disks.push(match root {
+        Root::Overlay(base) => overlay(disks.len(), files.root_disk(), base),
+        Root::Volume(volume) => volume_disk(disks.len(), volume, layout),
+    });
     disks[0].boot_order = Some(1);
+    let first = disks.len();
     disks.extend(
         volumes
             .iter()
             .enumerate()
-            .map(|(n, volume)| volume_disk(n + 1, *volume, layout)),
+            .map(|(n, volume)| volume_disk(first + n, *volume, layout)),
     );
     for disk in &mut disks {
         disk.cache = cache;
@@ -108,6 +119,11 @@ pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
     spec.vnc_socket = Some(files.vnc_socket());
     spec.tcg_cache_mib = Some(TCG_CACHE_MIB);
     machine::shape(&mut spec, &machine, secure_boot, &files);
+    if rescued {
+        // What a rescue system sets in its firmware is none of the guest's.
+        let own = spec.options.nvram.take();
+        spec.options.nvram = own.map(|_| files.rescue_variables());
+    }
     spec
 }
 
@@ -147,6 +163,7 @@ mod tests {
                 path: "/var/lib/virga/images/sha256-00.qcow2".into(),
                 format: DiskFormat::Qcow2,
             }),
+            rescue: None,
             volumes: vec![Uuid::from_u128(7)],
             interfaces: Vec::new(),
             affinity: Affinity::Any,

@@ -4,14 +4,14 @@ use kube::{Api, ResourceExt};
 use uuid::Uuid;
 use virga_core::{
     instance::{
-        Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, Seen, Volume as VolumeSeen, VolumeUse,
+        Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, RootSeen, Seen, Volume as VolumeSeen, VolumeUse,
     },
     network,
     volume::{Claimant, volume_names},
 };
 use virga_crds::{Address, Bytes, Instance, InstanceTopology, Port, PowerState, Volume};
 
-use super::power_record;
+use super::{power_record, root_seen};
 use crate::{
     capacity::Disk,
     claimants::claimants,
@@ -38,6 +38,10 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
     } else {
         host.topologies.held(uid).await.map(|held| (Room::Enough, held))
     };
+    let root = root_seen::seen(host, instance, &files).await.unwrap_or_else(|error| {
+        domain = Domain::Unreachable(chain(&error));
+        RootSeen::default()
+    });
     let (room, topology) = place.unwrap_or_else(|error| {
         domain = Domain::Unreachable(chain(&error));
         // What was told stays: the scheduler would take it for free.
@@ -60,6 +64,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         power,
         flavor: host.stores.flavor_of(instance),
         image: image(host, instance),
+        root,
         interfaces: interfaces(host, instance),
         topology,
         room,
@@ -111,7 +116,7 @@ fn save_room(host: &Host, instance: &Instance) -> Room {
     }
 }
 
-async fn exists(path: std::path::PathBuf) -> bool {
+pub(super) async fn exists(path: std::path::PathBuf) -> bool {
     tokio::fs::symlink_metadata(path).await.is_ok()
 }
 

@@ -9,27 +9,25 @@ use virga_core::{
     },
     problem::Problems,
 };
-use virga_crds::Instance;
+use virga_crds::{Image, Instance};
 use virga_hypervisor::{
     Bandwidth, CpuTune, DiskBus, DomainSpec, Firmware, GuestOptions, InputBus, InterfaceModel, InterfaceOptions,
     IoRate, IoTune, Iommu, RngRate, Topology, Tpm, UsbController, Video, WatchdogAction,
 };
 
-use super::BootImage;
 use crate::{host::Host, layout::InstanceFiles};
 
 /// The most pairs of queues of an interface: what Linux gives a tap (`MAX_TAP_QUEUES`).
 const MOST_QUEUES: u32 = 256;
 
-/// What its Flavor and its image ask for, or what of it can't be.
-pub fn asked(host: &Host, instance: &Instance, vcpus: u32) -> Result<Machine, Problems> {
+/// What its Flavor and this image ask for, or what of it can't be.
+pub fn asked(host: &Host, instance: &Instance, image: Option<&Image>, vcpus: u32) -> Result<Machine, Problems> {
     let flavor = host
         .stores
         .flavors
         .find(|flavor| flavor.name_any() == instance.spec.flavor);
     let extra = flavor.map_or_else(|| Ok(ExtraSpecs::default()), |flavor| extra_specs(&flavor.spec))?;
-    let image = BootImage::of(host, instance).known();
-    extra.machine(vcpus, image.as_ref().map(|image| &image.spec.properties))
+    extra.machine(vcpus, image.map(|image| &image.spec.properties))
 }
 
 /// How the virtual CPUs are arranged.

@@ -7,6 +7,9 @@ mod fetch;
 mod machine;
 mod power_record;
 mod publish;
+mod root_disk;
+mod root_record;
+mod root_seen;
 mod seed;
 
 use std::{sync::Arc, time::Duration};
@@ -21,6 +24,7 @@ use virga_runtime::reconcile::{Done, Reconcile};
 
 pub use boot_image::BootImage;
 pub use publish::Published;
+pub use root_record::read as read_root_record;
 
 use crate::{
     effect,

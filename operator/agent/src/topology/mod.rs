@@ -16,7 +16,7 @@ use virga_core::{
     instance::told,
     problem::Problems,
 };
-use virga_crds::{HypervisorSpec, Instance, InstanceTopology, Resources};
+use virga_crds::{HypervisorSpec, Image, Instance, InstanceTopology, Resources};
 use virga_hypervisor::HostFacts;
 use virga_runtime::class::{Class, Classify};
 use virga_scheduler::topology::{CpuSet, Limits, Misfit};
@@ -99,6 +99,11 @@ pub async fn claim(host: &Host, instance: &Instance, uid: Uuid) -> Result<Option
 
 /// What an Instance asks of the host's CPUs, cells and devices; nothing while its Flavor is not known.
 pub fn shape(host: &Host, instance: &Instance) -> Result<Shape, Problems> {
+    shape_of(host, instance, BootImage::of(host, instance).known().as_deref())
+}
+
+/// The same, if it had this image.
+pub fn shape_of(host: &Host, instance: &Instance, image: Option<&Image>) -> Result<Shape, Problems> {
     let flavor = host
         .stores
         .flavors
@@ -111,8 +116,7 @@ pub fn shape(host: &Host, instance: &Instance) -> Result<Shape, Problems> {
         memory: flavor.spec.memory,
         disk: flavor.spec.disk,
     };
-    let image = BootImage::of(host, instance).known();
-    extra_specs(&flavor.spec)?.shape(size, image.as_ref().map(|image| &image.spec.properties))
+    extra_specs(&flavor.spec)?.shape(size, image.map(|image| &image.spec.properties))
 }
 
 /// What operators say of this host.

@@ -11,7 +11,7 @@ use virga_core::{
 use virga_crds::{Bytes, Volume};
 use virga_images::Format;
 
-use crate::{claimants::claimants, domain, effect, host::Host};
+use crate::{claimants::claimants, domain, effect, host::Host, instance::read_root_record};
 
 /// Looks.
 pub(super) async fn seen(host: &Host, volume: &Volume, uid: Uuid) -> Result<Seen, effect::Error> {
@@ -47,11 +47,16 @@ async fn attached(host: &Host, volume: &Volume, uid: Uuid, namespace: &str) -> O
         holder => holder,
     }?;
     let instance = host.stores.instance(&holder.uid)?;
-    let domain = domain::look(host, holder.uid.parse().ok()?).await;
+    let holders_uid = holder.uid.parse().ok()?;
+    let domain = domain::look(host, holders_uid).await;
+    let record = read_root_record(&host.layout.instance(holders_uid)).await;
+    let rescued = record.as_ref().is_ok_and(|record| record.rescued_with().is_some());
     Some(Attached {
         instance: holder.name,
-        device: device_of(&instance, &volume.name_any()),
+        device: device_of(&instance, &volume.name_any(), rescued),
         use_: match domain {
+            // Which of its disks the volume is can't be told.
+            _ if record.is_err() => Use::Unknown,
             Domain::Defined(Power::Off(_)) | Domain::Absent | Domain::Foreign(_) => Use::Closed,
             Domain::Defined(_) => Use::Open,
             Domain::Unreachable(_) => Use::Unknown,

@@ -9,6 +9,7 @@ mod instances;
 mod machines;
 mod nodes;
 mod peers;
+mod root_disks;
 mod signer;
 mod snapshots;
 mod topology;

@@ -45,9 +45,13 @@ impl Build {
         }
         match state {
             None | Some(InstanceState::Building) => Some(Self::UnderWay(host)),
-            Some(InstanceState::Active | InstanceState::Stopped | InstanceState::Paused | InstanceState::Suspended) => {
-                Some(Self::Done(host))
-            }
+            Some(
+                InstanceState::Active
+                | InstanceState::Stopped
+                | InstanceState::Paused
+                | InstanceState::Suspended
+                | InstanceState::Rescued,
+            ) => Some(Self::Done(host)),
             // What went wrong may be the image's fault, which is not the host's.
             Some(InstanceState::Error | InstanceState::Deleting) => None,
         }

@@ -80,7 +80,9 @@ pub(super) fn facts(image: &Image) -> Arc<ImageFacts> {
 }
 
 fn image(instance: &Instance, namespace: &str, stores: &Stores) -> Option<Arc<Image>> {
-    let image = instance.spec.image.as_ref()?;
+    // Until it is rebuilt it is what it was made from.
+    let made_from = instance.status.as_ref().and_then(|status| status.image.as_ref());
+    let image = made_from.or(instance.spec.image.as_ref())?;
     stores.image(image.namespace.as_deref().unwrap_or(namespace), &image.name)
 }
 

@@ -55,6 +55,22 @@ const VERBS: &[Verb] = &[
         name: |_, to| to.map(|_| ActionName::Reboot),
     },
     Verb {
+        field: "rebuild",
+        asked: |_, new| new.rebuild.as_ref().map(|rebuild| rebuild.at.0.to_string()),
+        before: |old| old.rebuild.as_ref().map(|rebuild| rebuild.at.0.to_string()),
+        name: |_, to| to.map(|_| ActionName::Rebuild),
+    },
+    Verb {
+        field: "rescue",
+        asked: |instance, _| {
+            let rescue = instance.spec.rescue.as_ref()?;
+            let image = rescue.image.as_ref().or(instance.spec.image.as_ref());
+            Some(image.map_or_else(String::new, |image| image.name.clone()))
+        },
+        before: |_| None,
+        name: |_, to| Some(to.map_or(ActionName::Unrescue, |_| ActionName::Rescue)),
+    },
+    Verb {
         field: "locked",
         asked: |instance, _| instance.spec.locked.as_ref().map(|_| "Locked".into()),
         before: |_| None,

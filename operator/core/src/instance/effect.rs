@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use virga_crds::{Bytes, InstanceStatus, conditions::Reason};
 
-use super::seen::PowerRecord;
+use super::{root::RootRecord, seen::PowerRecord};
 
 /// One thing to do. Each is idempotent: done twice, or done half and then again, it gives the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,30 @@ pub enum Effect {
         /// How large the disk is.
         size: Bytes,
     },
+    /// Note beside the disks what is made of them.
+    RecordRoot(Box<RootRecord>),
+    /// Make the next root disk beside the one that is there.
+    CreateNextRoot {
+        /// The Image's uid.
+        uid: String,
+        /// How large the disk is.
+        size: Bytes,
+    },
+    /// Write the seed of the next root disk beside the one that is there.
+    WriteNextSeed,
+    /// Remove what was made for a next root disk.
+    DropNextRoot,
+    /// Put the next root disk and its seed in the place of those that are there.
+    ExchangeRoot,
+    /// Make the disk to be rescued with.
+    CreateRescueDisk {
+        /// The Image's uid.
+        uid: String,
+        /// How large the disk is.
+        size: Bytes,
+    },
+    /// Remove the disk to be rescued with.
+    RemoveRescueDisk,
     /// Write the seed that tells cloud-init in the guest who it is.
     WriteSeed,
     /// Bring a network up on this node, with all the ports that are plugged here.
@@ -62,6 +86,9 @@ impl Effect {
         match self {
             Self::PullImage { .. } => "fetching the image",
             Self::CreateRootDisk { .. } => "creating the root disk",
+            Self::RecordRoot(_) | Self::DropNextRoot => "exchanging the root disk",
+            Self::CreateNextRoot { .. } | Self::WriteNextSeed | Self::ExchangeRoot => "rebuilding",
+            Self::CreateRescueDisk { .. } | Self::RemoveRescueDisk => "rescuing",
             Self::WriteSeed => "writing the seed",
             Self::EnsureNetwork { .. } => "plugging the ports",
             Self::Define => "defining the domain",
@@ -80,6 +107,13 @@ impl Effect {
         match self {
             Self::PullImage { .. } => "PullImage",
             Self::CreateRootDisk { .. } => "CreateRootDisk",
+            Self::RecordRoot(_) => "RecordRoot",
+            Self::CreateNextRoot { .. } => "CreateNextRoot",
+            Self::WriteNextSeed => "WriteNextSeed",
+            Self::DropNextRoot => "DropNextRoot",
+            Self::ExchangeRoot => "ExchangeRoot",
+            Self::CreateRescueDisk { .. } => "CreateRescueDisk",
+            Self::RemoveRescueDisk => "RemoveRescueDisk",
             Self::WriteSeed => "WriteSeed",
             Self::EnsureNetwork { .. } => "EnsureNetwork",
             Self::Define => "Define",

@@ -12,6 +12,9 @@ mod plan;
 mod ports;
 mod power;
 mod reboot;
+mod rebuild;
+mod rescue;
+mod root;
 mod seen;
 mod snapshotting;
 mod status;
@@ -28,6 +31,8 @@ pub use lock::kept_by_lock;
 pub use plan::plan;
 pub use ports::{port, port_name};
 pub use power::{DELETE_GRACE, STOP_GRACE};
+pub use rebuild::rebuild_in_time;
+pub use root::{RebuildRecord, RebuildStage, RescueRecord, RescueStage, RootRecord, RootSeen, root_image};
 pub use seen::{
     Cache, Domain, Failure, Image, Interface, InterfaceUse, Power, PowerRecord, RebootRecord, Room, Seen, Volume,
     VolumeUse, WentOff,

@@ -89,11 +89,7 @@ impl Need {
 pub(super) fn storage(instance: &Instance, seen: &Seen, built: bool) -> Need {
     let root = root_disk(instance, seen, built);
     // A pull goes on while a volume is waited for, but the user hears of what the user can cure first.
-    match seen
-        .volumes
-        .iter()
-        .find_map(|volume| volume_problem(&volume.name, &volume.state))
-    {
+    match volumes(seen) {
         Some(problem) if !root.aspect.stuck => Need {
             aspect: problem,
             effects: root.effects,
@@ -101,6 +97,12 @@ pub(super) fn storage(instance: &Instance, seen: &Seen, built: bool) -> Need {
         },
         _ => root,
     }
+}
+
+/// What is wrong with the first of its volumes that it can't have.
+pub(super) fn volumes(seen: &Seen) -> Option<Aspect> {
+    let mut volumes = seen.volumes.iter();
+    volumes.find_map(|volume| volume_problem(&volume.name, &volume.state))
 }
 
 fn root_disk(instance: &Instance, seen: &Seen, built: bool) -> Need {
@@ -112,7 +114,7 @@ fn root_disk(instance: &Instance, seen: &Seen, built: bool) -> Need {
         return Need::unmet(Aspect::stuck(
             Reason::HypervisorError,
             format!(
-                "the root disk is gone from {}: delete the Instance and create it anew",
+                "the root disk is gone from {}: ask for a rebuild, or delete the Instance and create it anew",
                 seen.node
             ),
         ));
@@ -135,7 +137,7 @@ fn root_disk(instance: &Instance, seen: &Seen, built: bool) -> Need {
     }
 }
 
-fn from_image(uid: &str, cache: &Cache, flavor: &BuiltFlavor, min_disk: Bytes, min_memory: Bytes) -> Need {
+pub(super) fn from_image(uid: &str, cache: &Cache, flavor: &BuiltFlavor, min_disk: Bytes, min_memory: Bytes) -> Need {
     let virtual_size = match cache {
         Cache::Cached { virtual_size } => *virtual_size,
         _ => Bytes::ZERO,

@@ -12,6 +12,7 @@ use super::{
     health,
     needs::{self, Aspect, Need},
     power::{self, DELETE_GRACE, Step, Wish},
+    root::{self, Work},
     seen::{Domain, Power, Room, Seen},
     status::{Story, tell},
     validate,
@@ -84,6 +85,9 @@ fn build(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
     if untouched && let Some(rejected) = rejected(instance, seen, now) {
         return rejected;
     }
+    if built && let Some(exchanged) = exchanged(instance, seen, now) {
+        return exchanged;
+    }
     let storage = needs::storage(instance, seen, built);
     let network = needs::network(instance, seen);
     let flavor = match &seen.flavor {
@@ -132,6 +136,38 @@ fn build(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
     }
 }
 
+/// There is no domain, and its root disk is being exchanged, or is to be. That ends with a domain.
+fn exchanged(instance: &Instance, seen: &Seen, now: Timestamp) -> Option<Plan> {
+    let wish = Wish::of(instance, seen, now);
+    let (step, held) = match root::work(instance, seen, &wish, None, now) {
+        Work::Now(step) => (step, None),
+        // Without its root disk nothing else can be done, and what is to be exchanged may be why there is no domain.
+        Work::Waits { why, effects, again }
+            if !effects.is_empty() || !seen.root_disk && instance.spec.image.is_some() =>
+        {
+            let task = effects.first().map_or("waiting", Effect::task);
+            (
+                Step {
+                    again,
+                    ..Step::act(task, effects)
+                },
+                why,
+            )
+        }
+        Work::Waits { .. } | Work::Nothing => return None,
+    };
+    let story = Story {
+        held,
+        task: step.task,
+        ..Story::assumed(instance)
+    };
+    Some(Plan {
+        status: Some(tell(instance, seen, story, now)),
+        effects: step.effects,
+        again: step.again,
+    })
+}
+
 /// The host has no room: it says so before it has made anything, and leaves the Instance to the scheduling queue.
 ///
 /// Once said, it stays said until the Instance is bound anew, so that it is never built here while it is being bound
@@ -160,10 +196,22 @@ fn rejected(instance: &Instance, seen: &Seen, now: Timestamp) -> Option<Plan> {
     })
 }
 
-/// There is a domain: bring it to the power state that is asked for.
+/// There is a domain: bring it to the root disk and the power state that are asked for.
 fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan {
     let wish = Wish::of(instance, seen, now);
-    let mut step = power::step(&wish, power, seen.power, now);
+    let mut running = match power {
+        Power::IoError => health::halted(instance, &seen.health.disk_faults),
+        _ => power::running(&wish, power, seen.power, old_conditions(instance)),
+    };
+    let (mut step, waiting) = match root::work(instance, seen, &wish, Some(power), now) {
+        Work::Now(step) => {
+            if matches!(power, Power::Off(_)) {
+                running = Aspect::waits(Reason::Starting, "the guest is off while its root disk is exchanged");
+            }
+            (step, Work::Nothing)
+        }
+        work => (power::step(&wish, power, seen.power, now), work),
+    };
     let mut storage = needs::disks_created();
     let mut network = needs::ports_plugged();
     if step.start {
@@ -173,14 +221,12 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
         step = start_when_met(step, &disks, &ports);
         (storage, network) = (disks.aspect, ports.aspect);
     }
+    let step = beside(waiting, step);
     let story = Story {
         scheduled: None,
         storage,
         network,
-        running: match power {
-            Power::IoError => health::halted(instance, &seen.health.disk_faults),
-            _ => power::running(&wish, power, seen.power, old_conditions(instance)),
-        },
+        running,
         held: step.held.or_else(|| no_room(instance, seen, power)),
         settled: step.settled,
         task: step.task,
@@ -191,6 +237,25 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
         effects: step.effects,
         again: step.again,
     }
+}
+
+/// What is done about the root disk while the machine is as it is. What has to wait is told where all else is as asked.
+fn beside(work: Work, mut step: Step) -> Step {
+    let Work::Waits { why, effects, again } = work else {
+        return step;
+    };
+    if step.settled
+        && let Some(why) = why
+    {
+        step.settled = false;
+        step.held = Some(why);
+    }
+    if step.task.is_empty() {
+        step.task = effects.first().map_or("", Effect::task);
+    }
+    step.again = step.again.into_iter().chain(again).min();
+    step.effects.splice(..0, effects);
+    step
 }
 
 /// Its memory is to be saved and there is no room for it.

@@ -105,7 +105,7 @@ impl Step {
         }
     }
 
-    fn act(task: &'static str, effects: Vec<Effect>) -> Self {
+    pub fn act(task: &'static str, effects: Vec<Effect>) -> Self {
         Self {
             effects,
             start: false,

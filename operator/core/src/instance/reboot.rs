@@ -51,15 +51,35 @@ pub(super) fn asked(instance: &Instance, record: PowerRecord, now: Timestamp) ->
     if done {
         return Asked::Nothing;
     }
-    let ahead = at.duration_since(now);
-    match Duration::try_from(ahead) {
-        Ok(_) if ahead > FURTHEST => Asked::TooFar,
-        Ok(wait) if !wait.is_zero() => Asked::Later(wait.min(LONGEST_WAIT)),
-        _ => Asked::Due(Due {
+    match when(at, now) {
+        When::TooFar => Asked::TooFar,
+        When::Later(wait) => Asked::Later(wait),
+        When::Now => Asked::Due(Due {
             at,
             hard: reboot.type_ == RebootType::Hard,
             begun: record.reboot.is_some_and(|r| r.at == at),
         }),
+    }
+}
+
+/// How far ahead a time is that something is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// It has come.
+    Now,
+    /// Look again then.
+    Later(Duration),
+    /// It is not waited for.
+    TooFar,
+}
+
+/// How far ahead this time is.
+pub(super) fn when(at: Timestamp, now: Timestamp) -> When {
+    let ahead = at.duration_since(now);
+    match Duration::try_from(ahead) {
+        Ok(_) if ahead > FURTHEST => When::TooFar,
+        Ok(wait) if !wait.is_zero() => When::Later(wait.min(LONGEST_WAIT)),
+        _ => When::Now,
     }
 }
 

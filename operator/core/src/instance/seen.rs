@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use virga_crds::{Address, BuiltFlavor, Bytes, InstanceTopology, conditions::Reason};
 
-use super::snapshotting::Snapshotting;
+use super::{root::RootSeen, snapshotting::Snapshotting};
 
 /// Everything that deciding about one Instance takes, as the agent found it in one look.
 ///
@@ -27,6 +27,8 @@ pub struct Seen {
     pub flavor: Option<BuiltFlavor>,
     /// The image; absent with a boot volume.
     pub image: Option<Image>,
+    /// What there is for the root disk to be exchanged.
+    pub root: RootSeen,
     /// Its volumes: the boot volume first, then those of `spec.volumes` in their order.
     pub volumes: Vec<Volume>,
     /// Its interfaces, in the order of `spec.interfaces`.

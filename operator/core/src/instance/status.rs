@@ -11,7 +11,8 @@ use super::{
     health,
     needs::Aspect,
     plan::old_conditions,
-    power, reboot,
+    power, reboot, rebuild,
+    root::{is_rescued, root_image},
     seen::{Domain, Failure, InterfaceUse, Power, Seen},
 };
 use crate::condition::{Conditions, Progress};
@@ -117,7 +118,12 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
         flavor: old.flavor.clone().or_else(|| seen.flavor.clone().filter(|_| exists)),
         host: (!rejected).then(|| seen.node.clone()),
         addresses: addresses(seen, &old),
+        image: exists
+            .then(|| root_image(instance, &seen.root.record).cloned())
+            .flatten()
+            .or_else(|| old.image.clone()),
         reboot: reboot::told(seen.power).or(old.reboot),
+        rebuild: rebuild::told(&seen.root.record).or(old.rebuild),
         topology: seen.topology.clone(),
         rejected_by,
         scheduling: decision(instance).or(old.scheduling),
@@ -172,6 +178,7 @@ fn ready(aspects: &[(&str, Aspect)], settled: bool, deleting: bool, task: &str) 
 fn state(instance: &Instance, seen: &Seen, old: &InstanceStatus, settled: bool) -> InstanceState {
     let first_time = matches!(old.state, None | Some(InstanceState::Building));
     match &seen.domain {
+        Domain::Defined(_) if is_rescued(seen) => InstanceState::Rescued,
         Domain::Defined(Power::Running | Power::ShuttingDown | Power::Saving) => InstanceState::Active,
         Domain::Defined(Power::Saved | Power::BrokenSave) => InstanceState::Suspended,
         Domain::Defined(Power::Paused | Power::IoError | Power::Sleeping) => InstanceState::Paused,
@@ -219,8 +226,14 @@ pub fn after_failure(
     let kind = match effect {
         Effect::PullImage { .. } | Effect::CreateRootDisk { .. } | Effect::WriteSeed => Some(types::STORAGE_READY),
         Effect::EnsureNetwork { .. } => Some(types::NETWORK_READY),
-        // A guest whose memory could not be saved runs on.
-        Effect::Save => None,
+        // A guest whose memory could not be saved runs on, as one does that is to be rebuilt or rescued.
+        Effect::Save
+        | Effect::CreateNextRoot { .. }
+        | Effect::WriteNextSeed
+        | Effect::DropNextRoot
+        | Effect::CreateRescueDisk { .. }
+        | Effect::RemoveRescueDisk
+        | Effect::RecordRoot(_) => None,
         _ => Some(types::RUNNING),
     };
     let mut conditions = Conditions::new(old_conditions(instance), instance.metadata.generation, now);

@@ -7,13 +7,14 @@ pub fn volume_names(instance: &Instance) -> impl Iterator<Item = &str> {
         .chain(instance.spec.volumes.iter().map(|volume| volume.name.as_str()))
 }
 
-/// The device as which an Instance's guest sees a volume that the Instance names.
-pub fn device_of(instance: &Instance, volume: &str) -> String {
+/// The device as which an Instance's guest sees a volume that the Instance names. While it is rescued, the rescue disk
+/// comes before all others.
+pub fn device_of(instance: &Instance, volume: &str, rescued: bool) -> String {
     let place = volume_names(instance)
         .position(|name| name == volume)
         .unwrap_or_default();
     // With an image, the root disk comes before all volumes.
-    device(place + usize::from(instance.spec.image.is_some()))
+    device(place + usize::from(instance.spec.image.is_some()) + usize::from(rescued))
 }
 
 /// The device of an Instance's volume: the root disk is `vda`, the volumes follow in the order of `spec.volumes`.
@@ -47,15 +48,20 @@ mod tests {
         let mut instance = instance();
         instance.spec.boot_volume = Some("root".into());
         assert_eq!(volume_names(&instance).collect::<Vec<_>>(), ["root", "data", "logs"]);
-        assert_eq!(device_of(&instance, "root"), "vda");
-        assert_eq!(device_of(&instance, "logs"), "vdc");
+        assert_eq!(device_of(&instance, "root", false), "vda");
+        assert_eq!(device_of(&instance, "logs", false), "vdc");
     }
 
     #[test]
     fn a_root_disk_over_an_image_comes_before_all_volumes() {
         let mut instance = instance();
         instance.spec.image = Some(ImageRef::default());
-        assert_eq!(device_of(&instance, "data"), "vdb");
+        assert_eq!(device_of(&instance, "data", false), "vdb");
+        assert_eq!(
+            device_of(&instance, "data", true),
+            "vdc",
+            "the rescue disk is the first"
+        );
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) fn validate_change(new: &Instance, old: Option<&Instance>) -> Finding
     let mut findings = validate(new);
     if let Some(old) = old {
         findings.problems.extend(instance::kept_by_lock(old, new));
+        findings.problems.extend(instance::rebuild_in_time(old, new));
     }
     findings
 }

@@ -11,7 +11,8 @@ use super::*;
 use crate::{
     condition::is_true,
     instance::{
-        Cache, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, Snapshotting, Volume, VolumeUse, WentOff,
+        Cache, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, RootSeen, Snapshotting, Volume, VolumeUse,
+        WentOff,
         after_failure, notes,
     },
 };
@@ -30,6 +31,10 @@ struct World {
     full: u32,
     starts: u32,
     gone: bool,
+    /// Which disks there are, and which of them the domain is defined over.
+    disks: root::Disks,
+    /// How many more effects are carried out before the agent is killed.
+    budget: Option<usize>,
     story: String,
 }
 
@@ -106,6 +111,7 @@ impl World {
                 power: PowerRecord::default(),
                 flavor: Some(flavor()),
                 image: Some(image(cached())),
+                root: RootSeen::default(),
                 volumes: vec![Volume {
                     name: "data".into(),
                     state: VolumeUse::Ready,
@@ -125,6 +131,8 @@ impl World {
             full: 0,
             starts: 0,
             gone: false,
+            disks: root::Disks::default(),
+            budget: None,
             story: String::new(),
         }
     }
@@ -135,6 +143,7 @@ impl World {
         world.seen.domain = Domain::Defined(power);
         world.seen.root_disk = true;
         world.seen.seed = true;
+        world.disks = root::Disks::defined();
         world
     }
 
@@ -156,6 +165,13 @@ impl World {
         }
         let quiet = plan.effects.is_empty();
         for effect in plan.effects {
+            if let Some(left) = self.budget.take() {
+                if left == 0 {
+                    // What comes after is lost with the agent.
+                    return true;
+                }
+                self.budget = Some(left - 1);
+            }
             self.apply(&effect);
         }
         if quiet && let Some(again) = plan.again {
@@ -183,7 +199,15 @@ impl World {
     fn apply(&mut self, effect: &Effect) {
         let wanted = self.instance.spec.power_state;
         let deleting = self.instance.metadata.deletion_timestamp.is_some();
+        let exchanging = self.exchanges_its_root_disk();
         match effect {
+            Effect::RecordRoot(_)
+            | Effect::CreateNextRoot { .. }
+            | Effect::WriteNextSeed
+            | Effect::DropNextRoot
+            | Effect::ExchangeRoot
+            | Effect::CreateRescueDisk { .. }
+            | Effect::RemoveRescueDisk => self.apply_to_disks(effect),
             Effect::PullImage { .. } => self.seen.image = Some(image(Cache::Pulling(None))),
             Effect::CreateRootDisk { .. } => {
                 assert!(!self.seen.root_disk, "a root disk was made over another");
@@ -196,7 +220,11 @@ impl World {
                     self.seen.root_disk && self.seen.seed,
                     "defined before its disks were there"
                 );
-                assert_eq!(self.seen.domain, Domain::Absent, "defined twice");
+                assert!(
+                    self.seen.domain == Domain::Absent || exchanging && matches!(self.power(), Some(Power::Off(_))),
+                    "defined twice"
+                );
+                self.disks.define(&self.seen);
                 self.seen.domain = Domain::Defined(Power::Off(WentOff::Unknown));
             }
             Effect::RecordPower(record) => self.seen.power = *record,
@@ -206,6 +234,7 @@ impl World {
                     matches!(wanted, PowerState::Running | PowerState::Paused) && !deleting,
                     "started against the spec"
                 );
+                self.disks.assert_started_as_defined(&self.seen);
                 self.starts += 1;
                 self.seen.domain = Domain::Defined(Power::Running);
             }
@@ -225,7 +254,7 @@ impl World {
                 let hard = self.instance.spec.reboot.as_ref();
                 let hard = hard.is_some_and(|reboot| reboot.type_ == RebootType::Hard);
                 assert!(
-                    wanted == PowerState::Stopped || hard,
+                    wanted == PowerState::Stopped || hard || exchanging,
                     "memory thrown away against the spec"
                 );
                 assert!(matches!(self.power(), Some(Power::Saved | Power::BrokenSave)));
@@ -245,7 +274,7 @@ impl World {
             Effect::Shutdown => {
                 let rebooted = self.instance.spec.reboot.is_some();
                 assert!(
-                    wanted == PowerState::Stopped || deleting || rebooted,
+                    wanted == PowerState::Stopped || deleting || rebooted || exchanging,
                     "shut down against the spec"
                 );
                 if self.deaf > 0 {
@@ -258,7 +287,7 @@ impl World {
                 let crashed = self.power() == Some(Power::Crashed);
                 let rebooted = self.instance.spec.reboot.is_some();
                 assert!(
-                    crashed || wanted == PowerState::Stopped || deleting || rebooted,
+                    crashed || wanted == PowerState::Stopped || deleting || rebooted || exchanging,
                     "ended although it should run"
                 );
                 self.seen.domain = Domain::Defined(Power::Off(WentOff::Destroyed));
@@ -274,6 +303,8 @@ impl World {
                 assert_eq!(self.power(), None, "files removed under a domain");
                 self.seen.root_disk = false;
                 self.seen.seed = false;
+                self.seen.root = RootSeen::default();
+                self.disks = root::Disks::default();
                 self.seen.power = PowerRecord::default();
             }
             Effect::RemoveFinalizer => self.gone = true,
@@ -669,6 +700,7 @@ fn computing_the_same_again_gives_the_same_status() {
     assert_eq!(notes(Some(&first), &first), []);
 }
 
+mod root;
 mod verbs;
 
 fn any_power() -> impl Strategy<Value = Power> {

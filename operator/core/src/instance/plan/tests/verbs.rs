@@ -65,6 +65,56 @@ fn each_wish_in_each_state_has_its_first_step() {
     insta::assert_snapshot!(table);
 }
 
+/// What is done first about each verb in each state: where Nova forbids it, it waits, and Ready says in which state it is
+/// done.
+#[test]
+fn each_verb_in_each_state_has_its_first_step() {
+    let verbs: [Case; 5] = [
+        ("reboot Soft", |world| world.asks_for_reboot(0, RebootType::Soft)),
+        ("reboot Hard", |world| world.asks_for_reboot(0, RebootType::Hard)),
+        ("rebuild", World::asks_for_rebuild),
+        ("rescue", |world| world.asks_for_rescue("rescue")),
+        ("unrescue", |world| {
+            world.is_rescued();
+            world.leaves_rescue();
+        }),
+    ];
+    let observed = [
+        (PowerState::Running, Power::Running),
+        (PowerState::Running, Power::IoError),
+        (PowerState::Running, Power::Crashed),
+        (PowerState::Running, Power::BrokenSave),
+        (PowerState::Stopped, Power::Off(WentOff::ByGuest)),
+        (PowerState::Paused, Power::Paused),
+        (PowerState::Suspended, Power::Saved),
+    ];
+    let mut table = String::new();
+    for (verb, ask) in verbs {
+        for rescued in [false, true] {
+            for (wanted, power) in observed {
+                let mut world = World::with_domain(wanted, power);
+                if rescued {
+                    world.is_rescued();
+                }
+                ask(&mut world);
+                let plan = world.plan();
+                let effects: Vec<&str> = plan.effects.iter().map(Effect::name).collect();
+                let status = plan.status.unwrap();
+                let ready = status.conditions.iter().find(|c| c.type_ == types::READY).unwrap();
+                let state = status.state.unwrap();
+                let place = if rescued { "rescued, " } else { "" };
+                let effects = effects.join(", ");
+                let _ = writeln!(
+                    table,
+                    "{verb} ← {place}{wanted:?}, {power:?}: {state:?}, {}; {effects}",
+                    ready.reason
+                );
+            }
+        }
+    }
+    insta::assert_snapshot!(table);
+}
+
 #[test]
 fn a_suspended_guest_goes_on_where_it_was() {
     let mut world = World::new(PowerState::Running);
