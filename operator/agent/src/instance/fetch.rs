@@ -38,7 +38,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
     } else {
         host.topologies.held(uid).await.map(|held| (Room::Enough, held))
     };
-    let root = root_seen::seen(host, instance, &files).await.unwrap_or_else(|error| {
+    let beside = root_seen::seen(host, instance, &files).await.unwrap_or_else(|error| {
         domain = Domain::Unreachable(chain(&error));
         RootSeen::default()
     });
@@ -64,7 +64,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         power,
         flavor: host.stores.flavor_of(instance),
         image: image(host, instance),
-        root,
+        root: beside,
         interfaces: interfaces(host, instance),
         topology,
         room,
