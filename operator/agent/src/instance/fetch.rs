@@ -4,7 +4,8 @@ use kube::{Api, ResourceExt};
 use uuid::Uuid;
 use virga_core::{
     instance::{
-        Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, RootSeen, Seen, Volume as VolumeSeen, VolumeUse,
+        Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, RootSeen, Seen, Volume as VolumeSeen,
+        VolumeUse,
     },
     network,
     volume::{Claimant, volume_names},

@@ -6,7 +6,7 @@ use super::{
     needs::Aspect,
     seen::{Domain, Power},
 };
-use crate::volume::{device_of, volume_names};
+use crate::volume::{device, device_of, volume_names};
 
 /// What was found out about the guest.
 #[derive(Clone, Debug, Default)]
@@ -62,11 +62,12 @@ pub(super) fn told(
 }
 
 /// The condition `Running` of a guest that QEMU halted.
-pub(super) fn halted(instance: &Instance, faults: &[DiskFault]) -> Aspect {
+pub(super) fn halted(instance: &Instance, faults: &[DiskFault], rescued: bool) -> Aspect {
     let named = |fault: &DiskFault| {
-        let volume = volume_names(instance).find(|name| device_of(instance, name) == fault.target);
+        let volume = volume_names(instance).find(|name| device_of(instance, name, rescued) == fault.target);
         match volume {
             Some(volume) => format!("{} (Volume {volume})", fault.target),
+            None if rescued && fault.target == device(0) => format!("{} (the rescue disk)", fault.target),
             None => format!("{} (the root disk)", fault.target),
         }
     };
@@ -190,7 +191,7 @@ mod tests {
             target: target.into(),
             no_space,
         };
-        let told = halted(&instance, &[fault("vda", true), fault("vdb", true)]);
+        let told = halted(&instance, &[fault("vda", true), fault("vdb", true)], false);
         assert_eq!(told.reason, Reason::DiskFull);
         assert!(
             told.message
@@ -198,13 +199,19 @@ mod tests {
             "{}",
             told.message
         );
-        let told = halted(&instance, &[fault("vda", true), fault("vdb", false)]);
+        let told = halted(&instance, &[fault("vda", true), fault("vdb", false)], false);
+        let rescued = halted(&instance, &[fault("vda", true), fault("vdb", true)], true);
+        assert!(
+            rescued.message.contains("vda (the rescue disk), vdb (the root disk)"),
+            "{}",
+            rescued.message
+        );
         assert_eq!(told.reason, Reason::DiskFailed);
         assert!(
             told.message.contains("read or write vdb (Volume data)"),
             "{}",
             told.message
         );
-        assert_eq!(halted(&instance, &[]).reason, Reason::DiskFailed);
+        assert_eq!(halted(&instance, &[], false).reason, Reason::DiskFailed);
     }
 }

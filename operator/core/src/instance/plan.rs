@@ -200,7 +200,7 @@ fn rejected(instance: &Instance, seen: &Seen, now: Timestamp) -> Option<Plan> {
 fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan {
     let wish = Wish::of(instance, seen, now);
     let mut running = match power {
-        Power::IoError => health::halted(instance, &seen.health.disk_faults),
+        Power::IoError => health::halted(instance, &seen.health.disk_faults, root::is_rescued(seen)),
         _ => power::running(&wish, power, seen.power, old_conditions(instance)),
     };
     let (mut step, waiting) = match root::work(instance, seen, &wish, Some(power), now) {

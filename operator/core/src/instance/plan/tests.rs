@@ -12,8 +12,7 @@ use crate::{
     condition::is_true,
     instance::{
         Cache, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, RootSeen, Snapshotting, Volume, VolumeUse,
-        WentOff,
-        after_failure, notes,
+        WentOff, after_failure, notes,
     },
 };
 
