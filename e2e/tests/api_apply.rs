@@ -57,7 +57,7 @@ fn applied_by(object: &Value, manager: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_status_is_written_once_and_loses_what_is_no_longer_said() {
-    with_temp_namespace(Cluster::api_only(), async |t| {
+    Box::pin(with_temp_namespace(Cluster::api_only(), async |t| {
         let made = t.create(instance("web-1", "m1.small")).await;
         let full = json!({
             "observedGeneration": 1, "state": "Active", "powerState": "Running", "host": "node-1",
@@ -88,7 +88,7 @@ async fn a_status_is_written_once_and_loses_what_is_no_longer_said() {
         names.sort();
         assert_eq!(names, ["conditions", "state"]);
         assert!(agent(&t).apply_status(&seen, &less).await.unwrap().is_none());
-    })
+    }))
     .await;
 }
 
@@ -148,7 +148,7 @@ async fn conditions_by_two_managers_live_side_by_side() {
 /// Why the controller leaves `NodeLost` until the agent has spoken.
 #[tokio::test]
 async fn who_said_a_condition_over_its_owner_can_take_it_back_only_after_the_owner_s_next_word() {
-    with_temp_namespace(Cluster::api_only(), async |t| {
+    Box::pin(with_temp_namespace(Cluster::api_only(), async |t| {
         let made = t.create(instance("web-1", "m1.small")).await;
         let ready = json!({"powerState": "Running", "conditions": [said("Ready", "True", "AsSpecified")]});
         let lost = json!({"powerState": "Unknown", "conditions": [said("Ready", "Unknown", "NodeLost")]});
@@ -174,7 +174,7 @@ async fn who_said_a_condition_over_its_owner_can_take_it_back_only_after_the_own
             applied_by(&raw(&t, "web-1").await, managers::CONTROLLER),
             [] as [Value; 0]
         );
-    })
+    }))
     .await;
 }
 

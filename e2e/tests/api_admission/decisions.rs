@@ -38,7 +38,8 @@ async fn read(t: &Case, name: &str) -> Instance {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_decision_is_told_by_the_instance_and_by_the_process() {
     let controller = Controller::running().await;
-    with_temp_namespace(controller.cluster, async |t| {
+    // It holds many objects at a time.
+    Box::pin(with_temp_namespace(controller.cluster, async |t| {
         let (hosts, flavor) = stage(&t, &controller, 3, Bytes::gib(8)).await;
         let place = format!("/decisions/{}/web", t.namespace);
 
@@ -118,6 +119,6 @@ async fn a_decision_is_told_by_the_instance_and_by_the_process() {
             "{told:?}"
         );
         hosts.down(&t).await;
-    })
+    }))
     .await;
 }

@@ -60,7 +60,8 @@ async fn a_guest_has_a_cpu_of_its_own_and_gives_it_back() {
     let Some(lab) = installation.lab("cuts a host's CPUs, and looks at a domain on its node") else {
         return;
     };
-    with_temp_namespace(&installation.cluster, async |t| {
+    // It holds many objects at a time.
+    Box::pin(with_temp_namespace(&installation.cluster, async |t| {
         given_a_place_for_idle_instances(&t, lab, "10.42.0.0/24").await;
         let before = remains(lab);
         let names: Vec<String> = lab.nodes().iter().map(virga_lab::Node::name).collect();
@@ -118,7 +119,7 @@ async fn a_guest_has_a_cpu_of_its_own_and_gives_it_back() {
         }
         nothing_new_is_left(lab, &before).await;
         drop(cut);
-    })
+    }))
     .await;
 }
 
