@@ -149,6 +149,16 @@ reasons! {
     AddressInvalid
     /// The network can't be used on this node; the message says why.
     NetworkNotReady
+    /// The Port is plugged in and carries packets.
+    PortUp
+    /// The Port is known to OVN and no host has plugged it in: its Instance is off, or being started.
+    PortDown
+    /// OVN's north-bound database can't be reached, or takes no writes; what it holds already goes on to work.
+    NorthboundUnavailable
+    /// Something in OVN's north-bound database that isn't Virga's is in the way; the message names the row.
+    NorthboundConflict
+    /// Another Network has the VLAN, or the physical network untagged, already. Take another tag.
+    SegmentTaken
     /// The domain runs.
     Started
     /// The domain is being started.

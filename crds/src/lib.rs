@@ -51,8 +51,10 @@ pub use instance::{
     InstanceState, InstanceStatus, Interface, Lock, ObservedPower, Placement, PowerState, Protection, Reboot,
     RebootStatus, RebootType, RunPolicy, SchedulerHints, SecretKeyRef, UserData, VolumeAttachment,
 };
-pub use network::{AllocationPool, Dhcp, HostRoute, Network, NetworkSpec, NetworkStatus, Subnet, SubnetUsage};
-pub use port::{Port, PortAddress, PortSpec};
+pub use network::{
+    AllocationPool, Dhcp, HostRoute, Network, NetworkSpec, NetworkStatus, NetworkType, PortSecurity, Subnet, SubnetUsage,
+};
+pub use port::{Port, PortAddress, PortSpec, PortStatus};
 pub use project::{Project, ProjectMember, ProjectRole, ProjectSpec, ProjectStatus, SubjectKind};
 pub use root_disk::{Rebuild, RebuildStatus, Rescue};
 pub use server_group::{ServerGroup, ServerGroupPolicy, ServerGroupRules, ServerGroupSpec, ServerGroupStatus};

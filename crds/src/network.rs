@@ -28,9 +28,28 @@ use crate::{Condition, schema};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = kube::core::Rule::new("self.type == 'Overlay' ? !has(self.physicalNetwork) : has(self.physicalNetwork)").message("physicalNetwork is for the types Flat and VLAN, which need it: name the one that the hosts are mapped to"),
+    validation = kube::core::Rule::new("(self.type == 'VLAN') == has(self.segmentID)").message("segmentID is for the type VLAN, which needs it: its tag, from 1 to 4094"),
+    validation = kube::core::Rule::new("self.type == oldSelf.type && self.?physicalNetwork == oldSelf.?physicalNetwork && self.?segmentID == oldSelf.?segmentID").message("type, physicalNetwork and segmentID are immutable: create another Network"),
     validation = kube::core::Rule::new("oldSelf.subnets.all(old, self.subnets.exists(new, new.name == old.name && new.cidr == old.cidr))").message("subnets can be added, but their name and cidr can't change, and none can be taken away: create another Network"),
 )]
 pub struct NetworkSpec {
+    /// How frames get from host to host.
+    #[serde(default, rename = "type")]
+    #[schemars(extend("default" = "Overlay"))]
+    pub type_: NetworkType,
+    /// The physical network that frames go out to: a name that the hosts' bridge mappings have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::name")]
+    pub physical_network: Option<String>,
+    /// The VLAN's tag in the physical network.
+    #[serde(default, rename = "segmentID", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4094))]
+    pub segment_id: Option<u16>,
+    /// Whether guests may send from their Ports' addresses only.
+    #[serde(default)]
+    #[schemars(extend("default" = "Enabled"))]
+    pub port_security: PortSecurity,
     /// The largest packet, in bytes; 0: what the back end can carry.
     #[serde(default)]
     #[schemars(range(min = 0, max = 9216), extend("default" = 0))]
@@ -43,6 +62,29 @@ pub struct NetworkSpec {
     /// The subnets.
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub subnets: Vec<Subnet>,
+}
+
+/// How frames get from host to host.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkType {
+    /// In tunnels between the hosts.
+    #[default]
+    Overlay,
+    /// As they are, in a physical network.
+    Flat,
+    /// With a tag, in a physical network.
+    #[serde(rename = "VLAN")]
+    Vlan,
+}
+
+/// Whether guests may send from their Ports' addresses only.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PortSecurity {
+    /// From their MAC and IP addresses only.
+    #[default]
+    Enabled,
+    /// From any, and they are sent what is for addresses that nobody is known to have: for routers and firewalls.
+    Disabled,
 }
 
 /// One range of addresses in a Network.

@@ -1,7 +1,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::schema;
+use crate::{Condition, schema};
 
 /// An Instance's plug in a Network: Neutron's port. Made, filled and deleted with its Instance.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,7 @@ use crate::schema;
     category = "virga",
     namespaced,
     doc = "An Instance's plug in a Network. Made with its Instance, and deleted with it.",
+    status = "PortStatus",
     derive = "PartialEq",
     selectable = ".spec.nodeName",
     printcolumn(name = "Network", type_ = "string", json_path = ".spec.network"),
@@ -21,6 +22,7 @@ use crate::schema;
     printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName"),
     printcolumn(name = "IP", type_ = "string", json_path = ".spec.addresses[0].ip"),
     printcolumn(name = "MAC", type_ = "string", json_path = ".spec.mac"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -63,4 +65,18 @@ pub struct PortAddress {
     /// The address.
     #[schemars(schema_with = "schema::address")]
     pub ip: String,
+}
+
+/// What became of a Port. Only OVN tells: with libvirt's networks it stays empty.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortStatus {
+    /// The generation that this status was computed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
 }

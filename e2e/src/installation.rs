@@ -1,13 +1,14 @@
 //! Virga as the tests of the lab find it: installed by its chart.
 
 use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use serde::Deserialize;
 use tokio::sync::{Mutex, MutexGuard};
-use virga_lab::{Administered, Lab, Options, binaries};
+use virga_lab::{Administered, Lab, Options, OvnDaemon, binaries};
 
 use crate::objects::GUEST;
 use crate::{Cluster, checkout};
@@ -64,7 +65,8 @@ impl Installation {
         lock.lock().unwrap_or_else(|error| panic!("the lab's lock: {error}"));
         let options = Options {
             nodes: NODES,
-            ..Options::default()
+            // One that runs is used as it is.
+            ovn: Lab::attach().is_err(),
         };
         let lab = Lab::up(options).unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
         for node in lab.nodes().iter().filter(|node| !node.is_on()) {
@@ -95,6 +97,22 @@ impl Installation {
             eprintln!("\n*** SKIPPED, because this cluster is not the lab: {skipped}\n");
         }
         self.lab.as_ref()
+    }
+
+    /// Has networks carried by OVN until the answer is dropped, in a lab that has OVN. There must be no Networks.
+    pub fn on_ovn(&self) -> Option<OnOvn<'_>> {
+        let Some(Ok(ovn)) = self.lab.as_ref().map(Lab::ovn) else {
+            eprintln!("\n*** SKIPPED, because the lab has no OVN: `cargo xtask lab down` makes the next one with it\n");
+            return None;
+        };
+        let northbound = ovn.endpoint(OvnDaemon::NorthBound).unwrap_or_default();
+        self.install(&[
+            "--set=network.backend=ovn",
+            &format!("--set=network.ovn.northbound={{{northbound}}}"),
+            // The lab's switches are in user space.
+            "--set=network.ovn.offloads=Disabled",
+        ]);
+        Some(OnOvn(self))
     }
 
     /// Installs or upgrades the chart with the images of this checkout, and waits until all of it is ready.
@@ -134,6 +152,19 @@ impl Installation {
                 .kubectl_says(&["describe", "pods", "--namespace=virga-system"])
                 .stdout
         );
+    }
+}
+
+/// Networks are OVN's while this lives.
+pub struct OnOvn<'a>(&'a Installation);
+
+impl Drop for OnOvn<'_> {
+    fn drop(&mut self) {
+        // A test that has failed has said more than this could.
+        let restored = catch_unwind(AssertUnwindSafe(|| self.0.install(&[])));
+        if restored.is_err() {
+            eprintln!("networks could not be given back to libvirt");
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod explain;
 mod firmware;
 mod health;
 mod node_loss;
+mod ovn;
 mod placement;
 mod power;
 mod properties;

@@ -6,13 +6,14 @@ use futures::{StreamExt as _, stream::BoxStream};
 use kube::{Client, ResourceExt, runtime::reflector::ObjectRef};
 use prometheus_client::registry::Registry;
 use tokio::sync::broadcast;
+use virga_core::network::Backend;
 use virga_crds::{Instance, managers};
 use virga_hypervisor::{Calls, CallsLimits, Hypervisor};
 use virga_images::{
     cache::{Cache, Options as CacheOptions},
     disk::QemuImg,
 };
-use virga_network::LibvirtNetworks;
+use virga_network::{LibvirtNetworks, NetworkBackend, OvnNetworks};
 use virga_runtime::{
     apply::Writer,
     clock::Clock,
@@ -162,7 +163,10 @@ impl Agent {
             options.token_file.clone(),
         );
         let (usage, news) = Usage::new(registry);
-        let backend = Arc::new(LibvirtNetworks::new(calls.clone(), NETWORK));
+        let backend: Arc<dyn NetworkBackend> = match options.network {
+            Backend::Libvirt => Arc::new(LibvirtNetworks::new(calls.clone(), NETWORK)),
+            Backend::Ovn { .. } => Arc::new(OvnNetworks::new(options.offloads)),
+        };
         let host = Host {
             node: options.node.clone(),
             disk_cache: disk_cache(&layout),
@@ -173,7 +177,7 @@ impl Agent {
             ratios: options.ratios,
             images,
             snapshots: Snapshots::default(),
-            networks: Networks::new(backend, stores.clone()),
+            networks: Networks::new(backend, options.network, stores.clone()),
             claims: Claims::default(),
             topologies: Topologies::new(layout.clone()),
             disks: QemuImg::new(&options.qemu_img, Duration::from_mins(1)),

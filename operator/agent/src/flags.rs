@@ -90,6 +90,18 @@ pub struct Args {
     #[arg(long, env = "VIRGA_MONITOR_CPU")]
     pub monitor_cpu: bool,
 
+    /// What carries the networks; as the controller's flag
+    #[arg(long, env = "VIRGA_NETWORK_BACKEND", value_enum, default_value = "libvirt")]
+    pub network_backend: NetworkBackendFlag,
+
+    /// The largest packet between the hosts, in bytes, for OVN's tunnels; as the controller's flag
+    #[arg(long, env = "VIRGA_UNDERLAY_MTU", default_value_t = 1500, value_parser = clap::value_parser!(u16).range(1280..=9216))]
+    pub underlay_mtu: u16,
+
+    /// With OVN: take checksums and segmentation from guests, for a switch in user space (datapath_type=netdev)
+    #[arg(long, env = "VIRGA_OVN_WITHOUT_OFFLOADS")]
+    pub ovn_without_offloads: bool,
+
     /// The qemu-img program
     #[arg(long, env = "VIRGA_QEMU_IMG", default_value = "qemu-img")]
     pub qemu_img: PathBuf,
@@ -101,6 +113,15 @@ pub struct Args {
     /// How many MiB a second go from and to other hosts, all together; 0: as many as can
     #[arg(long, env = "VIRGA_TRANSFER_BANDWIDTH_MIB", default_value_t = 0)]
     pub transfer_bandwidth_mib: u64,
+}
+
+/// What carries the networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NetworkBackendFlag {
+    /// libvirt's own networks, one on each host.
+    Libvirt,
+    /// OVN, from host to host.
+    Ovn,
 }
 
 /// How guests are run.

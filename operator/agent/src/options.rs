@@ -6,12 +6,13 @@ use std::{
     path::PathBuf,
 };
 
+use virga_core::network::Backend;
 use virga_crds::Bytes;
 use virga_hypervisor::DomainType;
 use virga_scheduler::Ratios;
 
 use crate::{
-    flags::{Args, DomainTypeFlag},
+    flags::{Args, DomainTypeFlag, NetworkBackendFlag},
     host::{Checkpoint, DomainChoice},
     usage::Periods,
 };
@@ -47,6 +48,10 @@ pub struct Options {
     pub monitor_cpu: bool,
     /// How often guests are measured and asked.
     pub usage: Periods,
+    /// What carries the networks.
+    pub network: Backend,
+    /// With OVN: whether guests may leave checksums and segments to the host.
+    pub offloads: bool,
     /// The qemu-img program.
     pub qemu_img: PathBuf,
     /// Where other agents reach this one.
@@ -78,6 +83,9 @@ impl From<Args> for Options {
             ram_allocation_ratio,
             disk_allocation_ratio,
             monitor_cpu,
+            network_backend,
+            underlay_mtu,
+            ovn_without_offloads,
             qemu_img,
             transfer_address,
             transfer_bandwidth_mib,
@@ -105,6 +113,11 @@ impl From<Args> for Options {
             },
             monitor_cpu,
             usage: Periods::default(),
+            network: match network_backend {
+                NetworkBackendFlag::Libvirt => Backend::Libvirt,
+                NetworkBackendFlag::Ovn => Backend::Ovn { underlay_mtu },
+            },
+            offloads: !ovn_without_offloads,
             qemu_img,
             transfer_address,
             transfer_bandwidth: NonZeroU64::new(transfer_bandwidth_mib.saturating_mul(1 << 20)),

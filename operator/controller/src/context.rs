@@ -5,11 +5,13 @@ use std::sync::Arc;
 use kube::Client;
 use virga_runtime::{apply::Writer, clock::Clock, events::Events, lease::Leadership, metrics::ReconcileMetrics};
 
-use crate::{scheduling::Scheduler, stores::Stores};
+use crate::{ovn::Carrier, scheduling::Scheduler, stores::Stores};
 
 /// What every kind's controller works with. One a process, shared.
 #[derive(Clone)]
 pub struct Context {
+    /// What carries the networks.
+    pub carrier: Carrier,
     /// The API server. Prefer [`Self::writer`] for writes and [`Self::stores`] for reads.
     pub client: Client,
     /// Wall and monotonic time.

@@ -2,8 +2,16 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
+use virga_core::network::Backend;
+use virga_ovsdb::{
+    northbound,
+    remote::Remote,
+    tls::{ServerCheck, TlsFiles},
+};
 use virga_runtime::flags::CommonArgs;
 use virga_scheduler::Ratio;
+
+use crate::ovn::{self, Carrier};
 
 /// The controller's flags. Destructured in `run`, so that a flag that nobody reads does not compile.
 #[derive(Debug, Clone, clap::Parser)]
@@ -68,6 +76,102 @@ pub struct Args {
     /// Where to serve the scheduler's last decisions, over plain HTTP: a loopback address; empty to serve nothing
     #[arg(long, env = "VIRGA_DEBUG_ADDRESS", default_value = "127.0.0.1:9091")]
     pub debug_address: DebugAddress,
+
+    /// What carries the networks
+    #[command(flatten)]
+    pub network: NetworkArgs,
+}
+
+/// What carries the networks.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NetworkArgs {
+    /// What carries the networks; as the agents' flag
+    #[arg(long, env = "VIRGA_NETWORK_BACKEND", value_enum, default_value = "libvirt")]
+    pub network_backend: NetworkBackendFlag,
+
+    /// The largest packet between the hosts, in bytes, for OVN's tunnels; as the agents' flag
+    #[arg(long, env = "VIRGA_UNDERLAY_MTU", default_value_t = 1500, value_parser = clap::value_parser!(u16).range(1280..=9216))]
+    pub underlay_mtu: u16,
+
+    /// OVN's north-bound database, as OVN writes it: tcp:HOST:PORT, ssl:HOST:PORT; of a cluster all members, with commas
+    #[arg(long, env = "VIRGA_OVN_NORTHBOUND", value_delimiter = ',')]
+    pub ovn_northbound: Vec<Remote>,
+
+    /// What this installation calls its rows in the database; no two that share one may have the same
+    #[arg(long, env = "VIRGA_OVN_OWNER", default_value = "virga")]
+    pub ovn_owner: String,
+
+    /// For ssl: the folder with ca.crt, tls.crt and tls.key
+    #[arg(long, env = "VIRGA_OVN_TLS")]
+    pub ovn_tls: Option<PathBuf>,
+
+    /// For ssl: whether the server's certificate must be for the host that was asked. What ovs-pki makes is for none
+    #[arg(long, env = "VIRGA_OVN_TLS_CHECK", value_enum, default_value = "name")]
+    pub ovn_tls_check: TlsCheckFlag,
+}
+
+/// What carries the networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NetworkBackendFlag {
+    /// libvirt's own networks, one on each host.
+    Libvirt,
+    /// OVN, from host to host.
+    Ovn,
+}
+
+/// What of the database's certificate is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum TlsCheckFlag {
+    /// The authority, and the host's name or address.
+    Name,
+    /// The authority.
+    Authority,
+}
+
+/// What is missing of what carries the networks.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    /// OVN, and nowhere to tell it.
+    #[error("--network-backend=ovn needs --ovn-northbound: where OVN's north-bound database is served")]
+    NoNorthbound,
+    /// TLS without certificates.
+    #[error("--ovn-northbound has {0}, which needs --ovn-tls: the folder with ca.crt, tls.crt and tls.key")]
+    NoCertificates(Remote),
+}
+
+impl NetworkArgs {
+    /// What carries the networks, if it is said in full.
+    pub fn carrier(self) -> Result<Carrier, NetworkError> {
+        let underlay_mtu = self.underlay_mtu;
+        if self.network_backend == NetworkBackendFlag::Libvirt {
+            return Ok(Carrier::default());
+        }
+        if self.ovn_northbound.is_empty() {
+            return Err(NetworkError::NoNorthbound);
+        }
+        let secret = self.ovn_northbound.iter().find(|remote| matches!(remote, Remote::Ssl { .. }));
+        if let (Some(remote), None) = (secret, &self.ovn_tls) {
+            return Err(NetworkError::NoCertificates(remote.clone()));
+        }
+        let mut client = virga_ovsdb::Options::new(self.ovn_northbound, northbound::DATABASE, northbound::TABLES.to_vec());
+        client.tls = self.ovn_tls.map(|folder| TlsFiles {
+            authorities: folder.join("ca.crt"),
+            certificate: folder.join("tls.crt"),
+            key: folder.join("tls.key"),
+            check: match self.ovn_tls_check {
+                TlsCheckFlag::Name => ServerCheck::Name,
+                TlsCheckFlag::Authority => ServerCheck::Authority,
+            },
+        });
+        let settings = ovn::Settings {
+            client,
+            owner: self.ovn_owner,
+        };
+        Ok(Carrier {
+            backend: Backend::Ovn { underlay_mtu },
+            northbound: Some(settings),
+        })
+    }
 }
 
 /// Where the process itself can be asked, if anywhere. Nobody is asked who he is there, so it is a loopback address.
@@ -127,6 +231,26 @@ mod tests {
         let error = of("0.0.0.0:9091").unwrap_err().to_string();
         assert!(error.contains("no loopback address"), "{error}");
         assert!(of("localhost").is_err());
+    }
+
+    #[test]
+    fn ovn_needs_to_be_told_where_it_is_and_how_to_be_trusted() {
+        let of = |more: &[&str]| {
+            let args = ["virga-controller", "--network-backend=ovn"].iter().chain(more);
+            Args::try_parse_from(args).unwrap().network.carrier()
+        };
+        assert_eq!(of(&[]).unwrap_err(), NetworkError::NoNorthbound);
+        let error = of(&["--ovn-northbound=tcp:10.0.0.1:6641,ssl:nb.example.org:6641"]).unwrap_err();
+        assert!(
+            error.to_string().contains("ssl:nb.example.org:6641, which needs --ovn-tls"),
+            "{error}"
+        );
+        let carrier = of(&["--ovn-northbound=ssl:[fd00::1]:6641", "--ovn-tls=/etc/virga/ovn"]).unwrap();
+        assert_eq!(carrier.backend, Backend::Ovn { underlay_mtu: 1500 });
+        assert!(carrier.northbound.unwrap().client.tls.is_some());
+        assert!(Args::try_parse_from(["virga-controller", "--ovn-northbound=nb:6641"]).is_err());
+        let default = Args::parse_from(["virga-controller"]).network.carrier().unwrap();
+        assert_eq!(default.backend, Backend::Libvirt);
     }
 
     #[test]

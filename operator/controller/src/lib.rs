@@ -10,6 +10,7 @@
 //! | where does an Instance run? | [`scheduling`] |
 //! | what does a kind's controller work with? | [`context`] |
 //! | what is done about one kind? | the folder of its name |
+//! | how does OVN come to know? | [`ovn`] |
 //! | who uses what? | `uses` |
 //! | what does this very process remember? | [`debug`] |
 //!
@@ -28,6 +29,8 @@ mod image;
 mod instance;
 pub mod leader;
 mod network;
+pub mod ovn;
+mod port;
 pub mod process;
 mod project;
 mod protect;
@@ -61,18 +64,24 @@ fn controllers(context: &Arc<Context>, watches: &Watches, stop: &CancellationTok
     let uses = uses::UseIndex::start(watches, stop.clone());
     let lost = Arc::new(hypervisor::Lost::default());
     let ipam = Arc::new(network::Ipam::default());
+    let reports = Arc::new(ovn::Reports::default());
     let (context, stop) = (|| context.clone(), || stop.clone());
     let (uses, lost, ipam) = (|| uses.clone(), || lost.clone(), || ipam.clone());
-    vec![
+    let mut loops = vec![
         flavor::controller(context(), watches, uses(), stop()).boxed(),
         host_aggregate::controller(context(), watches, stop()).boxed(),
         hypervisor::controller(context(), watches, uses(), lost(), stop()).boxed(),
         image::controller(context(), watches, uses(), stop()).boxed(),
         instance::controller(context(), watches, uses(), lost(), ipam(), stop()).boxed(),
         instance::backups::controller(context(), watches, stop()).boxed(),
-        network::controller(context(), watches, uses(), ipam(), stop()).boxed(),
+        network::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
         project::controller(context(), watches, stop()).boxed(),
         server_group::controller(context(), watches, uses(), stop()).boxed(),
         volume::controller(context(), watches, uses(), lost(), stop()).boxed(),
-    ]
+    ];
+    if let Some(writer) = ovn::writer(&context(), watches, reports.clone(), stop()) {
+        loops.push(writer.boxed());
+        loops.push(port::controller(context(), watches, reports, stop()).boxed());
+    }
+    loops
 }

@@ -24,6 +24,7 @@ use crate::{
     Context, certs, controllers, debug,
     flags::Args,
     leader,
+    ovn::Carrier,
     scheduling::{
         HostDefaults, Scheduler, feed,
         profile_file::{self, ProfileFile},
@@ -53,6 +54,9 @@ pub enum Error {
     /// The scheduler's profile can't be used.
     #[error(transparent)]
     Profile(#[from] profile_file::Error),
+    /// What carries the networks is not said in full.
+    #[error(transparent)]
+    Network(#[from] crate::flags::NetworkError),
     /// Signals can't be received.
     #[error("listening for signals")]
     Signals(#[source] io::Error),
@@ -100,6 +104,7 @@ impl Parts {
         clock: &Arc<dyn Clock>,
         identity: Identity<'_>,
         defaults: HostDefaults,
+        carrier: Carrier,
         registry: &mut Registry,
     ) -> Self {
         let Identity { namespace, pod, holder } = identity;
@@ -111,6 +116,7 @@ impl Parts {
         let lease = lease::Options::new(namespace, leader::LEASE, holder);
         let (candidate, leadership) = lease::stand(client.clone(), clock.clone(), lease);
         let context = Context {
+            carrier,
             client: client.clone(),
             clock: clock.clone(),
             events,
@@ -165,6 +171,7 @@ pub async fn run_with(client: Client, clock: Arc<dyn Clock>, args: Args, shutdow
         disk_allocation_ratio,
         scheduler_profile,
         debug_address,
+        network,
     } = args;
     // A restarted container keeps its Pod's name.
     let pod = pod_name.as_deref().unwrap_or("virga-controller");
@@ -182,12 +189,14 @@ pub async fn run_with(client: Client, clock: Arc<dyn Clock>, args: Args, shutdow
         pod,
         holder: &holder,
     };
+    let carrier = network.carrier()?;
+    let defaults = HostDefaults { ratios };
     let Parts {
         context,
         watches,
         sender,
         candidate,
-    } = Parts::new(&client, &clock, identity, HostDefaults { ratios }, &mut registry);
+    } = Parts::new(&client, &clock, identity, defaults, carrier, &mut registry);
     let profile_metrics = profile_file::Metrics::register(&mut registry);
     let profile = ProfileFile::load(scheduler_profile, &context.scheduler, profile_metrics).await?;
     let (leadership, stores) = (context.leadership.clone(), context.stores.clone());

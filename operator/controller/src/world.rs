@@ -14,6 +14,7 @@ use virga_testkit::FakeApi;
 pub(crate) use crate::fixtures::NAMESPACE;
 use crate::{
     controllers, fixtures,
+    ovn::Carrier,
     process::{Identity, Parts},
     scheduling::{HostDefaults, feed},
 };
@@ -23,18 +24,26 @@ pub(crate) struct World {
     pub(crate) api: FakeApi,
     stop: CancellationToken,
     loops: Vec<JoinHandle<()>>,
+    carrier: Carrier,
 }
 
 impl World {
     /// Everything is up and has settled.
     pub(crate) async fn start() -> Self {
-        let mut world = Self {
+        let mut world = Self::carried_by(Carrier::default());
+        world.run().await;
+        world.settle().await;
+        world
+    }
+
+    /// Nothing runs yet.
+    pub(crate) fn carried_by(carrier: Carrier) -> Self {
+        Self {
             api: fixtures::api(),
             stop: CancellationToken::new(),
             loops: Vec::new(),
-        };
-        world.run().await;
-        world
+            carrier,
+        }
     }
 
     /// The controller dies and another takes over, with an empty memory.
@@ -43,9 +52,11 @@ impl World {
         self.stop.cancel();
         self.stop = CancellationToken::new();
         self.run().await;
+        self.settle().await;
     }
 
-    async fn run(&mut self) {
+    /// Starts the loops.
+    pub(crate) async fn run(&mut self) {
         let client = self.api.client_as("virga-controller");
         let clock: Arc<dyn Clock> = Arc::new(self.api.clock().reader());
         let identity = Identity {
@@ -64,6 +75,7 @@ impl World {
             &clock,
             identity,
             HostDefaults::default(),
+            self.carrier.clone(),
             &mut metrics::registry(),
         );
         let stores = context.stores.clone();
@@ -80,7 +92,6 @@ impl World {
                 drop(join_all(loops.into_iter().map(tokio::spawn)).await);
             }),
         ];
-        self.settle().await;
     }
 
     /// Waits until nobody has asked anything for a while.

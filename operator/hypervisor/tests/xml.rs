@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use proptest::prelude::*;
+use uuid::Uuid;
 use virga_hypervisor::{
     Affinity, Bandwidth, Cache, CpuMode, CpuTune, Dhcp, DhcpHost, Discard, DiskBus, DiskFormat, DiskLayer, DiskSpec,
     DnsHost, DomainSpec, DomainType, Firmware, ForwardMode, GuestCell, GuestOptions, InputBus, InterfaceModel,
@@ -94,6 +95,28 @@ fn secure() -> DomainSpec {
     spec.hotplug_ports = 0;
     spec.tcg_cache_mib = Some(64);
     spec
+}
+
+/// Plugged into Open vSwitch, where segments may be left to the host and where they may not.
+fn switched() -> DomainSpec {
+    let interface = |mac: &str, offloads| InterfaceSpec {
+        mac: mac.parse().unwrap(),
+        source: InterfaceSource::OpenVSwitch {
+            bridge: "br-int".to_owned(),
+            interface_id: Uuid::from_u128(0x9c9a_d2b4),
+            offloads,
+        },
+        mtu: Some(1442),
+        alias: None,
+        options: InterfaceOptions::default(),
+    };
+    DomainSpec {
+        interfaces: vec![
+            interface("fa:16:3e:11:22:33", true),
+            interface("fa:16:3e:11:22:34", false),
+        ],
+        ..secure()
+    }
 }
 
 /// Two NUMA nodes: the first with CPUs of its own and huge pages, the second floats; a device of the host; QEMU's own
@@ -285,6 +308,24 @@ fn the_xml_of_a_pinned_instance_with_huge_pages_and_devices() {
 }
 
 #[test]
+fn the_xml_of_ports_of_openvswitch() {
+    let xml = to_xml(&switched());
+    let (from, to) = (xml.find("<interface").unwrap(), xml.rfind("</interface>").unwrap());
+    insta::assert_snapshot!(&xml[from..to]);
+}
+
+#[test]
+fn a_bridge_has_a_name_that_linux_takes() {
+    let mut spec = switched();
+    let InterfaceSource::OpenVSwitch { bridge, .. } = &mut spec.interfaces[0].source else {
+        unreachable!()
+    };
+    *bridge = "br-int'/><x".to_owned();
+    let problems = spec.validate().unwrap_err().to_string();
+    assert!(problems.contains("interfaces[0].source"), "{problems}");
+}
+
+#[test]
 fn the_xml_of_an_instance_on_shared_cpus_names_them_once() {
     let mut spec = secure();
     spec.affinity = Affinity::Cpus([0, 1, 2, 3, 8].into());
@@ -402,6 +443,7 @@ fn what_is_valid_for_us_is_valid_for_libvirts_schema() {
         old(),
         locked,
         windows,
+        switched(),
     ];
     for bus in [DiskBus::Sata, DiskBus::Usb, DiskBus::Scsi] {
         let mut spec = instance();

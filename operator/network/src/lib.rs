@@ -1,4 +1,4 @@
-//! Networks on one node: a trait for whatever provides them, and libvirt's own networks as the first that does.
+//! Networks on one node: a trait for whatever provides them, with libvirt's own networks and OVN's.
 //!
 //! [`NodeNetwork`] is what a node should have of one network: its subnets and *all* ports that live here. A
 //! [`NetworkBackend`] makes it so, says what a guest's interface is plugged into, and lists what it holds, for
@@ -8,8 +8,10 @@ mod backend;
 mod error;
 mod libvirt;
 mod node_network;
+mod ovn;
 
 pub use backend::{Attachment, BoxFuture, HeldNetwork, NetworkBackend, Plug};
 pub use error::{Error, Result};
 pub use libvirt::LibvirtNetworks;
+pub use ovn::OvnNetworks;
 pub use node_network::{Mode, NodeNetwork, NodePort, NodeSubnet, SubnetRoute};

@@ -44,6 +44,8 @@ pub mod remote;
 pub mod replica;
 pub mod schema;
 pub mod table;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tls;
 pub mod value;
 mod wire;

@@ -7,6 +7,8 @@
 //! - A row that is not there is inserted, under a name by which the others of the same transaction refer to it.
 //! - Of a row that is there only the columns that differ are set, and of large sets and maps only what differs in them.
 //! - A row of a root table that nobody desires is deleted. Others go when nobody refers to them any more.
+//! - Of a part of the owner's rows ([`Desired::part`]) only that part is looked at; the cost is the part's, and one look at
+//!   each row's marks.
 //! - What other people put into our rows, a port of theirs in our switch, stays, and keeps our row.
 //! - What cannot be does not stop the rest: it is left out, and is told as a [`Problem`].
 

@@ -156,7 +156,7 @@ fn plugs(host: &Host, instance: &Instance) -> Result<Vec<PlugParts>, Error> {
         let network = network.ok_or_else(|| Error::Gone(format!("the Network {name} is gone")))?;
         let port = host.stores.port(instance, name);
         let port = port.ok_or_else(|| Error::Gone(format!("the Port in Network {name} is gone")))?;
-        let valid = virga_core::network::validate(&network.spec).map_err(|problems| port::Error::Invalid {
+        let valid = host.networks.valid(&network).map_err(|problems| port::Error::Invalid {
             name: name.into(),
             problems,
         })?;

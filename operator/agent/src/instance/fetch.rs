@@ -7,7 +7,6 @@ use virga_core::{
         Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, RootSeen, Seen, Volume as VolumeSeen,
         VolumeUse,
     },
-    network,
     volume::{Claimant, volume_names},
 };
 use virga_crds::{Address, Bytes, Instance, InstanceTopology, Port, PowerState, Volume};
@@ -133,7 +132,7 @@ fn interfaces(host: &Host, instance: &Instance) -> Vec<Interface> {
         let Some(network) = host.stores.network(&namespace, name) else {
             return InterfaceUse::NoNetwork;
         };
-        if let Err(problems) = network::validate(&network.spec) {
+        if let Err(problems) = host.networks.valid(&network) {
             return InterfaceUse::Invalid(problems.to_string());
         }
         match host.stores.port(instance, name) {

@@ -93,6 +93,7 @@ mod tests {
                 dhcp,
                 ..Subnet::default()
             }],
+            ..NetworkSpec::default()
         })
         .unwrap()
     }

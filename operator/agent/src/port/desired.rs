@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use virga_core::network::{Egress, ValidSubnet, validate};
+use virga_core::network::{Egress, ValidNetwork, ValidSubnet};
 use virga_crds::{Network, Port};
 use virga_network::{Mode, NodeNetwork, NodePort, NodeSubnet, SubnetRoute};
 
 use super::error::{Error, uuid};
 
-pub(super) fn node_network(network: &Network, ports: &[Arc<Port>]) -> Result<NodeNetwork, Error> {
-    let valid = validate(&network.spec).map_err(|problems| Error::Invalid {
-        name: network.name_any(),
-        problems,
-    })?;
+pub(super) fn node_network(
+    network: &Network,
+    valid: ValidNetwork,
+    ports: &[Arc<Port>],
+) -> Result<NodeNetwork, Error> {
     Ok(NodeNetwork {
         uid: uuid(network)?,
         namespace: network.namespace().unwrap_or_default(),

@@ -11,6 +11,10 @@ use std::{
 
 use kube::ResourceExt;
 use uuid::Uuid;
+use virga_core::{
+    network::{Backend, ValidNetwork, validate},
+    problem::Problems,
+};
 use virga_crds::{Instance, Network, Port};
 use virga_network::{Attachment, NetworkBackend, Plug};
 use virga_runtime::reconcile::{Done, Reconcile};
@@ -27,6 +31,7 @@ const IN_USE_AGAIN: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Networks {
     backend: Arc<dyn NetworkBackend>,
+    kind: Backend,
     stores: Stores,
     /// One at a time for each network, so that an older set of ports never comes after a newer one.
     turns: Arc<Mutex<HashMap<Uuid, Arc<tokio::sync::Mutex<()>>>>>,
@@ -35,10 +40,11 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Networks of this back end.
-    pub fn new(backend: Arc<dyn NetworkBackend>, stores: Stores) -> Self {
+    /// Networks of this back end, which is of this kind.
+    pub fn new(backend: Arc<dyn NetworkBackend>, kind: Backend, stores: Stores) -> Self {
         Self {
             backend,
+            kind,
             stores,
             turns: Arc::default(),
             released: Arc::default(),
@@ -73,6 +79,14 @@ impl Networks {
         self.lock_released().remove(uid);
     }
 
+    /// What a Network's spec says, with the MTU that the back end gives it; or all that is wrong with it.
+    pub fn valid(&self, network: &Network) -> Result<ValidNetwork, Problems> {
+        let mut valid = validate(&network.spec)?;
+        self.kind.check(&valid)?;
+        valid.mtu = self.kind.mtu(&valid);
+        Ok(valid)
+    }
+
     /// What a Port's interface is plugged into.
     pub fn plug(&self, network: &Network, port: &Port) -> Result<Plug, Error> {
         Ok(self.backend.plug(uuid(network)?, uuid(port)?))
@@ -96,7 +110,11 @@ impl Networks {
     async fn bring_up(&self, network: &Network) -> Result<Attachment, Error> {
         let turn = self.turn(uuid(network)?);
         let _turn = turn.lock().await;
-        let desired = desired::node_network(network, &self.ports(network))?;
+        let valid = self.valid(network).map_err(|problems| Error::Invalid {
+            name: network.name_any(),
+            problems,
+        })?;
+        let desired = desired::node_network(network, valid, &self.ports(network))?;
         let attachment = self.backend.ensure(&desired).await?;
         if attachment.changed {
             tracing::info!(

@@ -125,6 +125,8 @@ impl World {
             allow_local_image_urls: true,
             monitor_cpu: false,
             usage: Periods::default(),
+            network: virga_core::network::Backend::Libvirt,
+            offloads: true,
             ratios: Ratios::default(),
             qemu_img: "qemu-img".into(),
             transfer_address: "127.0.0.1:0".parse().unwrap(),

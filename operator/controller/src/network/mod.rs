@@ -6,7 +6,10 @@ use std::{future::Future, sync::Arc};
 
 use kube::runtime::Controller;
 use tokio_util::sync::CancellationToken;
-use virga_core::{network, uses::TargetKind};
+use virga_core::{
+    network::{self, Carried},
+    uses::TargetKind,
+};
 use virga_crds::Network;
 use virga_runtime::{
     apply,
@@ -15,15 +18,13 @@ use virga_runtime::{
 
 pub use ipam::{Claim, Given, Ipam};
 
-use crate::{Context, protect, stores::Watches, uses::UseIndex};
-
-/// What carries the networks until there is another choice.
-const BACKEND: &str = "libvirt";
+use crate::{Context, ovn::Reports, protect, stores::Watches, uses::UseIndex};
 
 struct Networks {
     context: Arc<Context>,
     uses: Arc<UseIndex>,
     ipam: Arc<Ipam>,
+    reports: Arc<Reports>,
 }
 
 /// The kind's loop.
@@ -32,13 +33,20 @@ pub fn controller(
     watches: &Watches,
     uses: Arc<UseIndex>,
     ipam: Arc<Ipam>,
+    reports: Arc<Reports>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
     let controller = Controller::for_shared_stream(watches.networks.applied(), watches.networks.store())
-        .reconcile_on(uses.touched(TargetKind::Network));
+        .reconcile_on(uses.touched(TargetKind::Network))
+        .reconcile_on(reports.networks());
     let metrics = context.metrics.clone();
     reconcile::run(
-        Networks { context, uses, ipam },
+        Networks {
+            context,
+            uses,
+            ipam,
+            reports,
+        },
         controller,
         protect::counting(),
         metrics,
@@ -56,13 +64,22 @@ impl Reconcile for Networks {
 
     async fn reconcile(&self, live: Arc<Network>) -> Result<Done, apply::Error> {
         let users = self.uses.of(TargetKind::Network, live.as_ref()).await;
-        let valid = network::validate(&live.spec);
+        let carrier = &self.context.carrier;
+        let valid = network::validate(&live.spec).and_then(|valid| {
+            carrier.backend.check(&valid)?;
+            Ok(valid)
+        });
+        let carried = match carrier.northbound {
+            Some(_) => self.reports.network(&live),
+            None => Carried::AsSpecified,
+        };
         let addresses = valid
             .as_ref()
             .ok()
             .map(|valid| self.ipam.refresh(&live, valid, &users, &self.context.stores));
         let now = self.context.clock.now();
-        let (protection, status) = network::plan(&live, &valid, addresses.as_ref(), BACKEND, users.iter(), now);
+        let (backend, users) = (carrier.backend, users.iter());
+        let (protection, status) = network::plan(&live, &valid, addresses.as_ref(), backend, &carried, users, now);
         protect::settle(&self.context.writer, live.as_ref(), &protection, &status).await
     }
 }

@@ -24,6 +24,8 @@ use kube::Client;
 use prometheus_client::registry::Registry;
 pub use server::serve;
 
+use virga_core::network::Backend;
+
 use crate::{Context, certs::Signer, scheduling::Scheduler, stores::Stores};
 
 /// Who is who, as the API server names users.
@@ -40,6 +42,7 @@ pub struct Identities {
 pub struct Webhooks {
     client: Client,
     stores: Stores,
+    backend: Backend,
     scheduler: Arc<Scheduler>,
     identities: Arc<Identities>,
     signer: Signer,
@@ -52,6 +55,7 @@ impl Webhooks {
         Self {
             client: context.client.clone(),
             stores: context.stores.clone(),
+            backend: context.carrier.backend,
             scheduler: context.scheduler.clone(),
             identities: Arc::new(identities),
             signer,

@@ -27,6 +27,7 @@ use virga_controller::{
     Context,
     certs::Signer,
     fixtures,
+    ovn::Carrier,
     process::{Identity, Parts},
     scheduling::{HostDefaults, Scheduler, feed, queue::Queue, takeover},
     stores::Stores,
@@ -90,7 +91,7 @@ impl Replica {
             watches,
             sender,
             candidate,
-        } = Parts::new(&client, &clock, identity, HostDefaults { ratios }, &mut registry);
+        } = Parts::new(&client, &clock, identity, HostDefaults { ratios }, Carrier::default(), &mut registry);
         let identities = Identities {
             controller: CONTROLLER.into(),
             agent: AGENT.into(),

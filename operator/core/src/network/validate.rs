@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use ipnet::{IpAdd as _, IpNet};
-use virga_crds::{Dhcp, NetworkSpec, Subnet};
+use virga_crds::{Dhcp, NetworkSpec, NetworkType, PortSecurity, Subnet};
 
 use crate::problem::Problems;
 
@@ -12,10 +12,28 @@ pub struct ValidNetwork {
     pub mtu: Option<u16>,
     /// The domain that names are resolved in.
     pub dns_domain: Option<String>,
+    /// How frames get from host to host.
+    pub segment: Segment,
+    /// Whether guests may send from their own addresses only.
+    pub port_security: bool,
     /// Whether guests reach the outside.
     pub egress: Egress,
     /// The subnets, in the order of the spec.
     pub subnets: Vec<ValidSubnet>,
+}
+
+/// How frames get from host to host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Segment {
+    /// In tunnels.
+    Overlay,
+    /// In a physical network.
+    Physical {
+        /// Its name, that hosts map to a bridge.
+        network: String,
+        /// Its tag; none: untagged.
+        vlan: Option<u16>,
+    },
 }
 
 /// Whether a network's guests reach the outside.
@@ -78,13 +96,39 @@ pub fn validate(spec: &NetworkSpec) -> Result<ValidNetwork, Problems> {
             Err(found) => problems.extend(found),
         }
     }
+    let segment = segment(spec, &mut problems);
     let isolated = subnets.iter().all(|subnet| subnet.gateway.is_none());
     problems.or(|| ValidNetwork {
         mtu: (spec.mtu > 0).then_some(spec.mtu),
         dns_domain: spec.dns_domain.clone(),
+        segment,
+        port_security: spec.port_security == PortSecurity::Enabled,
         egress: if isolated { Egress::Isolated } else { Egress::Nat },
         subnets,
     })
+}
+
+/// The schema says the same; this is for who asks without it.
+fn segment(spec: &NetworkSpec, problems: &mut Problems) -> Segment {
+    if (spec.type_ == NetworkType::Vlan) != spec.segment_id.is_some() {
+        problems.add("spec.segmentID", "is for the type VLAN, which needs it: its tag, from 1 to 4094");
+    }
+    match (spec.type_, &spec.physical_network) {
+        (NetworkType::Overlay, None) => return Segment::Overlay,
+        (NetworkType::Flat | NetworkType::Vlan, Some(network)) => {
+            return Segment::Physical {
+                network: network.clone(),
+                vlan: spec.segment_id,
+            };
+        }
+        (NetworkType::Overlay, Some(_)) => {
+            problems.add("spec.physicalNetwork", "is for the types Flat and VLAN: leave it out");
+        }
+        (NetworkType::Flat | NetworkType::Vlan, None) => {
+            problems.add("spec.physicalNetwork", "is missing: name the one that the hosts are mapped to");
+        }
+    }
+    Segment::Overlay
 }
 
 fn overlap(a: &IpNet, b: &IpNet) -> bool {

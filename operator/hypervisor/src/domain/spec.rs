@@ -199,6 +199,16 @@ impl DiskSpec {
 pub enum InterfaceSource {
     /// A libvirt network, by name.
     Network(String),
+    /// A bridge of Open vSwitch. libvirt makes the port there, and gives it the name by which OVN knows it.
+    OpenVSwitch {
+        /// The bridge, `br-int` with OVN.
+        bridge: String,
+        /// The port's `iface-id`.
+        interface_id: Uuid,
+        /// Whether guest and host may leave checksums and segments to each other. A switch in user space drops what
+        /// lacks its checksum.
+        offloads: bool,
+    },
 }
 
 /// A network interface.

@@ -12,6 +12,8 @@ use crate::xml::is_xml_char;
 /// virtio-blk's serial is 20 bytes (virtio 1.2, 5.2.6.1: `VIRTIO_BLK_ID_BYTES`).
 const MAX_SERIAL: usize = 20;
 const MAX_NAME: usize = 128;
+/// Linux' limit for the name of a network device (`IFNAMSIZ`), without its terminating zero.
+const MAX_DEVICE: usize = 15;
 const MAX_TITLE: usize = 256;
 const MAX_BACKING: usize = 16;
 /// QEMU's limits for a virtio-net MTU: 68 (RFC 791) to 65535.
@@ -176,6 +178,9 @@ impl DomainSpec {
             );
             match &interface.source {
                 InterfaceSource::Network(name) => validate_token(problems, &field("source"), name, MAX_NAME),
+                InterfaceSource::OpenVSwitch { bridge, .. } => {
+                    validate_token(problems, &field("source"), bridge, MAX_DEVICE);
+                }
             }
             if let Some(mtu) = interface.mtu {
                 problems.check(

@@ -278,16 +278,27 @@ fn controllers(spec: &DomainSpec) -> Vec<Element> {
 }
 
 fn interface(interface: &InterfaceSpec) -> Element {
-    let (kind, source) = match &interface.source {
-        InterfaceSource::Network(name) => ("network", Element::new("source").attr("network", name)),
+    let (kind, source, virtual_port, offloads) = match &interface.source {
+        InterfaceSource::Network(name) => ("network", Element::new("source").attr("network", name), None, true),
+        InterfaceSource::OpenVSwitch {
+            bridge,
+            interface_id,
+            offloads,
+        } => {
+            let parameters = Element::new("parameters").attr("interfaceid", interface_id.to_string());
+            let virtual_port = Element::new("virtualport").attr("type", "openvswitch").child(parameters);
+            let source = Element::new("source").attr("bridge", bridge);
+            ("bridge", source, Some(virtual_port), *offloads)
+        }
     };
     Element::new("interface")
         .attr("type", kind)
         .child(Element::new("mac").attr("address", interface.mac.to_string()))
         .child(source)
         .child_if(options::bandwidth(&interface.options))
+        .child_if(virtual_port)
         .child(Element::new("model").attr("type", model(interface.options.model)))
-        .child_if(driver(&interface.options))
+        .child_if(driver(&interface.options, offloads))
         .child_if(
             interface
                 .mtu
@@ -312,16 +323,24 @@ fn model(model: InterfaceModel) -> &'static str {
     }
 }
 
-fn driver(options: &InterfaceOptions) -> Option<Element> {
+/// What virtio-net is told besides its name. Without offloads neither side leaves the other to complete its packets.
+fn driver(options: &InterfaceOptions, offloads: bool) -> Option<Element> {
     let virtio = options.model == InterfaceModel::Virtio;
     let queues = options.queues.filter(|queues| virtio && *queues > 1);
     let packed = options.packed_ring && virtio;
+    let complete = virtio && !offloads;
+    let off = |element, names: &[&str]| names.iter().fold(element, |e: Element, name| e.attr(name, "off"));
+    let host = || off(Element::new("host"), &["csum", "gso", "tso4", "tso6", "ecn", "ufo", "mrg_rxbuf"]);
+    let guest = || off(Element::new("guest"), &["csum", "tso4", "tso6", "ecn", "ufo"]);
     let driver = || {
         Element::new("driver")
+            .attr_if("name", complete.then_some("qemu"))
             .attr_if("queues", queues.map(|queues| queues.to_string()))
             .attr_if("packed", packed.then_some("on"))
+            .child_if(complete.then(host))
+            .child_if(complete.then(guest))
     };
-    (packed || queues.is_some()).then(driver)
+    (packed || complete || queues.is_some()).then(driver)
 }
 
 /// Append: a restart must not lose the story of the crash before it. virtlogd bounds the size by rotation.

@@ -68,7 +68,10 @@ impl State {
             _ => return Ok(&[]),
         }
         for interface in &spec.interfaces {
-            let InterfaceSource::Network(name) = &interface.source;
+            // The bridges of Open vSwitch are the host's, and always there.
+            let InterfaceSource::Network(name) = &interface.source else {
+                continue;
+            };
             if !self
                 .networks
                 .values()

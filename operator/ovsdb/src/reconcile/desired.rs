@@ -16,9 +16,13 @@ struct Rows {
     by_key: BTreeMap<Box<str>, Columns>,
 }
 
-/// All rows that one owner wants to be in the database, and no others of its own.
+/// Which keys are meant.
+type Covers = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// The rows that one owner wants to be in the database, and no others of its own: all of them, or a part.
 pub struct Desired {
     owner: Box<str>,
+    covers: Option<Covers>,
     tables: BTreeMap<&'static str, Rows>,
     twice: Vec<RowId>,
 }
@@ -28,9 +32,24 @@ impl Desired {
     pub fn new(owner: impl Into<Box<str>>) -> Self {
         Self {
             owner: owner.into(),
+            covers: None,
             tables: BTreeMap::new(),
             twice: Vec::new(),
         }
+    }
+
+    /// No rows of a part: what the owner has under keys for which `covers` is true is removed, and all else of its own is
+    /// left as it is. Rows under other keys must not be inserted, nor referred to by key.
+    pub fn part(owner: impl Into<Box<str>>, covers: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            covers: Some(Box::new(covers)),
+            ..Self::new(owner)
+        }
+    }
+
+    /// Whether a row of the owner's is meant: by its key, if it still has one.
+    pub(super) fn covers(&self, key: Option<&str>) -> bool {
+        self.covers.as_ref().is_none_or(|covers| key.is_some_and(covers))
     }
 
     /// Whose rows these are.

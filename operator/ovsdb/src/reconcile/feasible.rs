@@ -142,7 +142,7 @@ pub(super) fn judge<'a>(
 fn taken<'a>(table: &Watched, replica: &'a Replica, desired: &'a Desired, ours: &Ours<'a>) -> Vec<(&'a str, Problem)> {
     let mut found = Vec::new();
     let name = table.spec.name;
-    if table.spec.identity == Identity::Single {
+    if table.spec.identity == Identity::Single || desired.table(name).next().is_none() {
         return found;
     }
     for index in &table.schema.indexes {
@@ -150,7 +150,7 @@ fn taken<'a>(table: &Watched, replica: &'a Replica, desired: &'a Desired, ours: 
             continue;
         }
         let mut holders: BTreeMap<Vec<Option<&Value>>, Holder<'_>> = BTreeMap::new();
-        for row in replica.rows(name).filter(|row| !ours.owns(name, row.uuid())) {
+        for row in replica.rows(name).filter(|row| ours.stands(name, row.uuid())) {
             holders.insert(index_value(index, None, Some(row)), Holder::Foreign(row.uuid()));
         }
         for (key, columns) in desired.table(name) {
@@ -163,6 +163,7 @@ fn taken<'a>(table: &Watched, replica: &'a Replica, desired: &'a Desired, ours: 
                     },
                     columns: index.join(", "),
                     by: match holder {
+                        Holder::Foreign(uuid) if ours.owns(name, *uuid) => format!("row {uuid} of ours"),
                         Holder::Foreign(uuid) => format!("row {uuid}, which is not ours"),
                         Holder::Desired(key) => format!("{key}, which is desired too"),
                     },

@@ -20,6 +20,8 @@ struct InTable<'a> {
     watched: &'a Arc<Watched>,
     by_key: HashMap<&'a str, &'a Arc<Row>>,
     owned: HashSet<Uuid>,
+    /// Ours, and not meant.
+    beyond: HashSet<Uuid>,
     /// Ours, and not desired or there twice.
     unwanted: Vec<&'a Arc<Row>>,
 }
@@ -36,6 +38,7 @@ impl<'a> Ours<'a> {
                 watched,
                 by_key: HashMap::new(),
                 owned: HashSet::new(),
+                beyond: HashSet::new(),
                 unwanted: Vec::new(),
             };
             if watched.spec.identity == Identity::Single {
@@ -54,6 +57,10 @@ impl<'a> Ours<'a> {
                     Some(Mark::KeyLost) => None,
                 };
                 table.owned.insert(row.uuid());
+                if !desired.covers(key) {
+                    table.beyond.insert(row.uuid());
+                    continue;
+                }
                 let wanted = key.filter(|key| desired.get(name, key).is_some());
                 // In order of the UUIDs, so of two with one key it is always the same one that stays. Two there are
                 // after a transaction that was taken for lost and was done after all.
@@ -77,6 +84,12 @@ impl<'a> Ours<'a> {
     /// Whether a row carries our mark.
     pub fn owns(&self, table: &str, uuid: Uuid) -> bool {
         self.0.get(table).is_some_and(|table| table.owned.contains(&uuid))
+    }
+
+    /// Whether a row stays as it is: somebody else's, or ours and not meant.
+    pub fn stands(&self, table: &str, uuid: Uuid) -> bool {
+        let table = self.0.get(table);
+        table.is_none_or(|table| !table.owned.contains(&uuid) || table.beyond.contains(&uuid))
     }
 
     /// What should go.

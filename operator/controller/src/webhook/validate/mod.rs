@@ -46,7 +46,10 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
         ("Instance", Operation::Update) => check(request, instance::validate_change),
         ("Instance", _) => check(request, |new: &Instance, _| instance::validate_new(new, stores)),
         ("Network", _) => check(request, |new: &Network, _| Findings {
-            problems: network::validate(&new.spec).err().unwrap_or_default(),
+            problems: network::validate(&new.spec)
+                .and_then(|valid| hooks.backend.check(&valid))
+                .err()
+                .unwrap_or_default(),
             ..Findings::default()
         }),
         ("Port", _) => port(hooks, request),

@@ -1,0 +1,199 @@
+//! What does the north-bound database hold of each Network and Port? For the loops that say so in their status.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use futures::Stream;
+use kube::runtime::reflector::ObjectRef;
+use uuid::Uuid;
+use virga_core::{
+    condition::is_true,
+    network::{Carried, PortSeen},
+};
+use virga_crds::{
+    Network, Port,
+    conditions::{Reason, types},
+};
+use virga_runtime::wake::Wakeups;
+
+/// What was last seen and written.
+#[derive(Default)]
+pub struct Reports {
+    known: Mutex<Known>,
+    networks: Wakeups<(String, String)>,
+    ports: Wakeups<(String, String)>,
+}
+
+#[derive(Default)]
+struct Known {
+    networks: HashMap<Uuid, NetworkReport>,
+    ports: HashMap<Uuid, PortReport>,
+    /// Why nothing can be written, once that has lasted.
+    down: Option<String>,
+}
+
+/// How a Network was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NetworkReport {
+    /// As of this generation.
+    pub generation: Option<i64>,
+    /// What is in the way.
+    pub problem: Option<(Reason, String)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct PortReport {
+    /// Namespace and name.
+    name: (String, String),
+    /// Whether a host has plugged it in; none: it has no row.
+    up: Option<bool>,
+    problem: Option<String>,
+}
+
+impl Reports {
+    /// What is to be said of a Network.
+    pub fn network(&self, network: &Network) -> Carried {
+        let known = self.lock();
+        let report = uid(network).and_then(|uid| known.networks.get(&uid));
+        if let Some(report) = report.filter(|report| report.generation == network.metadata.generation) {
+            return match report.problem.clone() {
+                None => Carried::AsSpecified,
+                Some((reason, message)) => Carried::No { reason, message },
+            };
+        }
+        let said = network.status.as_ref().is_some_and(|status| {
+            status.observed_generation == network.metadata.generation && is_true(&status.conditions, types::READY)
+        });
+        match &known.down {
+            // What was written before this process led goes on to work.
+            Some(message) if !said => Carried::No {
+                reason: Reason::NorthboundUnavailable,
+                message: message.clone(),
+            },
+            _ => Carried::Unknown,
+        }
+    }
+
+    /// What is to be said of a Port, if anything is known.
+    pub fn port(&self, port: &Port) -> Option<PortSeen> {
+        let known = self.lock();
+        let report = uid(port).and_then(|uid| known.ports.get(&uid)).cloned().unwrap_or_default();
+        match (report.problem, report.up, &known.down) {
+            (Some(message), ..) => Some(PortSeen::Missing {
+                reason: Reason::NorthboundConflict,
+                message,
+            }),
+            (None, Some(true), _) => Some(PortSeen::Up),
+            (None, Some(false), _) => Some(PortSeen::Down),
+            (None, None, Some(message)) => Some(PortSeen::Missing {
+                reason: Reason::NorthboundUnavailable,
+                message: message.clone(),
+            }),
+            (None, None, None) => None,
+        }
+    }
+
+    /// The Networks to look at again.
+    pub fn networks(&self) -> impl Stream<Item = ObjectRef<Network>> + Send + use<> {
+        self.networks
+            .picked(|(namespace, name)| Some(ObjectRef::new(&name).within(&namespace)))
+    }
+
+    /// The Ports to look at again.
+    pub fn ports(&self) -> impl Stream<Item = ObjectRef<Port>> + Send + use<> {
+        self.ports
+            .picked(|(namespace, name)| Some(ObjectRef::new(&name).within(&namespace)))
+    }
+
+    /// A Network was written, or can't be.
+    pub(super) fn set_network(&self, uid: Uuid, name: (&str, &str), report: NetworkReport) {
+        let old = self.lock().networks.insert(uid, report.clone());
+        if old.as_ref() != Some(&report) {
+            self.networks.send((name.0.to_owned(), name.1.to_owned()));
+        }
+    }
+
+    /// A Network is gone.
+    pub(super) fn forget_network(&self, uid: Uuid) {
+        self.lock().networks.remove(&uid);
+    }
+
+    /// A Port's row is there, up or not.
+    pub(super) fn set_up(&self, uid: Uuid, name: (&str, &str), up: bool) {
+        self.change_port(uid, Some(name), |report| report.up = Some(up));
+    }
+
+    /// A Port's row is gone.
+    pub(super) fn forget_row(&self, uid: Uuid) {
+        self.change_port(uid, None, |report| report.up = None);
+    }
+
+    /// Something is in the way of a Port's row.
+    pub(super) fn set_problem(&self, uid: Uuid, name: (&str, &str), problem: String) {
+        self.change_port(uid, Some(name), |report| report.problem = Some(problem));
+    }
+
+    /// Nothing is in the way any more.
+    pub(super) fn forget_problem(&self, uid: Uuid) {
+        self.change_port(uid, None, |report| report.problem = None);
+    }
+
+    fn change_port(&self, uid: Uuid, name: Option<(&str, &str)>, change: impl FnOnce(&mut PortReport)) {
+        let mut known = self.lock();
+        let old = known.ports.remove(&uid).unwrap_or_default();
+        let mut new = old.clone();
+        if let Some((namespace, name)) = name {
+            new.name = (namespace.to_owned(), name.to_owned());
+        }
+        change(&mut new);
+        if new.up.is_some() || new.problem.is_some() {
+            known.ports.insert(uid, new.clone());
+        }
+        drop(known);
+        if (new.up, &new.problem) != (old.up, &old.problem) {
+            self.ports.send(new.name);
+        }
+    }
+
+    /// Whether it was said that the database takes no writes.
+    pub(super) fn is_down(&self) -> bool {
+        self.lock().down.is_some()
+    }
+
+    /// The Ports with something in the way.
+    pub(super) fn with_problem(&self) -> Vec<Uuid> {
+        let known = self.lock();
+        let troubled = known.ports.iter().filter(|(_, report)| report.problem.is_some());
+        troubled.map(|(uid, _)| *uid).collect()
+    }
+
+    /// The Ports that have rows.
+    pub(super) fn with_row(&self) -> Vec<Uuid> {
+        let known = self.lock();
+        let rows = known.ports.iter().filter(|(_, report)| report.up.is_some());
+        rows.map(|(uid, _)| *uid).collect()
+    }
+
+    /// Why the database takes no writes, if it doesn't, and which Networks wait for it.
+    pub(super) fn set_down<'a>(&self, down: Option<String>, waiting: impl Iterator<Item = (&'a str, &'a str)>) {
+        let mut known = self.lock();
+        if known.down == down {
+            return;
+        }
+        known.down = down;
+        drop(known);
+        for (namespace, name) in waiting {
+            self.networks.send((namespace.to_owned(), name.to_owned()));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn uid(object: &impl kube::ResourceExt) -> Option<Uuid> {
+    object.uid()?.parse().ok()
+}

@@ -1,0 +1,166 @@
+//! The loops on an API in this process, and a real ovsdb-server. Time is real: the server's is.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::{Instant, sleep};
+use virga_core::network::Backend;
+use virga_crds::{Instance, Network, Port};
+use virga_ovsdb::{
+    Client,
+    northbound::{LogicalSwitch, LogicalSwitchPort},
+    operation::{Condition, Operation},
+    reconcile::Desired,
+    table::Table as _,
+    testing::Server,
+    value::{Atom, Set, Value},
+};
+
+use super::{Carrier, Settings};
+use crate::world::{NAMESPACE, World, interface};
+
+/// Longer than anything takes on a busy machine.
+const LONG: Duration = Duration::from_mins(1);
+
+async fn world(server: &Server) -> World {
+    let carrier = Carrier {
+        backend: Backend::Ovn { underlay_mtu: 1500 },
+        northbound: Some(Settings {
+            client: server.options(),
+            owner: "test".into(),
+        }),
+    };
+    let mut world = World::carried_by(carrier);
+    world.run().await;
+    world
+}
+
+/// Waits until it is so, with a bound.
+async fn so(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < LONG, "not so: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn client(server: &Server) -> Client {
+    let client = Client::start(server.options());
+    client.synced().await.unwrap();
+    client
+}
+
+/// The names of a table's rows.
+fn names(client: &Client, table: &str) -> Vec<String> {
+    client.read(|replica| {
+        let rows = replica.rows(table);
+        rows.map(|row| row.name().unwrap_or_default().to_owned()).collect()
+    })
+}
+
+fn switches(client: &Client) -> Vec<String> {
+    names(client, LogicalSwitch::SPEC.name)
+}
+
+fn is_ready(world: &World, kind: &str, name: &str, wanted: &str) -> bool {
+    let (ready, _) = match kind {
+        "Network" => world.ready::<Network>(Some(NAMESPACE), name),
+        _ => world.ready::<Port>(Some(NAMESPACE), name),
+    };
+    ready == wanted
+}
+
+/// Says that a port is up, or not, as `ovn-northd` does.
+async fn northd(client: &Client, port: &str, up: bool) {
+    let row = client.read(|replica| {
+        let mut ports = replica.rows(LogicalSwitchPort::SPEC.name);
+        ports.find(|row| row.name() == Some(port)).unwrap().uuid()
+    });
+    let up: Set = [Atom::Boolean(up)].into_iter().collect();
+    let update = Operation::Update {
+        table: LogicalSwitchPort::SPEC.name.into(),
+        conditions: vec![Condition::row(row)],
+        row: vec![("up".into(), Value::Set(up))],
+    };
+    client.transact(&[update]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_network_and_its_ports_are_written_and_what_ovn_says_of_them_is_told() {
+    let server = Server::start().unwrap();
+    let world = world(&server).await;
+    let client = client(&server).await;
+    world.network("front", "10.0.0.0/24");
+    so("written", || is_ready(&world, "Network", "front", "True/AsSpecified")).await;
+    assert_eq!(switches(&client), ["shop/front"]);
+    let network = world.api.read::<Network>(Some(NAMESPACE), "front").unwrap();
+    assert_eq!(network.status.unwrap().mtu, Some(1442));
+
+    world.instance("web-1", Some("a"), |spec| spec.interfaces = vec![interface("front", None)]);
+    let port = || world.api.read::<Port>(Some(NAMESPACE), "web-1-front");
+    so("a Port", || port().is_some()).await;
+    let uid = port().unwrap().metadata.uid.unwrap();
+    so("its row", || names(&client, LogicalSwitchPort::SPEC.name).contains(&uid)).await;
+    assert_eq!(port().unwrap().status, None, "there is nothing to say yet");
+    northd(&client, &uid, true).await;
+    so("up", || is_ready(&world, "Port", "web-1-front", "True/PortUp")).await;
+    northd(&client, &uid, false).await;
+    so("down", || is_ready(&world, "Port", "web-1-front", "False/PortDown")).await;
+
+    world.api.delete::<Instance>(Some(NAMESPACE), "web-1");
+    world.agent_lets_go("web-1");
+    so("the row is gone", || !names(&client, LogicalSwitchPort::SPEC.name).contains(&uid)).await;
+    world.api.delete::<Network>(Some(NAMESPACE), "front");
+    so("no switch is left", || switches(&client).is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_others_take_away_comes_back_and_what_they_add_stays() {
+    let server = Server::start().unwrap();
+    let world = world(&server).await;
+    let client = client(&server).await;
+    world.network("front", "10.0.0.0/24");
+    so("written", || switches(&client) == ["shop/front"]).await;
+    let mut theirs = Desired::new("somebody else");
+    let row = LogicalSwitch {
+        name: "theirs".into(),
+        ..LogicalSwitch::default()
+    };
+    theirs.insert("s", &row);
+    let plan = client.read(|replica| virga_ovsdb::reconcile::plan(replica, &theirs));
+    client.transact(&plan.operations).await.unwrap();
+    let ours = client.read(|replica| {
+        let mut rows = replica.rows(LogicalSwitch::SPEC.name);
+        rows.find(|row| row.name() == Some("shop/front")).unwrap().uuid()
+    });
+    let delete = Operation::Delete {
+        table: LogicalSwitch::SPEC.name.into(),
+        conditions: vec![Condition::row(ours)],
+    };
+    client.transact(&[delete]).await.unwrap();
+    so("it is back", || {
+        let counts = switches(&client).into_iter().fold(BTreeMap::new(), |mut counts, name| {
+            *counts.entry(name).or_insert(0) += 1;
+            counts
+        });
+        counts == BTreeMap::from([("shop/front".to_owned(), 1), ("theirs".to_owned(), 1)])
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_new_networks_wait_and_an_empty_one_is_filled() {
+    let mut server = Server::start().unwrap();
+    let world = world(&server).await;
+    world.network("front", "10.0.0.0/24");
+    so("written", || is_ready(&world, "Network", "front", "True/AsSpecified")).await;
+    server.empty().unwrap();
+    world.network("back", "10.0.1.0/24");
+    so("it is said", || is_ready(&world, "Network", "back", "False/NorthboundUnavailable")).await;
+    assert!(is_ready(&world, "Network", "front", "True/AsSpecified"), "it goes on to work");
+    server.boot().unwrap();
+    so("both are there", || is_ready(&world, "Network", "back", "True/AsSpecified")).await;
+    let client = client(&server).await;
+    let mut there = switches(&client);
+    there.sort();
+    assert_eq!(there, ["shop/back", "shop/front"]);
+}

@@ -1,0 +1,335 @@
+//! When is what written, and what is done when that fails?
+
+use std::{collections::HashMap, pin::pin, time::Duration};
+
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use virga_core::network::Backend;
+use virga_crds::{Network, Port, conditions::Reason};
+use virga_ovn::{Cloud, Wanted, of_problem, whose};
+use virga_ovsdb::{
+    Client,
+    client::{Error, News, State},
+    northbound::LogicalSwitchPort,
+    reconcile::{KEY, OWNER, Problem, plan},
+    replica::{Row, RowChange},
+    table::{Extent, Table as _},
+};
+use virga_runtime::{class::chain, watch::Change};
+
+use super::{AUDIT, DEBOUNCE, GRACE, LONGEST_PAUSE, Reports, SHORTEST_PAUSE, Settings, reports::NetworkReport};
+use crate::stores::Stores;
+
+/// The mark of a port's row by which people find its Port, and we do.
+const PORT: &str = "virga.dev/port";
+
+struct Writer {
+    client: Client,
+    cloud: Cloud,
+    owner: String,
+    reports: std::sync::Arc<Reports>,
+    /// Since when there is something to write.
+    dirty: Option<Instant>,
+    /// Since when there is no connection, and why.
+    down: Option<(Instant, String)>,
+    /// When to write at the earliest, after a failure, and the next pause.
+    pause: Option<(Instant, Duration)>,
+    /// What was last told of in the log.
+    told: Vec<Problem>,
+}
+
+pub(super) async fn run(
+    backend: Backend,
+    settings: Settings,
+    stores: Stores,
+    networks: impl Stream<Item = Change<Network>>,
+    ports: impl Stream<Item = Change<Port>>,
+    reports: std::sync::Arc<Reports>,
+    stop: CancellationToken,
+) {
+    let Settings { client, owner } = settings;
+    let client = Client::start(client);
+    let (mut state, mut changes) = (client.state(), client.changes());
+    // What came before this was asked is news too.
+    state.mark_changed();
+    let (mut networks, mut ports) = (pin!(networks), pin!(ports));
+    let mut writer = Writer {
+        client,
+        cloud: Cloud::new(owner.as_str(), backend),
+        owner,
+        reports,
+        dirty: None,
+        down: Some((Instant::now(), "not connected yet".to_owned())),
+        pause: None,
+        told: Vec::new(),
+    };
+    let mut audit = interval(AUDIT);
+    audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let due = writer.due();
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(change) = networks.next() => match change {
+                Change::Applied(network) => writer.cloud.set_network(&network),
+                Change::Deleted(network) => writer.cloud.remove_network(&network),
+            },
+            Some(change) = ports.next() => match change {
+                Change::Applied(port) => writer.cloud.set_port(&port),
+                Change::Deleted(port) => writer.cloud.remove_port(&port),
+            },
+            Ok(()) = state.changed() => {
+                let state = state.borrow_and_update().clone();
+                writer.connection(&state);
+            }
+            Some(news) = changes.next() => writer.hear(&news),
+            // The first one is at once.
+            _ = audit.tick() => writer.cloud.reset(&stores.networks.state(), &stores.ports.state()),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                writer.work().await;
+                // What was just written comes back; only what it says of ports is news.
+                while let Some(Some(news)) = changes.next().now_or_never() {
+                    writer.hear_own(&news);
+                }
+            }
+        }
+        if writer.dirty.is_none() && writer.cloud.is_dirty() {
+            writer.dirty = Some(Instant::now());
+        }
+    }
+    writer.client.shutdown().await;
+}
+
+impl Writer {
+    /// When there is something to do.
+    fn due(&self) -> Option<Instant> {
+        let dirty = self.dirty?;
+        match &self.down {
+            None => Some(self.pause.map_or(dirty + DEBOUNCE, |(until, _)| until)),
+            // Said once.
+            Some((since, _)) => (!self.reports.is_down()).then_some(*since + GRACE),
+        }
+    }
+
+    fn connection(&mut self, state: &State) {
+        match state {
+            State::Synced { remote, resumed, .. } => {
+                tracing::info!(%remote, resumed, "connected to OVN's north-bound database");
+                (self.down, self.pause) = (None, None);
+                self.cloud.touch_everything();
+                self.look_at_ports();
+            }
+            State::Down { error } => {
+                let since = self.down.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+                self.down = Some((since, error.to_string()));
+            }
+            State::Stopped => {}
+        }
+    }
+
+    async fn work(&mut self) {
+        if let Some((_, error)) = &self.down {
+            let message = format!("OVN's north-bound database can't be reached: {error}");
+            tracing::warn!(error, "OVN's north-bound database can't be reached");
+            self.reports.set_down(Some(message), self.cloud.waiting());
+            return;
+        }
+        self.dirty = None;
+        let wanted = self.cloud.take();
+        let (everything, networks) = (wanted.everything, wanted.networks.clone());
+        let result = match self.write(wanted).await {
+            // One that the database refuses must not keep the others from being written.
+            Err(Error::Refused(refused)) if networks.len() > 1 => {
+                tracing::warn!(error = chain(&refused), "OVN's north-bound database refuses; trying one by one");
+                self.one_by_one(networks.keys().copied().collect()).await
+            }
+            result => result.map_err(|error| (error, networks.keys().copied().collect())),
+        };
+        let Err((error, networks)) = result else {
+            self.pause = None;
+            self.reports.set_down(None, self.cloud.waiting());
+            return;
+        };
+        let networks: Vec<Uuid> = networks;
+        for network in &networks {
+            self.cloud.touch(*network);
+        }
+        if everything {
+            self.cloud.touch_everything();
+        }
+        let pause = self.pause.map_or(SHORTEST_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
+        self.pause = Some((Instant::now() + pause, pause));
+        tracing::warn!(error = chain(&error), networks = networks.len(), "writing to OVN's north-bound database");
+        if let Error::Refused(_) = error {
+            let message = format!("OVN's north-bound database refuses: {}", chain(&error));
+            for network in networks {
+                let Some(name) = self.cloud.name(network) else { continue };
+                let report = NetworkReport {
+                    generation: self.cloud.generation(network),
+                    problem: Some((Reason::NorthboundConflict, message.clone())),
+                };
+                self.reports.set_network(network, name, report);
+            }
+        }
+    }
+
+    /// Writes each alone. The answer has those that failed, and why the last of them did.
+    async fn one_by_one(&mut self, networks: Vec<Uuid>) -> Result<(), (Error, Vec<Uuid>)> {
+        let mut failed: Option<(Error, Vec<Uuid>)> = None;
+        for network in networks {
+            let wanted = self.cloud.of(network);
+            if let Err(error) = self.write(wanted).await {
+                let mut networks = failed.map(|(_, networks)| networks).unwrap_or_default();
+                networks.push(network);
+                failed = Some((error, networks));
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// One transaction, and what follows from it for each Network and Port.
+    async fn write(&mut self, wanted: Wanted) -> Result<(), Error> {
+        let client = self.client.clone();
+        // Looking at everything takes longer than other tasks should wait.
+        let planned = tokio::task::spawn_blocking(move || {
+            let plan = client.read(|replica| plan(replica, &wanted.desired));
+            (plan, wanted)
+        });
+        let Ok((plan, wanted)) = planned.await else {
+            return Err(Error::Stopped);
+        };
+        if !plan.is_empty() {
+            self.client.transact_in(plan.epoch, &plan.operations).await?;
+            let (inserted, updated, removed) = (plan.inserted, plan.updated, plan.removed);
+            let networks = wanted.networks.len();
+            tracing::info!(inserted, updated, removed, networks, "wrote to OVN's north-bound database");
+        }
+        self.report(&wanted, &plan.problems);
+        Ok(())
+    }
+
+    fn report(&mut self, wanted: &Wanted, problems: &[Problem]) {
+        if !problems.is_empty() && problems != self.told {
+            for problem in problems {
+                tracing::warn!(%problem, "a row of OVN's north-bound database can't be as it should");
+            }
+        }
+        self.told = problems.to_vec();
+        let mut of_networks: HashMap<Uuid, String> = HashMap::new();
+        let mut of_ports: HashMap<Uuid, (Uuid, String)> = HashMap::new();
+        for problem in problems {
+            match of_problem(problem) {
+                Some(about) => match about.port {
+                    Some(port) => drop(of_ports.entry(port).or_insert((about.network, problem.to_string()))),
+                    None => drop(of_networks.entry(about.network).or_insert_with(|| problem.to_string())),
+                },
+                None => {}
+            }
+        }
+        for (network, generation) in &wanted.networks {
+            let Some(name) = self.cloud.name(*network) else {
+                self.reports.forget_network(*network);
+                continue;
+            };
+            let refused = wanted.refused.get(network);
+            let problem = refused.map(|refusal| (refusal.reason, refusal.message.clone())).or_else(|| {
+                let problem = of_networks.remove(network)?;
+                Some((Reason::NorthboundConflict, problem))
+            });
+            let generation = *generation;
+            self.reports.set_network(*network, name, NetworkReport { generation, problem });
+        }
+        for (port, (network, problem)) in &of_ports {
+            if let Some((namespace, name)) = self.cloud.port_name(*network, *port) {
+                self.reports.set_problem(*port, (namespace, &name), problem.clone());
+            }
+        }
+        for port in self.reports.with_problem() {
+            if wanted.everything && !of_ports.contains_key(&port) {
+                self.reports.forget_problem(port);
+            }
+        }
+    }
+
+    /// Somebody has written: we, `ovn-northd`, or people who were not asked to.
+    fn hear(&mut self, news: &News) {
+        let News::Rows(rows) = news else {
+            self.cloud.touch_everything();
+            self.look_at_ports();
+            return;
+        };
+        for row in rows.iter() {
+            self.hear_of_port(row);
+            if let Some(about) = self.ours(row).and_then(whose)
+                && is_ours_to_mend(row)
+            {
+                self.cloud.touch(about.network);
+            }
+        }
+    }
+
+    fn hear_own(&mut self, news: &News) {
+        match news {
+            News::Rows(rows) => rows.iter().for_each(|row| self.hear_of_port(row)),
+            News::Missed(_) => self.look_at_ports(),
+        }
+    }
+
+    fn ours<'a>(&self, change: &'a RowChange) -> Option<&'a str> {
+        let of = |row: &'a std::sync::Arc<Row>| row.external_id(KEY).filter(|_| row.external_id(OWNER) == Some(&self.owner));
+        change.old.as_ref().and_then(of).or_else(|| change.new.as_ref().and_then(of))
+    }
+
+    fn hear_of_port(&self, change: &RowChange) {
+        if change.table != LogicalSwitchPort::SPEC.name {
+            return;
+        }
+        match (&change.old, &change.new) {
+            (_, Some(row)) => self.note(row),
+            (Some(row), None) => drop(self.port(row).map(|uid| self.reports.forget_row(uid))),
+            (None, None) => {}
+        }
+    }
+
+    /// The Port that a row of ours is about.
+    fn port(&self, row: &Row) -> Option<Uuid> {
+        let ours = row.external_id(OWNER) == Some(&self.owner);
+        row.name().filter(|_| ours)?.parse().ok()
+    }
+
+    fn note(&self, row: &Row) {
+        let name = row.external_id(PORT).and_then(|name| name.split_once('/'));
+        if let (Some(uid), Some(name)) = (self.port(row), name) {
+            let up = row.get::<Option<bool>>("up").ok().flatten().unwrap_or_default();
+            self.reports.set_up(uid, name, up);
+        }
+    }
+
+    fn look_at_ports(&self) {
+        let rows: Vec<_> = self
+            .client
+            .read(|replica| replica.rows(LogicalSwitchPort::SPEC.name).cloned().collect());
+        let there: std::collections::HashSet<Uuid> = rows
+            .iter()
+            .filter_map(|row: &std::sync::Arc<Row>| self.port(row))
+            .collect();
+        rows.iter().for_each(|row| self.note(row));
+        for gone in self.reports.with_row() {
+            if !there.contains(&gone) {
+                self.reports.forget_row(gone);
+            }
+        }
+    }
+}
+
+/// Whether anything that is ours to say has changed; what `ovn-northd` says is not.
+fn is_ours_to_mend(change: &RowChange) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else {
+        return true;
+    };
+    let columns = old.table().spec.columns.iter();
+    columns
+        .filter(|column| column.extent != Extent::Observed)
+        .any(|column| old.value(column.name) != new.value(column.name))
+}

@@ -1,0 +1,331 @@
+//! What does the cluster want, and what of it has changed since it was last written?
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use kube::ResourceExt as _;
+use uuid::Uuid;
+use virga_core::{
+    network::{Backend, Segment, ValidNetwork, validate},
+    problem::Problems,
+};
+use virga_crds::{Network, Port, conditions::Reason};
+use virga_ovsdb::reconcile::Desired;
+
+use crate::{key, switch};
+
+/// `namespace`, `name`.
+type Name = (String, String);
+/// Who had it first: the time of creation, then the uid.
+type Age = (i64, Uuid);
+
+/// All Networks and Ports of the cluster, by Network.
+pub struct Cloud {
+    owner: Box<str>,
+    backend: Backend,
+    networks: BTreeMap<Name, Held>,
+    /// Where each uid is: rows are known by uids, and objects by names.
+    names: BTreeMap<Uuid, Name>,
+    /// Who has, or wants, each piece of a physical network.
+    segments: BTreeMap<Segment, BTreeSet<Age>>,
+    /// Networks whose rows may differ from what they should be.
+    changed: BTreeSet<Uuid>,
+    /// Whether all rows may, also those of Networks that nobody knows any more.
+    everything: bool,
+}
+
+#[derive(Default)]
+struct Held {
+    network: Option<Known>,
+    ports: BTreeMap<String, Arc<Port>>,
+}
+
+struct Known {
+    uid: Uuid,
+    object: Arc<Network>,
+    valid: Result<ValidNetwork, Problems>,
+}
+
+/// Why a Network has no rows, or keeps those that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// For a condition.
+    pub reason: Reason,
+    /// The same in words.
+    pub message: String,
+}
+
+/// What is to be written.
+pub struct Wanted {
+    /// The rows. It covers what has changed, and leaves the rest as it is.
+    pub desired: Desired,
+    /// Whether it covers all rows.
+    pub everything: bool,
+    /// The Networks that it covers, with their generations; none: the Network is gone.
+    pub networks: BTreeMap<Uuid, Option<i64>>,
+    /// Networks that are not as their spec says even when this is written.
+    pub refused: BTreeMap<Uuid, Refusal>,
+}
+
+impl Cloud {
+    /// A cloud without Networks, of which nothing was written yet. `owner` is this installation's name for its rows.
+    pub fn new(owner: impl Into<Box<str>>, backend: Backend) -> Self {
+        Self {
+            owner: owner.into(),
+            backend,
+            networks: BTreeMap::new(),
+            names: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            everything: true,
+        }
+    }
+
+    /// A Network is there, new or changed. What only its status says does not count.
+    pub fn set_network(&mut self, network: &Arc<Network>) {
+        let Some(uid) = uid(network.as_ref()) else { return };
+        let name = name(network.as_ref());
+        let known = self.networks.get(&name).and_then(|held| held.network.as_ref());
+        if known.is_some_and(|known| known.uid == uid && is_as_before(&known.object, network)) {
+            return;
+        }
+        self.forget(&name);
+        let mut valid = validate(&network.spec);
+        if let Ok(found) = &valid
+            && let Err(problems) = self.backend.check(found)
+        {
+            valid = Err(problems);
+        }
+        if let Ok(ValidNetwork { segment, .. }) = &valid
+            && *segment != Segment::Overlay
+        {
+            let wanting = self.segments.entry(segment.clone()).or_default();
+            wanting.insert((created(network), uid));
+            self.changed.extend(wanting.iter().map(|(_, uid)| uid));
+        }
+        self.names.insert(uid, name.clone());
+        self.networks.entry(name).or_default().network = Some(Known {
+            uid,
+            object: network.clone(),
+            valid,
+        });
+        self.changed.insert(uid);
+    }
+
+    /// A Network is gone.
+    pub fn remove_network(&mut self, network: &Network) {
+        let name = name(network);
+        let known = self.networks.get(&name).and_then(|held| held.network.as_ref());
+        // Another one may have its name by now.
+        if known.is_some_and(|known| Some(known.uid) == uid(network)) {
+            self.forget(&name);
+        }
+    }
+
+    fn forget(&mut self, name: &Name) {
+        let Some(held) = self.networks.get_mut(name) else { return };
+        let Some(known) = held.network.take() else { return };
+        if held.ports.is_empty() {
+            self.networks.remove(name);
+        }
+        self.names.remove(&known.uid);
+        self.changed.insert(known.uid);
+        if let Ok(ValidNetwork { segment, .. }) = &known.valid
+            && let Some(wanting) = self.segments.get_mut(segment)
+        {
+            wanting.remove(&(created(&known.object), known.uid));
+            self.changed.extend(wanting.iter().map(|(_, uid)| uid));
+            if wanting.is_empty() {
+                self.segments.remove(segment);
+            }
+        }
+    }
+
+    /// A Port is there, new or changed.
+    pub fn set_port(&mut self, port: &Arc<Port>) {
+        let network = (port.namespace().unwrap_or_default(), port.spec.network.clone());
+        let held = self.networks.entry(network).or_default();
+        let old = held.ports.insert(port.name_any(), port.clone());
+        let same = |old: &Arc<Port>| old.metadata.uid == port.metadata.uid && is_same(old, port);
+        if !old.as_ref().is_some_and(same)
+            && let Some(known) = &held.network
+        {
+            self.changed.insert(known.uid);
+        }
+    }
+
+    /// A Port is gone.
+    pub fn remove_port(&mut self, port: &Port) {
+        let network = (port.namespace().unwrap_or_default(), port.spec.network.clone());
+        let Some(held) = self.networks.get_mut(&network) else {
+            return;
+        };
+        let name = port.name_any();
+        if held.ports.get(&name).is_some_and(|held| held.metadata.uid == port.metadata.uid) {
+            held.ports.remove(&name);
+            match &held.network {
+                Some(known) => drop(self.changed.insert(known.uid)),
+                None if held.ports.is_empty() => drop(self.networks.remove(&network)),
+                None => {}
+            }
+        }
+    }
+
+    /// These are all there are. Everything may have changed.
+    pub fn reset<'a>(
+        &mut self,
+        networks: impl IntoIterator<Item = &'a Arc<Network>>,
+        ports: impl IntoIterator<Item = &'a Arc<Port>>,
+    ) {
+        let mut fresh = Self::new(&*self.owner, self.backend);
+        networks.into_iter().for_each(|network| fresh.set_network(network));
+        ports.into_iter().for_each(|port| fresh.set_port(port));
+        *self = fresh;
+    }
+
+    /// All rows may differ: the database is another one, or somebody has been at it.
+    pub fn touch_everything(&mut self) {
+        self.everything = true;
+    }
+
+    /// The rows of a Network may differ.
+    pub fn touch(&mut self, network: Uuid) {
+        self.changed.insert(network);
+    }
+
+    /// Whether there is something to write.
+    pub fn is_dirty(&self) -> bool {
+        self.everything || !self.changed.is_empty()
+    }
+
+    /// The Networks that wait to be written, as far as they are there: namespace and name.
+    pub fn waiting(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.names
+            .iter()
+            .filter(|(uid, _)| self.everything || self.changed.contains(*uid))
+            .map(|(_, (namespace, name))| (namespace.as_str(), name.as_str()))
+    }
+
+    /// The namespace and name of a Network.
+    pub fn name(&self, network: Uuid) -> Option<(&str, &str)> {
+        let (namespace, name) = self.names.get(&network)?;
+        Some((namespace, name))
+    }
+
+    /// The generation of a Network.
+    pub fn generation(&self, network: Uuid) -> Option<i64> {
+        let known = self.networks.get(self.names.get(&network)?)?.network.as_ref()?;
+        known.object.metadata.generation
+    }
+
+    /// The namespace and name of a Port of a Network.
+    pub fn port_name(&self, network: Uuid, port: Uuid) -> Option<(&str, String)> {
+        let place = self.names.get(&network)?;
+        let port = self.networks.get(place)?.ports.values().find(|found| uid(found.as_ref()) == Some(port))?;
+        Some((&place.0, port.name_any()))
+    }
+
+    /// What is to be written; taken as written. Who fails to write it says so with [`Self::touch`] or
+    /// [`Self::touch_everything`].
+    pub fn take(&mut self) -> Wanted {
+        let everything = std::mem::take(&mut self.everything);
+        let changed = std::mem::take(&mut self.changed);
+        let scope: BTreeSet<Uuid> = if everything {
+            self.names.keys().copied().chain(changed).collect()
+        } else {
+            changed
+        };
+        self.wanted(scope, everything)
+    }
+
+    /// What is to be written of one Network alone.
+    pub fn of(&self, network: Uuid) -> Wanted {
+        self.wanted([network].into(), false)
+    }
+
+    fn wanted(&self, scope: BTreeSet<Uuid>, everything: bool) -> Wanted {
+        let mut networks = BTreeMap::new();
+        let mut refused = BTreeMap::new();
+        // What is invalid now was valid once: its guests keep what they have.
+        let mut left_alone = HashSet::new();
+        let mut rows = Vec::new();
+        for uid in scope {
+            let held = self.names.get(&uid).and_then(|name| self.networks.get(name));
+            let known = held.and_then(|held| Some((held.network.as_ref()?, &held.ports)));
+            networks.insert(uid, known.and_then(|(known, _)| known.object.metadata.generation));
+            let Some((known, ports)) = known else { continue };
+            match &known.valid {
+                Err(problems) => {
+                    left_alone.insert(uid);
+                    let message = problems.to_string();
+                    refused.insert(uid, Refusal { reason: Reason::Invalid, message });
+                }
+                Ok(valid) => match self.has_before(known, valid) {
+                    Some(refusal) => drop(refused.insert(uid, refusal)),
+                    None => rows.push((known, valid, ports)),
+                },
+            }
+        }
+        let covered: HashSet<Uuid> = networks.keys().copied().filter(|uid| !left_alone.contains(uid)).collect();
+        let mut desired = Desired::part(&*self.owner, move |key| {
+            key::whose(key).map_or(everything, |whose| {
+                covered.contains(&whose.network) || (everything && !left_alone.contains(&whose.network))
+            })
+        });
+        for (known, valid, ports) in rows {
+            let mtu = self.backend.mtu(valid).unwrap_or_default();
+            let ports: Vec<Arc<Port>> = ports.values().cloned().collect();
+            switch::insert(&mut desired, known.uid, &known.object, valid, mtu, &ports);
+        }
+        Wanted {
+            desired,
+            everything,
+            networks,
+            refused,
+        }
+    }
+
+    /// Whether an older Network has the piece of the physical network already.
+    fn has_before(&self, known: &Known, valid: &ValidNetwork) -> Option<Refusal> {
+        let (_, first) = self.segments.get(&valid.segment)?.first()?;
+        if *first == known.uid {
+            return None;
+        }
+        let (namespace, name) = self.names.get(first)?;
+        let Segment::Physical { network, vlan } = &valid.segment else {
+            return None;
+        };
+        let piece = vlan.map_or_else(|| "untagged".to_owned(), |tag| format!("VLAN {tag}"));
+        let cure = "take another segmentID, or share that Network";
+        Some(Refusal {
+            reason: Reason::SegmentTaken,
+            message: format!("physical network {network}, {piece}, is Network {namespace}/{name}'s: {cure}"),
+        })
+    }
+}
+
+/// Whether two versions of a Network have the same rows, and are told of in the same words.
+fn is_as_before(old: &Network, new: &Network) -> bool {
+    old.spec == new.spec && old.metadata.generation == new.metadata.generation
+}
+
+/// Whether two versions of a Port have the same row. Where it is plugged in is the hosts' to know.
+fn is_same(old: &Port, new: &Port) -> bool {
+    let (old, new) = (&old.spec, &new.spec);
+    old.mac == new.mac && old.addresses == new.addresses && old.hostname == new.hostname && old.instance == new.instance
+}
+
+fn name(network: &Network) -> Name {
+    (network.namespace().unwrap_or_default(), network.name_any())
+}
+
+fn uid(object: &impl kube::ResourceExt) -> Option<Uuid> {
+    object.uid()?.parse().ok()
+}
+
+fn created(network: &Network) -> i64 {
+    let created = network.metadata.creation_timestamp.as_ref();
+    created.map_or(i64::MAX, |time| time.0.as_second())
+}

@@ -1,0 +1,169 @@
+//! Which rows are a Network with its Ports?
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use kube::ResourceExt as _;
+use uuid::Uuid;
+use virga_core::network::{Segment, ValidNetwork};
+use virga_crds::{Network, Port};
+use virga_ovsdb::{
+    northbound::{DhcpOptions, Dns, LogicalSwitch, LogicalSwitchPort},
+    reconcile::Desired,
+    table::{Keep, Ref},
+};
+
+use crate::{dhcp, key};
+
+/// What an operator finds an object by in `ovn-nbctl list`.
+const NETWORK: &str = "virga.dev/network";
+const PORT: &str = "virga.dev/port";
+const INSTANCE: &str = "virga.dev/instance";
+
+/// What is sent to addresses that no port is known to have goes to this port too.
+const UNKNOWN: &str = "unknown";
+
+/// Adds the rows of a network with these ports.
+pub(crate) fn insert(
+    desired: &mut Desired,
+    uid: Uuid,
+    network: &Network,
+    valid: &ValidNetwork,
+    mtu: u16,
+    ports: &[Arc<Port>],
+) {
+    let mut refs = BTreeSet::new();
+    refs.extend(localnet(desired, uid, valid));
+    refs.extend(service(desired, uid, valid));
+    let mut options = BTreeMap::new();
+    for subnet in &valid.subnets {
+        if let Some(row) = dhcp::options(uid, valid, mtu, subnet) {
+            let row = desired.insert(key::dhcp(uid, &subnet.name), &row);
+            options.insert(subnet.name.as_str(), row);
+        }
+    }
+    let mut names = BTreeMap::<String, BTreeSet<IpAddr>>::new();
+    for port in ports {
+        let Some(port_uid) = port.uid().and_then(|uid| uid.parse::<Uuid>().ok()) else {
+            continue;
+        };
+        let addresses = addresses(port);
+        let host = port.spec.hostname.to_lowercase();
+        if let Some(domain) = &valid.dns_domain {
+            names
+                .entry(format!("{host}.{}", domain.to_lowercase()))
+                .or_default()
+                .extend(&addresses);
+        }
+        names.entry(host).or_default().extend(&addresses);
+        let row = port_row(port, port_uid, valid, &addresses, &options);
+        refs.insert(desired.insert(key::part(uid, port_uid), &row));
+    }
+    names.retain(|_, addresses| !addresses.is_empty());
+    let dns = (!names.is_empty()).then(|| {
+        let records = names.into_iter().map(|(name, addresses)| (name, spaced(&addresses)));
+        let row = Dns {
+            records: records.collect(),
+            ..Dns::default()
+        };
+        desired.insert(key::part(uid, "dns"), &row)
+    });
+    let name = format!("{}/{}", network.namespace().unwrap_or_default(), network.name_any());
+    let row = LogicalSwitch {
+        name: name.clone(),
+        ports: refs,
+        dns_records: dns.into_iter().collect(),
+        external_ids: [(NETWORK.to_owned(), name)].into(),
+        ..LogicalSwitch::default()
+    };
+    desired.insert(key::switch(uid), &row);
+}
+
+/// The way into the physical network.
+fn localnet(desired: &mut Desired, uid: Uuid, valid: &ValidNetwork) -> Option<Ref<LogicalSwitchPort>> {
+    let Segment::Physical { network, vlan } = &valid.segment else {
+        return None;
+    };
+    let row = LogicalSwitchPort {
+        name: format!("{uid}-localnet"),
+        kind: "localnet".to_owned(),
+        options: [("network_name".to_owned(), network.clone())].into(),
+        tag: Keep::Set(vlan.map(i64::from)),
+        addresses: [UNKNOWN.to_owned()].into(),
+        ..LogicalSwitchPort::default()
+    };
+    Some(desired.insert(key::part(uid, "localnet"), &row))
+}
+
+/// Has each host say where the address is that its guests ask for leases and names; OVN answers what is sent there. The
+/// rest of what is sent to a gateway that is no router goes nowhere.
+fn service(desired: &mut Desired, uid: Uuid, valid: &ValidNetwork) -> Option<Ref<LogicalSwitchPort>> {
+    let addresses: BTreeSet<IpAddr> = valid
+        .subnets
+        .iter()
+        .filter_map(|subnet| dhcp::service(valid, subnet))
+        .collect();
+    if addresses.is_empty() {
+        return None;
+    }
+    let row = LogicalSwitchPort {
+        name: format!("{uid}-service"),
+        kind: "localport".to_owned(),
+        addresses: [format!("{} {}", key::service_mac(uid), spaced(&addresses))].into(),
+        ..LogicalSwitchPort::default()
+    };
+    Some(desired.insert(key::part(uid, "service"), &row))
+}
+
+fn port_row(
+    port: &Port,
+    uid: Uuid,
+    valid: &ValidNetwork,
+    addresses: &BTreeSet<IpAddr>,
+    options: &BTreeMap<&str, Ref<DhcpOptions>>,
+) -> LogicalSwitchPort {
+    let own = format!("{} {}", port.spec.mac, spaced(addresses)).trim_end().to_owned();
+    // One address of each family is told; cloud-init tells the others.
+    let told = |v4: bool| {
+        port.spec
+            .addresses
+            .iter()
+            .filter(|held| held.ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == v4))
+            .find_map(|held| options.get(held.subnet.as_str()).cloned())
+    };
+    let namespace = port.namespace().unwrap_or_default();
+    let external_ids = [
+        (PORT.to_owned(), format!("{namespace}/{}", port.name_any())),
+        (INSTANCE.to_owned(), format!("{namespace}/{}", port.spec.instance)),
+    ];
+    let (known, secured) = if valid.port_security {
+        ([own.clone()].into(), [own].into())
+    } else {
+        ([own, UNKNOWN.to_owned()].into(), BTreeSet::new())
+    };
+    LogicalSwitchPort {
+        name: uid.to_string(),
+        addresses: known,
+        port_security: secured,
+        dhcpv4_options: told(true),
+        dhcpv6_options: told(false),
+        external_ids: external_ids.into(),
+        ..LogicalSwitchPort::default()
+    }
+}
+
+fn addresses(port: &Port) -> BTreeSet<IpAddr> {
+    port.spec
+        .addresses
+        .iter()
+        .filter_map(|address| address.ip.parse().ok())
+        .collect()
+}
+
+fn spaced(addresses: &BTreeSet<IpAddr>) -> String {
+    let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    addresses.join(" ")
+}

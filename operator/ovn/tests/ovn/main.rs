@@ -1,0 +1,13 @@
+//! From Networks and Ports to rows: snapshots, properties, and a real ovsdb-server with OVN's schema.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may panic; clippy only knows that of functions marked as tests"
+)]
+
+mod objects;
+mod properties;
+mod rows;
+mod scale;
+mod server;
+mod written;
