@@ -4,8 +4,8 @@ use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
-use virga_crds::Placement;
-use virga_e2e::objects::instance;
+use virga_crds::{NetworkSpec, NetworkType, Placement};
+use virga_e2e::objects::{instance, network};
 use virga_e2e::{BOUND, eventually, with_temp_namespace};
 
 use crate::with_the_chart_s_rules;
@@ -114,6 +114,68 @@ async fn only_who_may_bind_a_hypervisor_says_on_which_host_an_instance_runs() {
         .await;
         assert!(!creates("op", Some("node-2")).ok, "that host is not theirs");
         assert!(creates("ann", None).ok, "who names no host needs no right");
+        for kind in ["clusterrolebinding", "clusterrole"] {
+            t.cluster.kubectl(&["delete", kind, &role]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_who_may_use_a_physical_network_reaches_into_it() {
+    let cluster = with_the_chart_s_rules();
+    with_temp_namespace(cluster, async |t| {
+        let namespace = t.namespace.as_str();
+        for user in ["ann", "op"] {
+            let (role, binding) = ("--clusterrole=virga-member", format!("--user={user}"));
+            t.cluster
+                .kubectl(&["create", "rolebinding", user, role, &binding, "--namespace", namespace]);
+        }
+        let role = format!("{namespace}-user");
+        t.cluster.apply(&format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: {role}}}\nrules:\n\
+             - {{apiGroups: [virga.dev], resources: [physicalnetworks], verbs: [use], resourceNames: [physnet]}}\n"
+        ));
+        let (to_role, to_user) = (format!("--clusterrole={role}"), "--user=op");
+        t.cluster
+            .kubectl(&["create", "clusterrolebinding", &role, &to_role, to_user]);
+        let creates = |user: &str, change: &dyn Fn(&mut NetworkSpec)| {
+            let mut new = network("provider", "10.0.0.0/24");
+            change(&mut new.spec);
+            let (as_user, yaml) = (format!("--as={user}"), serde_yaml::to_string(&new).unwrap());
+            let args = ["create", "--dry-run=server", "--filename=-", "--namespace", namespace, &as_user];
+            t.cluster.kubectl_says_of(&args, &yaml)
+        };
+        let vlan = |physical: &'static str| {
+            move |spec: &mut NetworkSpec| {
+                spec.type_ = NetworkType::Vlan;
+                spec.physical_network = Some(physical.into());
+                spec.segment_id = Some(42);
+            }
+        };
+        eventually("a member can't", BOUND, async || {
+            let said = creates("ann", &vlan("physnet")).stderr;
+            let refused = said.contains("spec.physicalNetwork: only those who may use this physical network");
+            refused.then_some(()).ok_or(said)
+        })
+        .await;
+        eventually("who may use it can", BOUND, async || {
+            let said = creates("op", &vlan("physnet"));
+            said.ok.then_some(()).ok_or(said.stderr)
+        })
+        .await;
+        assert!(!creates("op", &vlan("other")).ok, "that one is not theirs");
+        assert!(creates("ann", &|_| {}).ok, "an overlay needs no right");
+        // The schema: each type with what it needs.
+        for (words, change) in [
+            ("segmentID is for the type VLAN", &(|spec: &mut NetworkSpec| spec.segment_id = Some(1)) as &dyn Fn(&mut _)),
+            ("physicalNetwork is for the types Flat and VLAN", &|spec: &mut NetworkSpec| {
+                spec.type_ = NetworkType::Flat;
+            }),
+        ] {
+            let said = creates("op", change).stderr;
+            assert!(said.contains(words), "{said}");
+        }
         for kind in ["clusterrolebinding", "clusterrole"] {
             t.cluster.kubectl(&["delete", kind, &role]);
         }

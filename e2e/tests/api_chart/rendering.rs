@@ -31,6 +31,10 @@ fn wrong_values_are_refused_by_their_schema() {
         ("agent.dataDir=relative/path", "dataDir"),
         ("agent.imageCacheSize=big", "imageCacheSize"),
         ("controller.reservedMemory=-1Gi", "reservedMemory"),
+        ("network.backend=vxlan", "backend"),
+        ("network.backend=ovn", "northbound"),
+        ("network.ovn.northbound={nb.example.org}", "northbound"),
+        ("network.underlayMTU=500", "underlayMTU"),
         ("imagePullPolicy=Sometimes", "imagePullPolicy"),
         ("controler.replicas=2", "controler"),
         ("agent.image=", "image"),
@@ -66,6 +70,25 @@ fn the_flags_that_the_chart_gives_follow_its_values() {
     ] {
         assert!(objects.contains(words), "{words} is not in\n{objects}");
     }
+    let ovn = cluster.helm(&[
+        "template",
+        "virga",
+        &chart,
+        "--set=network.backend=ovn",
+        "--set=network.ovn.northbound={ssl:192.0.2.10:6641,ssl:192.0.2.11:6641}",
+        "--set=network.ovn.tls.secretName=ovn-client",
+        "--set=network.ovn.offloads=Disabled",
+    ]);
+    for words in [
+        "--ovn-northbound=ssl:192.0.2.10:6641,ssl:192.0.2.11:6641",
+        "--ovn-tls=/etc/virga/ovn",
+        "--ovn-tls-check=name",
+        "secretName: ovn-client",
+        "--ovn-without-offloads",
+    ] {
+        assert!(ovn.contains(words), "{words} is not in\n{ovn}");
+    }
+    assert_eq!(ovn.matches("--network-backend=ovn").count(), 2, "the controller and the agents");
     let off = cluster.helm(&["template", "virga", &chart, "--set=controller.debugPort=0"]);
     assert!(off.contains("- --debug-address=\n"), "{off}");
     // The policy names the agent by its namespace.

@@ -8,6 +8,7 @@ mod health;
 mod instances;
 mod machines;
 mod nodes;
+mod ovn;
 mod peers;
 mod root_disks;
 mod signer;
