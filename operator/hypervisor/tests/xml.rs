@@ -321,7 +321,7 @@ fn a_bridge_has_a_name_that_linux_takes() {
         unreachable!()
     };
     *bridge = "br-int'/><x".to_owned();
-    let problems = spec.validate().unwrap_err().to_string();
+    let problems = format!("{:?}", spec.validate().unwrap_err());
     assert!(problems.contains("interfaces[0].source"), "{problems}");
 }
 

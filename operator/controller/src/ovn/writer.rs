@@ -210,12 +210,15 @@ impl Writer {
     }
 
     fn report(&mut self, wanted: &Wanted, problems: &[Problem]) {
-        if !problems.is_empty() && problems != self.told {
-            for problem in problems {
-                tracing::warn!(%problem, "a row of OVN's north-bound database can't be as it should");
-            }
+        for problem in problems.iter().filter(|problem| !self.told.contains(problem)) {
+            tracing::warn!(%problem, "a row of OVN's north-bound database can't be as it should");
         }
-        self.told = problems.to_vec();
+        if wanted.everything {
+            self.told = problems.to_vec();
+        } else {
+            // Until everything is looked at, which is soon.
+            self.told.extend_from_slice(problems);
+        }
         let mut of_networks: HashMap<Uuid, String> = HashMap::new();
         let mut of_ports: HashMap<Uuid, (Uuid, String)> = HashMap::new();
         for problem in problems {
