@@ -52,7 +52,8 @@ pub use instance::{
     RebootStatus, RebootType, RunPolicy, SchedulerHints, SecretKeyRef, UserData, VolumeAttachment,
 };
 pub use network::{
-    AllocationPool, Dhcp, HostRoute, Network, NetworkSpec, NetworkStatus, NetworkType, PortSecurity, Subnet, SubnetUsage,
+    AllocationPool, Dhcp, HostRoute, Network, NetworkSpec, NetworkStatus, NetworkType, PortSecurity, Subnet,
+    SubnetUsage,
 };
 pub use port::{Port, PortAddress, PortSpec, PortStatus};
 pub use project::{Project, ProjectMember, ProjectRole, ProjectSpec, ProjectStatus, SubjectKind};

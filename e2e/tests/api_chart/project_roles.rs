@@ -143,7 +143,14 @@ async fn only_who_may_use_a_physical_network_reaches_into_it() {
             let mut new = network("provider", "10.0.0.0/24");
             change(&mut new.spec);
             let (as_user, yaml) = (format!("--as={user}"), serde_yaml::to_string(&new).unwrap());
-            let args = ["create", "--dry-run=server", "--filename=-", "--namespace", namespace, &as_user];
+            let args = [
+                "create",
+                "--dry-run=server",
+                "--filename=-",
+                "--namespace",
+                namespace,
+                &as_user,
+            ];
             t.cluster.kubectl_says_of(&args, &yaml)
         };
         let vlan = |physical: &'static str| {
@@ -168,10 +175,16 @@ async fn only_who_may_use_a_physical_network_reaches_into_it() {
         assert!(creates("ann", &|_| {}).ok, "an overlay needs no right");
         // The schema: each type with what it needs.
         for (words, change) in [
-            ("segmentID is for the type VLAN", &(|spec: &mut NetworkSpec| spec.segment_id = Some(1)) as &dyn Fn(&mut _)),
-            ("physicalNetwork is for the types Flat and VLAN", &|spec: &mut NetworkSpec| {
-                spec.type_ = NetworkType::Flat;
-            }),
+            (
+                "segmentID is for the type VLAN",
+                &(|spec: &mut NetworkSpec| spec.segment_id = Some(1)) as &dyn Fn(&mut _),
+            ),
+            (
+                "physicalNetwork is for the types Flat and VLAN",
+                &|spec: &mut NetworkSpec| {
+                    spec.type_ = NetworkType::Flat;
+                },
+            ),
         ] {
             let said = creates("op", change).stderr;
             assert!(said.contains(words), "{said}");

@@ -88,7 +88,11 @@ fn the_flags_that_the_chart_gives_follow_its_values() {
     ] {
         assert!(ovn.contains(words), "{words} is not in\n{ovn}");
     }
-    assert_eq!(ovn.matches("--network-backend=ovn").count(), 2, "the controller and the agents");
+    assert_eq!(
+        ovn.matches("--network-backend=ovn").count(),
+        2,
+        "the controller and the agents"
+    );
     let off = cluster.helm(&["template", "virga", &chart, "--set=controller.debugPort=0"]);
     assert!(off.contains("- --debug-address=\n"), "{off}");
     // The policy names the agent by its namespace.

@@ -6,9 +6,7 @@ use kube::ResourceExt;
 use serde_json::json;
 use virga_crds::{Image, Instance, InstanceState, Network, Placement, Port, UserData};
 use virga_e2e::objects::{guest, instance, network, tiny};
-use virga_e2e::{
-    BOUND, Installation, eventually, is_ready, on_node, ready_because, with_temp_namespace,
-};
+use virga_e2e::{BOUND, Installation, eventually, is_ready, on_node, ready_because, with_temp_namespace};
 use virga_lab::{Lab, Ovn, OvnDaemon};
 
 use crate::{GUEST, await_up, host, nothing_new_is_left, remains};
@@ -28,7 +26,8 @@ echo "SEEN end"
 "#;
 
 /// What the guest of the other network tries: the first one's address, which nobody has there.
-const STRANGER: &str = "#!/bin/sh\nping -c 3 -W 1 10.60.0.11 >/dev/null 2>&1 && echo 'SEEN a-stranger' || echo 'SEEN nobody'\n";
+const STRANGER: &str =
+    "#!/bin/sh\nping -c 3 -W 1 10.60.0.11 >/dev/null 2>&1 && echo 'SEEN a-stranger' || echo 'SEEN nobody'\n";
 
 /// A guest on a node, with an address and what it is to try.
 fn plugged_on(flavor: &str, name: &str, node: &str, network: &str, address: &str, script: &str) -> Instance {
@@ -50,7 +49,11 @@ async fn said(lab: &Lab, instance: &Instance, words: &str) -> String {
     let (node, uid) = (host(lab, instance), instance.uid().unwrap());
     eventually(&format!("{} says {words:?}", instance.name_any()), GUEST, async || {
         let console = on_node::console(&node, &uid);
-        if console.contains(words) { Ok(console) } else { Err(console) }
+        if console.contains(words) {
+            Ok(console)
+        } else {
+            Err(console)
+        }
     })
     .await
 }
@@ -94,7 +97,8 @@ async fn guests_on_two_hosts_share_a_network_and_nobody_else_does() {
             ("one", "node-1", "front", "10.60.0.11", SCRIPT),
             ("stranger", "node-2", "other", "10.60.0.12", STRANGER),
         ] {
-            t.create(plugged_on(&flavor, name, node, network, address, script)).await;
+            t.create(plugged_on(&flavor, name, node, network, address, script))
+                .await;
         }
         let one = t.await_within::<Instance>(GUEST, "one", "Ready", is_ready).await;
         t.await_within::<Instance>(GUEST, "two", "Ready", is_ready).await;
@@ -117,14 +121,16 @@ async fn guests_on_two_hosts_share_a_network_and_nobody_else_does() {
         let port = t.await_condition::<Port>("one-front", "up", is_ready).await;
 
         // Its port is the same after it was off.
-        t.patch::<Instance>("one", json!({"spec": {"powerState": "Stopped"}})).await;
+        t.patch::<Instance>("one", json!({"spec": {"powerState": "Stopped"}}))
+            .await;
         t.await_within::<Instance>(BOUND, "one", "Stopped", |found| {
             is_ready(found) && found.status.as_ref().and_then(|status| status.state) == Some(InstanceState::Stopped)
         })
         .await;
         let down = ready_because("PortDown", "Instance one is off");
         t.await_condition::<Port>("one-front", "down", down).await;
-        t.patch::<Instance>("one", json!({"spec": {"powerState": "Running"}})).await;
+        t.patch::<Instance>("one", json!({"spec": {"powerState": "Running"}}))
+            .await;
         t.await_within::<Instance>(GUEST, "one", "Ready", is_ready).await;
         let again = t.await_within::<Port>(GUEST, "one-front", "up", is_ready).await;
         assert_eq!((again.uid(), &again.spec.mac), (port.uid(), &port.spec.mac));
@@ -134,7 +140,16 @@ async fn guests_on_two_hosts_share_a_network_and_nobody_else_does() {
         let uid = port.uid().unwrap();
         nbctl(&ovn, &["lsp-del", &uid]);
         eventually("the port is back", BOUND, async || {
-            let there = nbctl(&ovn, &["--bare", "--columns=name", "find", "Logical_Switch_Port", &format!("name={uid}")]);
+            let there = nbctl(
+                &ovn,
+                &[
+                    "--bare",
+                    "--columns=name",
+                    "find",
+                    "Logical_Switch_Port",
+                    &format!("name={uid}"),
+                ],
+            );
             (there.trim() == uid).then_some(()).ok_or(there)
         })
         .await;

@@ -149,11 +149,15 @@ impl NetworkArgs {
         if self.ovn_northbound.is_empty() {
             return Err(NetworkError::NoNorthbound);
         }
-        let secret = self.ovn_northbound.iter().find(|remote| matches!(remote, Remote::Ssl { .. }));
+        let secret = self
+            .ovn_northbound
+            .iter()
+            .find(|remote| matches!(remote, Remote::Ssl { .. }));
         if let (Some(remote), None) = (secret, &self.ovn_tls) {
             return Err(NetworkError::NoCertificates(remote.clone()));
         }
-        let mut client = virga_ovsdb::Options::new(self.ovn_northbound, northbound::DATABASE, northbound::TABLES.to_vec());
+        let mut client =
+            virga_ovsdb::Options::new(self.ovn_northbound, northbound::DATABASE, northbound::TABLES.to_vec());
         client.tls = self.ovn_tls.map(|folder| TlsFiles {
             authorities: folder.join("ca.crt"),
             certificate: folder.join("tls.crt"),
@@ -242,7 +246,9 @@ mod tests {
         assert_eq!(of(&[]).unwrap_err(), NetworkError::NoNorthbound);
         let error = of(&["--ovn-northbound=tcp:10.0.0.1:6641,ssl:nb.example.org:6641"]).unwrap_err();
         assert!(
-            error.to_string().contains("ssl:nb.example.org:6641, which needs --ovn-tls"),
+            error
+                .to_string()
+                .contains("ssl:nb.example.org:6641, which needs --ovn-tls"),
             "{error}"
         );
         let carrier = of(&["--ovn-northbound=ssl:[fd00::1]:6641", "--ovn-tls=/etc/virga/ovn"]).unwrap();

@@ -31,7 +31,7 @@ impl World {
     /// Everything is up and has settled.
     pub(crate) async fn start() -> Self {
         let mut world = Self::carried_by(Carrier::default());
-        world.run().await;
+        world.run();
         world.settle().await;
         world
     }
@@ -51,12 +51,12 @@ impl World {
         self.loops.drain(..).for_each(|task| task.abort());
         self.stop.cancel();
         self.stop = CancellationToken::new();
-        self.run().await;
+        self.run();
         self.settle().await;
     }
 
     /// Starts the loops.
-    pub(crate) async fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         let client = self.api.client_as("virga-controller");
         let clock: Arc<dyn Clock> = Arc::new(self.api.clock().reader());
         let identity = Identity {

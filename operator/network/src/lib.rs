@@ -13,5 +13,5 @@ mod ovn;
 pub use backend::{Attachment, BoxFuture, HeldNetwork, NetworkBackend, Plug};
 pub use error::{Error, Result};
 pub use libvirt::LibvirtNetworks;
-pub use ovn::OvnNetworks;
 pub use node_network::{Mode, NodeNetwork, NodePort, NodeSubnet, SubnetRoute};
+pub use ovn::OvnNetworks;

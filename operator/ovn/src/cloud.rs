@@ -125,7 +125,9 @@ impl Cloud {
     }
 
     fn forget(&mut self, name: &Name) {
-        let Some(held) = self.networks.get_mut(name) else { return };
+        let Some(held) = self.networks.get_mut(name) else {
+            return;
+        };
         let Some(known) = held.network.take() else { return };
         if held.ports.is_empty() {
             self.networks.remove(name);
@@ -163,7 +165,11 @@ impl Cloud {
             return;
         };
         let name = port.name_any();
-        if held.ports.get(&name).is_some_and(|held| held.metadata.uid == port.metadata.uid) {
+        if held
+            .ports
+            .get(&name)
+            .is_some_and(|held| held.metadata.uid == port.metadata.uid)
+        {
             held.ports.remove(&name);
             match &held.network {
                 Some(known) => drop(self.changed.insert(known.uid)),
@@ -223,7 +229,12 @@ impl Cloud {
     /// The namespace and name of a Port of a Network.
     pub fn port_name(&self, network: Uuid, port: Uuid) -> Option<(&str, String)> {
         let place = self.names.get(&network)?;
-        let port = self.networks.get(place)?.ports.values().find(|found| uid(found.as_ref()) == Some(port))?;
+        let port = self
+            .networks
+            .get(place)?
+            .ports
+            .values()
+            .find(|found| uid(found.as_ref()) == Some(port))?;
         Some((&place.0, port.name_any()))
     }
 
@@ -260,7 +271,13 @@ impl Cloud {
                 Err(problems) => {
                     left_alone.insert(uid);
                     let message = problems.to_string();
-                    refused.insert(uid, Refusal { reason: Reason::Invalid, message });
+                    refused.insert(
+                        uid,
+                        Refusal {
+                            reason: Reason::Invalid,
+                            message,
+                        },
+                    );
                 }
                 Ok(valid) => match self.has_before(known, valid) {
                     Some(refusal) => drop(refused.insert(uid, refusal)),
@@ -268,7 +285,11 @@ impl Cloud {
                 },
             }
         }
-        let covered: HashSet<Uuid> = networks.keys().copied().filter(|uid| !left_alone.contains(uid)).collect();
+        let covered: HashSet<Uuid> = networks
+            .keys()
+            .copied()
+            .filter(|uid| !left_alone.contains(uid))
+            .collect();
         let mut desired = Desired::part(&*self.owner, move |key| {
             key::whose(key).map_or(everything, |whose| {
                 covered.contains(&whose.network) || (everything && !left_alone.contains(&whose.network))

@@ -35,7 +35,10 @@ pub(crate) fn options(uid: Uuid, network: &ValidNetwork, mtu: u16, subnet: &Vali
     };
     Some(DhcpOptions {
         cidr: subnet.cidr.to_string(),
-        options: options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        options: options
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
         external_ids: BTreeMap::new(),
     })
 }
@@ -59,7 +62,12 @@ fn v4(uid: Uuid, network: &ValidNetwork, mtu: u16, subnet: &ValidSubnet) -> BTre
         ("server_mac", service_mac(uid)),
     ]);
     options.extend(dns_servers(network, subnet).map(|servers| ("dns_server", servers)));
-    options.extend(network.dns_domain.as_ref().map(|domain| ("domain_name", format!("\"{domain}\""))));
+    options.extend(
+        network
+            .dns_domain
+            .as_ref()
+            .map(|domain| ("domain_name", format!("\"{domain}\""))),
+    );
     if !subnet.routes.is_empty() {
         let routes = subnet.routes.iter().map(|(to, via)| format!("{to},{via}"));
         // Who is told of routes so does not look at the option for the default one (RFC 3442).
@@ -75,6 +83,11 @@ fn v4(uid: Uuid, network: &ValidNetwork, mtu: u16, subnet: &ValidSubnet) -> BTre
 fn v6(uid: Uuid, network: &ValidNetwork, subnet: &ValidSubnet) -> BTreeMap<&'static str, String> {
     let mut options = BTreeMap::from([("server_id", service_mac(uid))]);
     options.extend(dns_servers(network, subnet).map(|servers| ("dns_server", servers)));
-    options.extend(network.dns_domain.as_ref().map(|domain| ("domain_search", format!("\"{domain}\""))));
+    options.extend(
+        network
+            .dns_domain
+            .as_ref()
+            .map(|domain| ("domain_search", format!("\"{domain}\""))),
+    );
     options
 }

@@ -25,8 +25,10 @@ pub fn whose(key: &str) -> Option<Whose> {
 /// The objects that a problem is about; of a row that should go and stays there is none.
 pub fn of_problem(problem: &Problem) -> Option<Whose> {
     match problem {
-        Problem::Twice(row) | Problem::NoTable(row) | Problem::Orphan(row) => whose(&row.key),
-        Problem::NoColumn { row, .. }
+        Problem::Twice(row)
+        | Problem::NoTable(row)
+        | Problem::Orphan(row)
+        | Problem::NoColumn { row, .. }
         | Problem::Taken { row, .. }
         | Problem::NoReferent { row, .. }
         | Problem::Incomplete { row, .. } => whose(&row.key),
@@ -48,8 +50,9 @@ pub(crate) fn dhcp(network: Uuid, subnet: &str) -> String {
 
 /// The MAC address of what answers DHCP and DNS in a network: locally administered, so that no Port's is the same.
 pub(crate) fn service_mac(network: Uuid) -> String {
-    let [.., a, b, c, d, e] = *network.as_bytes();
-    format!("0a:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")
+    let digits = network.simple().to_string();
+    let pairs = (0..5).map(|pair| &digits[22 + 2 * pair..24 + 2 * pair]);
+    pairs.fold("0a".to_owned(), |mac, pair| format!("{mac}:{pair}"))
 }
 
 /// Several addresses as OVN writes a set in a DHCP option.

@@ -43,11 +43,16 @@ impl Server {
 
     fn create(&self) -> io::Result<()> {
         let mut tool = Command::new("ovsdb-tool");
-        let made = tool.arg("create").args([&self.at("nb.db"), Path::new(SCHEMA)]).status()?;
+        let made = tool
+            .arg("create")
+            .args([&self.at("nb.db"), Path::new(SCHEMA)])
+            .status()?;
         if made.success() {
             Ok(())
         } else {
-            Err(io::Error::other(format!("ovsdb-tool can't make a database of {SCHEMA}")))
+            Err(io::Error::other(format!(
+                "ovsdb-tool can't make a database of {SCHEMA}"
+            )))
         }
     }
 

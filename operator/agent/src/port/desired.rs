@@ -9,11 +9,7 @@ use virga_network::{Mode, NodeNetwork, NodePort, NodeSubnet, SubnetRoute};
 
 use super::error::{Error, uuid};
 
-pub(super) fn node_network(
-    network: &Network,
-    valid: ValidNetwork,
-    ports: &[Arc<Port>],
-) -> Result<NodeNetwork, Error> {
+pub(super) fn node_network(network: &Network, valid: ValidNetwork, ports: &[Arc<Port>]) -> Result<NodeNetwork, Error> {
     Ok(NodeNetwork {
         uid: uuid(network)?,
         namespace: network.namespace().unwrap_or_default(),

@@ -28,7 +28,10 @@ fn a_guest_is_plugged_in_by_its_port_s_uid_and_told_what_a_tunnel_can_carry() {
         interface_id: uid(&port),
         offloads: false,
     };
-    assert_eq!((&spec.interfaces[0].source, spec.interfaces[0].mtu), (&source, Some(1442)));
+    assert_eq!(
+        (&spec.interfaces[0].source, spec.interfaces[0].mtu),
+        (&source, Some(1442))
+    );
     assert_eq!(world.host.networks().unwrap(), []);
     world.settle();
     world.delete("web-1");
@@ -44,5 +47,9 @@ fn a_network_with_packets_too_large_for_the_tunnels_is_refused_with_the_cure() {
     world.api.merge::<Network>(Some(SHOP), "front", spec);
     world.guest("web-1", "10.0.0.5");
     let condition = world.await_reason("web-1", "NetworkReady", "NetworkNotReady");
-    assert!(condition.message.contains("spec.mtu: 9000 is more than the 1442"), "{}", condition.message);
+    assert!(
+        condition.message.contains("spec.mtu: 9000 is more than the 1442"),
+        "{}",
+        condition.message
+    );
 }

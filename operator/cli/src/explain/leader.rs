@@ -206,7 +206,14 @@ mod tests {
             holder: "a",
         };
         let mut registry = metrics::registry();
-        let parts = Parts::new(&api.client(), &clock, identity, HostDefaults::default(), virga_controller::ovn::Carrier::default(), &mut registry);
+        let parts = Parts::new(
+            &api.client(),
+            &clock,
+            identity,
+            HostDefaults::default(),
+            virga_controller::ovn::Carrier::default(),
+            &mut registry,
+        );
         let router = debug::router(parts.context.scheduler.clone(), parts.context.leadership.clone());
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -69,7 +69,7 @@ impl Reconcile for Networks {
             carrier.backend.check(&valid)?;
             Ok(valid)
         });
-        let carried = match carrier.northbound {
+        let written = match carrier.northbound {
             Some(_) => self.reports.network(&live),
             None => Carried::AsSpecified,
         };
@@ -79,7 +79,7 @@ impl Reconcile for Networks {
             .map(|valid| self.ipam.refresh(&live, valid, &users, &self.context.stores));
         let now = self.context.clock.now();
         let (backend, users) = (carrier.backend, users.iter());
-        let (protection, status) = network::plan(&live, &valid, addresses.as_ref(), backend, &carried, users, now);
+        let (protection, status) = network::plan(&live, &valid, addresses.as_ref(), backend, &written, users, now);
         protect::settle(&self.context.writer, live.as_ref(), &protection, &status).await
     }
 }

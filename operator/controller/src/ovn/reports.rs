@@ -79,7 +79,10 @@ impl Reports {
     /// What is to be said of a Port, if anything is known.
     pub fn port(&self, port: &Port) -> Option<PortSeen> {
         let known = self.lock();
-        let report = uid(port).and_then(|uid| known.ports.get(&uid)).cloned().unwrap_or_default();
+        let report = uid(port)
+            .and_then(|uid| known.ports.get(&uid))
+            .cloned()
+            .unwrap_or_default();
         match (report.problem, report.up, &known.down) {
             (Some(message), ..) => Some(PortSeen::Missing {
                 reason: Reason::NorthboundConflict,
@@ -108,9 +111,9 @@ impl Reports {
     }
 
     /// A Network was written, or can't be.
-    pub(super) fn set_network(&self, uid: Uuid, name: (&str, &str), report: NetworkReport) {
+    pub(super) fn set_network(&self, uid: Uuid, name: (&str, &str), report: &NetworkReport) {
         let old = self.lock().networks.insert(uid, report.clone());
-        if old.as_ref() != Some(&report) {
+        if old.as_ref() != Some(report) {
             self.networks.send((name.0.to_owned(), name.1.to_owned()));
         }
     }

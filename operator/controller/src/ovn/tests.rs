@@ -21,7 +21,7 @@ use crate::world::{NAMESPACE, World, interface};
 /// Longer than anything takes on a busy machine.
 const LONG: Duration = Duration::from_mins(1);
 
-async fn world(server: &Server) -> World {
+fn world(server: &Server) -> World {
     let carrier = Carrier {
         backend: Backend::Ovn { underlay_mtu: 1500 },
         northbound: Some(Settings {
@@ -30,7 +30,7 @@ async fn world(server: &Server) -> World {
         }),
     };
     let mut world = World::carried_by(carrier);
-    world.run().await;
+    world.run();
     world
 }
 
@@ -87,7 +87,7 @@ async fn northd(client: &Client, port: &str, up: bool) {
 #[tokio::test]
 async fn a_network_and_its_ports_are_written_and_what_ovn_says_of_them_is_told() {
     let server = Server::start().unwrap();
-    let world = world(&server).await;
+    let world = world(&server);
     let client = client(&server).await;
     world.network("front", "10.0.0.0/24");
     so("written", || is_ready(&world, "Network", "front", "True/AsSpecified")).await;
@@ -95,11 +95,16 @@ async fn a_network_and_its_ports_are_written_and_what_ovn_says_of_them_is_told()
     let network = world.api.read::<Network>(Some(NAMESPACE), "front").unwrap();
     assert_eq!(network.status.unwrap().mtu, Some(1442));
 
-    world.instance("web-1", Some("a"), |spec| spec.interfaces = vec![interface("front", None)]);
+    world.instance("web-1", Some("a"), |spec| {
+        spec.interfaces = vec![interface("front", None)];
+    });
     let port = || world.api.read::<Port>(Some(NAMESPACE), "web-1-front");
     so("a Port", || port().is_some()).await;
     let uid = port().unwrap().metadata.uid.unwrap();
-    so("its row", || names(&client, LogicalSwitchPort::SPEC.name).contains(&uid)).await;
+    so("its row", || {
+        names(&client, LogicalSwitchPort::SPEC.name).contains(&uid)
+    })
+    .await;
     assert_eq!(port().unwrap().status, None, "there is nothing to say yet");
     northd(&client, &uid, true).await;
     so("up", || is_ready(&world, "Port", "web-1-front", "True/PortUp")).await;
@@ -108,7 +113,10 @@ async fn a_network_and_its_ports_are_written_and_what_ovn_says_of_them_is_told()
 
     world.api.delete::<Instance>(Some(NAMESPACE), "web-1");
     world.agent_lets_go("web-1");
-    so("the row is gone", || !names(&client, LogicalSwitchPort::SPEC.name).contains(&uid)).await;
+    so("the row is gone", || {
+        !names(&client, LogicalSwitchPort::SPEC.name).contains(&uid)
+    })
+    .await;
     world.api.delete::<Network>(Some(NAMESPACE), "front");
     so("no switch is left", || switches(&client).is_empty()).await;
 }
@@ -116,7 +124,7 @@ async fn a_network_and_its_ports_are_written_and_what_ovn_says_of_them_is_told()
 #[tokio::test]
 async fn what_others_take_away_comes_back_and_what_they_add_stays() {
     let server = Server::start().unwrap();
-    let world = world(&server).await;
+    let world = world(&server);
     let client = client(&server).await;
     world.network("front", "10.0.0.0/24");
     so("written", || switches(&client) == ["shop/front"]).await;
@@ -150,15 +158,24 @@ async fn what_others_take_away_comes_back_and_what_they_add_stays() {
 #[tokio::test]
 async fn while_the_database_is_away_new_networks_wait_and_an_empty_one_is_filled() {
     let mut server = Server::start().unwrap();
-    let world = world(&server).await;
+    let world = world(&server);
     world.network("front", "10.0.0.0/24");
     so("written", || is_ready(&world, "Network", "front", "True/AsSpecified")).await;
     server.empty().unwrap();
     world.network("back", "10.0.1.0/24");
-    so("it is said", || is_ready(&world, "Network", "back", "False/NorthboundUnavailable")).await;
-    assert!(is_ready(&world, "Network", "front", "True/AsSpecified"), "it goes on to work");
+    so("it is said", || {
+        is_ready(&world, "Network", "back", "False/NorthboundUnavailable")
+    })
+    .await;
+    assert!(
+        is_ready(&world, "Network", "front", "True/AsSpecified"),
+        "it goes on to work"
+    );
     server.boot().unwrap();
-    so("both are there", || is_ready(&world, "Network", "back", "True/AsSpecified")).await;
+    so("both are there", || {
+        is_ready(&world, "Network", "back", "True/AsSpecified")
+    })
+    .await;
     let client = client(&server).await;
     let mut there = switches(&client);
     there.sort();

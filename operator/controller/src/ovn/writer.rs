@@ -141,7 +141,10 @@ impl Writer {
         let result = match self.write(wanted).await {
             // One that the database refuses must not keep the others from being written.
             Err(Error::Refused(refused)) if networks.len() > 1 => {
-                tracing::warn!(error = chain(&refused), "OVN's north-bound database refuses; trying one by one");
+                tracing::warn!(
+                    error = chain(&refused),
+                    "OVN's north-bound database refuses; trying one by one"
+                );
                 self.one_by_one(networks.keys().copied().collect()).await
             }
             result => result.map_err(|error| (error, networks.keys().copied().collect())),
@@ -158,9 +161,15 @@ impl Writer {
         if everything {
             self.cloud.touch_everything();
         }
-        let pause = self.pause.map_or(SHORTEST_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
+        let pause = self
+            .pause
+            .map_or(SHORTEST_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
         self.pause = Some((Instant::now() + pause, pause));
-        tracing::warn!(error = chain(&error), networks = networks.len(), "writing to OVN's north-bound database");
+        tracing::warn!(
+            error = chain(&error),
+            networks = networks.len(),
+            "writing to OVN's north-bound database"
+        );
         if let Error::Refused(_) = error {
             let message = format!("OVN's north-bound database refuses: {}", chain(&error));
             for network in networks {
@@ -169,7 +178,7 @@ impl Writer {
                     generation: self.cloud.generation(network),
                     problem: Some((Reason::NorthboundConflict, message.clone())),
                 };
-                self.reports.set_network(network, name, report);
+                self.reports.set_network(network, name, &report);
             }
         }
     }
@@ -203,7 +212,13 @@ impl Writer {
             self.client.transact_in(plan.epoch, &plan.operations).await?;
             let (inserted, updated, removed) = (plan.inserted, plan.updated, plan.removed);
             let networks = wanted.networks.len();
-            tracing::info!(inserted, updated, removed, networks, "wrote to OVN's north-bound database");
+            tracing::info!(
+                inserted,
+                updated,
+                removed,
+                networks,
+                "wrote to OVN's north-bound database"
+            );
         }
         self.report(&wanted, &plan.problems);
         Ok(())
@@ -222,12 +237,12 @@ impl Writer {
         let mut of_networks: HashMap<Uuid, String> = HashMap::new();
         let mut of_ports: HashMap<Uuid, (Uuid, String)> = HashMap::new();
         for problem in problems {
-            match of_problem(problem) {
-                Some(about) => match about.port {
-                    Some(port) => drop(of_ports.entry(port).or_insert((about.network, problem.to_string()))),
-                    None => drop(of_networks.entry(about.network).or_insert_with(|| problem.to_string())),
-                },
-                None => {}
+            let Some(about) = of_problem(problem) else { continue };
+            let text = problem.to_string();
+            if let Some(port) = about.port {
+                of_ports.entry(port).or_insert((about.network, text));
+            } else {
+                of_networks.entry(about.network).or_insert(text);
             }
         }
         for (network, generation) in &wanted.networks {
@@ -236,12 +251,15 @@ impl Writer {
                 continue;
             };
             let refused = wanted.refused.get(network);
-            let problem = refused.map(|refusal| (refusal.reason, refusal.message.clone())).or_else(|| {
-                let problem = of_networks.remove(network)?;
-                Some((Reason::NorthboundConflict, problem))
-            });
+            let problem = refused
+                .map(|refusal| (refusal.reason, refusal.message.clone()))
+                .or_else(|| {
+                    let problem = of_networks.remove(network)?;
+                    Some((Reason::NorthboundConflict, problem))
+                });
             let generation = *generation;
-            self.reports.set_network(*network, name, NetworkReport { generation, problem });
+            let report = NetworkReport { generation, problem };
+            self.reports.set_network(*network, name, &report);
         }
         for (port, (network, problem)) in &of_ports {
             if let Some((namespace, name)) = self.cloud.port_name(*network, *port) {
@@ -280,8 +298,15 @@ impl Writer {
     }
 
     fn ours<'a>(&self, change: &'a RowChange) -> Option<&'a str> {
-        let of = |row: &'a std::sync::Arc<Row>| row.external_id(KEY).filter(|_| row.external_id(OWNER) == Some(&self.owner));
-        change.old.as_ref().and_then(of).or_else(|| change.new.as_ref().and_then(of))
+        let of = |row: &'a std::sync::Arc<Row>| {
+            row.external_id(KEY)
+                .filter(|_| row.external_id(OWNER) == Some(&self.owner))
+        };
+        change
+            .old
+            .as_ref()
+            .and_then(of)
+            .or_else(|| change.new.as_ref().and_then(of))
     }
 
     fn hear_of_port(&self, change: &RowChange) {
@@ -317,7 +342,9 @@ impl Writer {
             .iter()
             .filter_map(|row: &std::sync::Arc<Row>| self.port(row))
             .collect();
-        rows.iter().for_each(|row| self.note(row));
+        for row in &rows {
+            self.note(row);
+        }
         for gone in self.reports.with_row() {
             if !there.contains(&gone) {
                 self.reports.forget_row(gone);

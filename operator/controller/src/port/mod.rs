@@ -25,10 +25,16 @@ pub fn controller(
     reports: Arc<Reports>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let controller = Controller::for_shared_stream(watches.ports.applied(), watches.ports.store())
-        .reconcile_on(reports.ports());
+    let controller =
+        Controller::for_shared_stream(watches.ports.applied(), watches.ports.store()).reconcile_on(reports.ports());
     let metrics = context.metrics.clone();
-    reconcile::run(Ports { context, reports }, controller, Settings::default(), metrics, stop)
+    reconcile::run(
+        Ports { context, reports },
+        controller,
+        Settings::default(),
+        metrics,
+        stop,
+    )
 }
 
 impl Reconcile for Ports {

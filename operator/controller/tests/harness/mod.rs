@@ -91,7 +91,14 @@ impl Replica {
             watches,
             sender,
             candidate,
-        } = Parts::new(&client, &clock, identity, HostDefaults { ratios }, Carrier::default(), &mut registry);
+        } = Parts::new(
+            &client,
+            &clock,
+            identity,
+            HostDefaults { ratios },
+            Carrier::default(),
+            &mut registry,
+        );
         let identities = Identities {
             controller: CONTROLLER.into(),
             agent: AGENT.into(),

@@ -32,7 +32,10 @@ pub fn port_status(port: &Port, seen: &PortSeen, now: Timestamp) -> Option<PortS
         PortSeen::Down => conditions.set_ready(
             Progress::Working,
             Reason::PortDown,
-            format!("no host has plugged it in: Instance {} is off, or starting", port.spec.instance),
+            format!(
+                "no host has plugged it in: Instance {} is off, or starting",
+                port.spec.instance
+            ),
         ),
         PortSeen::Missing { reason, message } => conditions.set_ready(Progress::Working, *reason, message),
     }

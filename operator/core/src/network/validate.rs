@@ -111,7 +111,10 @@ pub fn validate(spec: &NetworkSpec) -> Result<ValidNetwork, Problems> {
 /// The schema says the same; this is for who asks without it.
 fn segment(spec: &NetworkSpec, problems: &mut Problems) -> Segment {
     if (spec.type_ == NetworkType::Vlan) != spec.segment_id.is_some() {
-        problems.add("spec.segmentID", "is for the type VLAN, which needs it: its tag, from 1 to 4094");
+        problems.add(
+            "spec.segmentID",
+            "is for the type VLAN, which needs it: its tag, from 1 to 4094",
+        );
     }
     match (spec.type_, &spec.physical_network) {
         (NetworkType::Overlay, None) => return Segment::Overlay,
@@ -125,7 +128,10 @@ fn segment(spec: &NetworkSpec, problems: &mut Problems) -> Segment {
             problems.add("spec.physicalNetwork", "is for the types Flat and VLAN: leave it out");
         }
         (NetworkType::Flat | NetworkType::Vlan, None) => {
-            problems.add("spec.physicalNetwork", "is missing: name the one that the hosts are mapped to");
+            problems.add(
+                "spec.physicalNetwork",
+                "is missing: name the one that the hosts are mapped to",
+            );
         }
     }
     Segment::Overlay

@@ -286,7 +286,9 @@ fn interface(interface: &InterfaceSpec) -> Element {
             offloads,
         } => {
             let parameters = Element::new("parameters").attr("interfaceid", interface_id.to_string());
-            let virtual_port = Element::new("virtualport").attr("type", "openvswitch").child(parameters);
+            let virtual_port = Element::new("virtualport")
+                .attr("type", "openvswitch")
+                .child(parameters);
             let source = Element::new("source").attr("bridge", bridge);
             ("bridge", source, Some(virtual_port), *offloads)
         }
@@ -330,7 +332,12 @@ fn driver(options: &InterfaceOptions, offloads: bool) -> Option<Element> {
     let packed = options.packed_ring && virtio;
     let complete = virtio && !offloads;
     let off = |element, names: &[&str]| names.iter().fold(element, |e: Element, name| e.attr(name, "off"));
-    let host = || off(Element::new("host"), &["csum", "gso", "tso4", "tso6", "ecn", "ufo", "mrg_rxbuf"]);
+    let host = || {
+        off(
+            Element::new("host"),
+            &["csum", "gso", "tso4", "tso6", "ecn", "ufo", "mrg_rxbuf"],
+        )
+    };
     let guest = || off(Element::new("guest"), &["csum", "tso4", "tso6", "ecn", "ufo"]);
     let driver = || {
         Element::new("driver")

@@ -1,6 +1,6 @@
 //! Which rows are a network? As a story, in snapshots.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use virga_crds::{Dhcp, HostRoute, Network, NetworkType, Port, PortSecurity, conditions::Reason};
 use virga_ovn::{Cloud, Wanted};
@@ -32,7 +32,10 @@ fn told(client: &Client) -> String {
     client.read(|replica| {
         [
             rows::<LogicalSwitch>(replica, &["name", "other_config"]),
-            rows::<LogicalSwitchPort>(replica, &["name", "type", "options", "tag", "addresses", "port_security"]),
+            rows::<LogicalSwitchPort>(
+                replica,
+                &["name", "type", "options", "tag", "addresses", "port_security"],
+            ),
             rows::<DhcpOptions>(replica, &["cidr", "options"]),
             rows::<Dns>(replica, &["records"]),
         ]
@@ -46,11 +49,15 @@ fn rows<T: Table>(replica: &Replica, columns: &[&str]) -> String {
         .rows(T::SPEC.name)
         .map(|row| {
             let key = row.external_id("virga.dev/key").unwrap_or("?");
-            let mut text = format!("{} {}\n", T::SPEC.name, key.replace("00000000-0000-0000-0000-0000000000", "…"));
+            let mut text = format!(
+                "{} {}\n",
+                T::SPEC.name,
+                key.replace("00000000-0000-0000-0000-0000000000", "…")
+            );
             for column in columns {
                 let value = row.value(column).unwrap().to_json().to_string();
                 if value != r#"["map",[]]"# && value != r#"["set",[]]"# && value != r#""""# {
-                    text.push_str(&format!("  {column} {value}\n"));
+                    writeln!(text, "  {column} {value}").unwrap();
                 }
             }
             text
@@ -119,7 +126,8 @@ fn a_piece_of_a_physical_network_is_the_oldest_networks() {
     let Wanted { refused, networks, .. } = cloud.take();
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[&uid(2)].reason, Reason::SegmentTaken);
-    let message = "physical network physnet, VLAN 7, is Network shop/old's: take another segmentID, or share that Network";
+    let message =
+        "physical network physnet, VLAN 7, is Network shop/old's: take another segmentID, or share that Network";
     assert_eq!(refused[&uid(2)].message, message);
     assert_eq!(networks.keys().copied().collect::<Vec<_>>(), [uid(1), uid(2)]);
     cloud.remove_network(&old);

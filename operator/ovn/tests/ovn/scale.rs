@@ -36,7 +36,12 @@ async fn measure(count: u64) {
     }
     let began = Instant::now();
     let all = write(&client, &cloud.take()).await;
-    println!("{} ports: {} rows written in {:?}", count * 100, all.inserted, began.elapsed());
+    println!(
+        "{} ports: {} rows written in {:?}",
+        count * 100,
+        all.inserted,
+        began.elapsed()
+    );
     assert_eq!(all.inserted, usize::try_from(count * 104).unwrap());
 
     let began = Instant::now();

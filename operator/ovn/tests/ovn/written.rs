@@ -46,7 +46,11 @@ async fn a_part_is_written_and_the_rest_left_as_it_is() {
 
     cloud.set_port(&port(3, "a", &["10.0.0.6"]));
     let more = write(&client, &cloud.take()).await;
-    assert_eq!((more.inserted, more.updated, more.removed), (1, 2, 0), "port, switch, names");
+    assert_eq!(
+        (more.inserted, more.updated, more.removed),
+        (1, 2, 0),
+        "port, switch, names"
+    );
 
     cloud.remove_network(&networks[1]);
     cloud.remove_port(&ports[1]);
@@ -101,7 +105,11 @@ async fn a_row_of_somebody_else_in_the_way_is_told_of_its_port_and_stops_no_othe
     let plan = write(&client, &cloud.take()).await;
     let about: Vec<_> = plan.problems.iter().map(of_problem).collect();
     assert!(!about.is_empty() && about.iter().all(|about| about.unwrap().network == uid(1)));
-    assert!(about.iter().any(|about| about.unwrap().port.is_some()), "{:?}", plan.problems);
+    assert!(
+        about.iter().any(|about| about.unwrap().port.is_some()),
+        "{:?}",
+        plan.problems
+    );
     let there = names(&client, LogicalSwitchPort::SPEC.name);
     assert!(there.contains(second.metadata.uid.as_ref().unwrap()), "{there:?}");
 }
@@ -115,7 +123,10 @@ async fn drift_is_mended_and_what_others_added_stays() {
     write(&client, &cloud.take()).await;
     let port = client.read(|replica| {
         let mut ports = replica.rows(LogicalSwitchPort::SPEC.name);
-        ports.find(|row| row.name().unwrap_or_default().len() == 36).unwrap().uuid()
+        ports
+            .find(|row| row.name().unwrap_or_default().len() == 36)
+            .unwrap()
+            .uuid()
     });
     let condition = virga_ovsdb::operation::Condition::row(port);
     client
@@ -131,12 +142,19 @@ async fn drift_is_mended_and_what_others_added_stays() {
         .transact(&[Operation::Update {
             table: LogicalSwitch::SPEC.name.into(),
             conditions: vec![virga_ovsdb::operation::Condition::row(switch)],
-            row: vec![("ports".into(), virga_ovsdb::value::Value::Set(Default::default()))],
+            row: vec![(
+                "ports".into(),
+                virga_ovsdb::value::Value::Set(virga_ovsdb::value::Set::default()),
+            )],
         }])
         .await
         .unwrap();
     assert_eq!(names(&client, LogicalSwitchPort::SPEC.name).len(), 0);
     cloud.touch_everything();
     let mended = write(&client, &cloud.take()).await;
-    assert_eq!((mended.inserted, mended.updated), (2, 1), "the port, the service, the switch");
+    assert_eq!(
+        (mended.inserted, mended.updated),
+        (2, 1),
+        "the port, the service, the switch"
+    );
 }
