@@ -17,4 +17,5 @@ mod topology;
 mod user_data;
 mod verbs;
 mod volumes;
+mod walk;
 mod world;

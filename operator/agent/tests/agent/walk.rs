@@ -1,0 +1,260 @@
+//! A random walk over all verbs, with an agent that is killed at any effect: whatever was asked for and whatever happened,
+//! it ends in what the spec says, and leaves nothing behind.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use futures::future::{FutureExt as _, pending};
+use jiff::SignedDuration;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use virga_agent::host::Checkpoint;
+use virga_crds::{Bytes, Instance};
+use virga_hypervisor::{DomainState, Hypervisor as _, SavedMemory};
+use virga_runtime::clock::Clock as _;
+
+use crate::world::{NODE, World, uid};
+
+const NAME: &str = "web-1";
+/// Time passes in such steps until all is as it should be: longer than a guest has to shut down.
+const WHILE: SignedDuration = SignedDuration::from_secs(70);
+/// The most of these steps: pauses between starts in a row double up to five minutes.
+const MOST_WAITS: usize = 12;
+
+/// What a user asks for.
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Power(&'static str),
+    Reboot(&'static str),
+    RunPolicy(&'static str),
+}
+
+/// What happens, one after the other.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Ask(Verb),
+    /// The agent is killed right before or after so many effects from now, unless it comes to rest before.
+    Kill(usize),
+    Crash,
+    PowerOff,
+    Deaf(bool),
+    RestartHost,
+    LoseLibvirt,
+    /// Until the agent has nothing to do but wait.
+    Rest,
+    Pass,
+}
+
+fn verb() -> impl Strategy<Value = Verb> {
+    prop_oneof![
+        4 => prop::sample::select(&["Running", "Stopped", "Paused", "Suspended"][..]).prop_map(Verb::Power),
+        2 => prop::sample::select(&["Soft", "Hard"][..]).prop_map(Verb::Reboot),
+        1 => prop::sample::select(&["Always", "OnFailure", "Manual"][..]).prop_map(Verb::RunPolicy),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => verb().prop_map(Step::Ask),
+        4 => (0..8usize).prop_map(Step::Kill),
+        1 => Just(Step::Crash),
+        1 => Just(Step::PowerOff),
+        1 => any::<bool>().prop_map(Step::Deaf),
+        1 => Just(Step::RestartHost),
+        1 => Just(Step::LoseLibvirt),
+        4 => Just(Step::Rest),
+        2 => Just(Step::Pass),
+    ]
+}
+
+/// The agent, and where it is to be killed.
+struct Walk {
+    world: World,
+    instance: Instance,
+    effects_left: Arc<AtomicUsize>,
+    dead: Arc<AtomicBool>,
+    power: &'static str,
+}
+
+impl Walk {
+    fn begin() -> Self {
+        let mut world = World::new();
+        world.volume("data", Bytes::mib(8), Some(NODE));
+        let instance = world.instance(NAME, |spec| {
+            spec.volumes = vec![virga_crds::VolumeAttachment { name: "data".into() }];
+        });
+        world.port(&instance, "10.0.0.5");
+        let (effects_left, dead) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::default());
+        world.start_with_checkpoint(checkpoint(&effects_left, &dead));
+        Self {
+            world,
+            instance,
+            effects_left,
+            dead,
+            power: "Running",
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        let uid = uid(&self.instance);
+        let host = self.world.host.clone();
+        match step {
+            Step::Ask(verb) => self.ask(verb),
+            Step::Kill(after) => self.effects_left.store(after, Ordering::SeqCst),
+            Step::Crash => host.crash_guest(uid),
+            Step::PowerOff => host.power_off_guest(uid),
+            Step::Deaf(deaf) => host.set_obeys_shutdown(uid, !deaf),
+            Step::RestartHost => {
+                self.kill();
+                host.restart_host();
+                self.start();
+            }
+            Step::LoseLibvirt => {
+                host.lose_connection();
+                self.rest();
+                host.restore_connection();
+            }
+            Step::Rest => self.rest(),
+            Step::Pass => {
+                self.world.api.clock().jump(WHILE);
+                self.rest();
+            }
+        }
+        if self.dead.load(Ordering::SeqCst) {
+            self.kill();
+            self.start();
+        }
+    }
+
+    fn ask(&mut self, verb: Verb) {
+        let spec = match verb {
+            // The schema refuses it.
+            Verb::Power("Suspended") if self.power == "Stopped" => return,
+            Verb::Power(power) => {
+                self.power = power;
+                json!({ "powerState": power })
+            }
+            Verb::Reboot(how) => {
+                // No two at one time, and none in the future that the walk might end before.
+                self.world.api.clock().jump(SignedDuration::from_secs(2));
+                let at = self.world.api.clock().reader().now();
+                let at = jiff::Timestamp::from_second(at.as_second() - 1).unwrap();
+                json!({"reboot": {"at": at, "type": how}})
+            }
+            Verb::RunPolicy(policy) => json!({ "runPolicy": policy }),
+        };
+        self.edit(&spec);
+    }
+
+    fn edit(&self, spec: &Value) {
+        self.world.edit(NAME, spec);
+    }
+
+    /// Waits until the agent asks the API for nothing more, or is dead.
+    fn rest(&self) {
+        for _ in 0..400 {
+            let mark = self.world.api.mark();
+            std::thread::sleep(std::time::Duration::from_millis(60));
+            if self.dead.load(Ordering::SeqCst) || self.world.api.requests_since(mark).is_empty() {
+                return;
+            }
+        }
+        panic!("the agent never rests:\n{}", self.world.api.story());
+    }
+
+    fn kill(&mut self) {
+        self.world.kill();
+    }
+
+    fn start(&mut self) {
+        self.effects_left.store(usize::MAX, Ordering::SeqCst);
+        self.dead.store(false, Ordering::SeqCst);
+        self.world
+            .start_with_checkpoint(checkpoint(&self.effects_left, &self.dead));
+    }
+
+    /// Lets time pass until it is as spec asks.
+    fn end(&mut self) {
+        self.effects_left.store(usize::MAX, Ordering::SeqCst);
+        if self.dead.load(Ordering::SeqCst) {
+            self.kill();
+            self.start();
+        }
+        let host = self.world.host.clone();
+        host.set_obeys_shutdown(uid(&self.instance), true);
+        for _ in 0..MOST_WAITS {
+            self.rest();
+            if self.world.is_ready(NAME) {
+                return;
+            }
+            self.world.api.clock().jump(WHILE);
+            self.world.nudge(NAME);
+        }
+        self.world.await_ready(NAME);
+    }
+
+    fn assert_as_asked(&self) {
+        let domains = self.world.host.domains().unwrap();
+        assert_eq!(domains.len(), 1, "{domains:?}");
+        let domain = &domains[0];
+        let expected = match self.power {
+            "Running" => (DomainState::Running, SavedMemory::None),
+            "Paused" => (DomainState::Paused, SavedMemory::None),
+            "Suspended" => (DomainState::ShutOff, SavedMemory::Whole),
+            _ => (DomainState::ShutOff, SavedMemory::None),
+        };
+        assert_eq!(
+            (domain.state, &domain.saved),
+            (expected.0, &expected.1),
+            "{}",
+            self.power
+        );
+        assert_eq!(domain.uuid, uid(&self.instance));
+    }
+
+    fn delete(self) {
+        let world = &self.world;
+        world.delete(NAME);
+        world.await_gone::<Instance>(NAME);
+        world.api.collect_garbage();
+        world.eventually("no network is left", || world.host.networks().unwrap().is_empty());
+        world.assert_nothing_left();
+    }
+}
+
+/// An agent that stands still for ever once it has passed so many moments.
+fn checkpoint(effects_left: &Arc<AtomicUsize>, dead: &Arc<AtomicBool>) -> Checkpoint {
+    let (left, dead) = (effects_left.clone(), dead.clone());
+    Arc::new(move |_, _| {
+        let down = |left: usize| if left == usize::MAX { None } else { left.checked_sub(1) };
+        match left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, down) {
+            Err(0) => {
+                dead.store(true, Ordering::SeqCst);
+                pending().boxed()
+            }
+            _ => async {}.boxed(),
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_walk_over_the_verbs_ends_in_what_is_asked_for_last(steps in prop::collection::vec(step(), 4..20)) {
+        let mut walk = Walk::begin();
+        for step in steps {
+            walk.take(step);
+        }
+        // A guest that ended by itself stays off under other policies, a reboot waits until the guest should run, and what
+        // is off can't be suspended.
+        walk.edit(&json!({"runPolicy": "Always", "powerState": "Running"}));
+        walk.end();
+        walk.edit(&json!({ "powerState": walk.power }));
+        walk.end();
+        walk.assert_as_asked();
+        walk.delete();
+    }
+}
