@@ -105,7 +105,7 @@ reasons! {
     ImageNotReady
     /// The Image can't be used with this Flavor: it is larger than the Flavor's disk, or needs more memory.
     ImageDoesNotFit
-    /// The Instance that a hint names doesn't exist. Create it, or create this one anew without the hint.
+    /// The Instance that a hint or a Migration names doesn't exist. Create it, or create this one anew with another.
     InstanceNotFound
     /// The Hypervisor that is named doesn't exist. Add the host, or name another.
     HypervisorNotFound
@@ -172,6 +172,15 @@ reasons! {
     /// The guest can't go on from its saved memory; the message says why. To start it afresh, set powerState to Stopped,
     /// then to Running.
     SavedMemoryUnusable
+    /// The Instance is on its way to another host; the message says which one and how far it is.
+    Migrating
+    /// Another Migration of the Instance is under way; the message names it. Wait for its end, or delete it.
+    MigrationUnderWay
+    /// The Instance has moved.
+    Migrated
+    /// The Instance did not move, and is on its host as before; the message says why. Create another Migration to try
+    /// again.
+    MigrationFailed
     /// What is asked for can't be done in the state that the Instance is in; the message says in which it can.
     StateForbids
     /// What the spec asked for was done. Only of events: status.actions has who asked, and when.

@@ -4,7 +4,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::Value;
 
-use crate::{Flavor, HostAggregate, Hypervisor, Image, Instance, Network, Port, Project, ServerGroup, Volume};
+use crate::{
+    Flavor, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, ServerGroup, Volume,
+};
 
 /// Every kind's definition, in the order of their names.
 pub fn all() -> Vec<CustomResourceDefinition> {
@@ -14,6 +16,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         Hypervisor::crd(),
         Image::crd(),
         Instance::crd(),
+        Migration::crd(),
         Network::crd(),
         Port::crd(),
         Project::crd(),

@@ -20,6 +20,7 @@ mod host_aggregate;
 mod hypervisor;
 mod image;
 mod instance;
+mod migration;
 mod network;
 mod port;
 mod project;
@@ -50,6 +51,10 @@ pub use instance::{
     Address, BuiltFlavor, DecidedBy, FilterRejections, ImageRef, Instance, InstanceScheduling, InstanceSpec,
     InstanceState, InstanceStatus, Interface, Lock, ObservedPower, Placement, PowerState, Protection, Reboot,
     RebootStatus, RebootType, RunPolicy, SchedulerHints, SecretKeyRef, UserData, VolumeAttachment,
+};
+pub use migration::{
+    Incoming, IncomingState, Migration, MigrationPhase, MigrationSpec, MigrationStatus, MigrationType, OfferedBase,
+    OfferedFile, Outgoing, OutgoingState,
 };
 pub use network::{
     AllocationPool, Dhcp, HostRoute, Network, NetworkSpec, NetworkStatus, NetworkType, PortSecurity, Subnet,
@@ -111,4 +116,7 @@ pub mod managers {
     pub const CONTROLLER: &str = "virga-controller";
     /// The agent's statuses.
     pub const AGENT: &str = "virga-agent";
+    /// What the agent of the host that an Instance leaves says of its Migration. The target's agent writes as
+    /// [`AGENT`]: of two writers of one status, neither may take the other's fields away.
+    pub const AGENT_OUTGOING: &str = "virga-agent-outgoing";
 }

@@ -6,7 +6,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Error};
 use serde_json::json;
-use virga_crds::{Hypervisor, HypervisorSpec, Instance, InstanceSpec, Volume, VolumeSpec, managers};
+use virga_crds::{
+    Hypervisor, HypervisorSpec, Instance, InstanceSpec, Migration, MigrationSpec, MigrationType, Volume, VolumeSpec,
+    managers,
+};
 use virga_e2e::objects::{instance, volume};
 use virga_e2e::{Case, eventually, with_temp_namespace};
 
@@ -215,6 +218,66 @@ async fn an_agent_writes_its_own_node_s_objects_and_no_other_s() {
             let all: Api<Lease> = Api::namespaced(t.client.clone(), SYSTEM);
             let _ = all.delete(&format!("virga-{lease}"), &DeleteParams::default()).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_host_of_a_migration_says_its_own_part_and_nobody_else_any() {
+    let cluster = with_the_chart_s_rules();
+    with_temp_namespace(cluster, async |t| {
+        let (source, target, third) = (Agent::of(&t, 1).await, Agent::of(&t, 2).await, Agent::of(&t, 3).await);
+        policies_are_in_force(&source).await;
+        let spec = MigrationSpec {
+            instance: "web".into(),
+            kind: MigrationType::Cold,
+            target: None,
+        };
+        t.create(Migration::new("move", spec)).await;
+        let migrations = |agent: &Agent| Api::<Migration>::namespaced(agent.client.clone(), &t.namespace);
+        let outgoing = json!({"outgoing": {"state": "Revoked"}});
+        refused(
+            apply_status(&migrations(&source), "move", outgoing.clone()).await,
+            "the Migrations that leave its own node or come to it only",
+        );
+        let told = json!({"phase": "Preparing", "instanceUID": "u", "source": source.node, "target": target.node});
+        let change = Patch::Merge(json!({"status": told}));
+        Api::<Migration>::namespaced(t.client.clone(), &t.namespace)
+            .patch_status("move", &PatchParams::default(), &change)
+            .await
+            .unwrap();
+        refused(
+            apply_status(&migrations(&third), "move", outgoing.clone()).await,
+            "the Migrations that leave its own node or come to it only",
+        );
+        refused(
+            apply_status(&migrations(&target), "move", outgoing.clone()).await,
+            "the source's agent's to say",
+        );
+        let says = |part: serde_json::Value| {
+            Patch::Apply(json!({
+                "apiVersion": "virga.dev/v1alpha1", "kind": "Migration",
+                "metadata": {"name": "move"}, "status": part,
+            }))
+        };
+        let params = |manager: &str| PatchParams::apply(manager).force();
+        migrations(&source)
+            .patch_status("move", &params(managers::AGENT_OUTGOING), &says(outgoing))
+            .await
+            .unwrap();
+        let incoming = json!({"incoming": {"state": "Receiving"}});
+        refused(
+            apply_status(&migrations(&source), "move", incoming.clone()).await,
+            "the target's agent's to say",
+        );
+        refused(
+            apply_status(&migrations(&target), "move", json!({"phase": "Completed"})).await,
+            "an agent never says where a Migration goes or how it stands",
+        );
+        migrations(&target)
+            .patch_status("move", &params(managers::AGENT), &says(incoming))
+            .await
+            .unwrap();
     })
     .await;
 }

@@ -53,6 +53,8 @@ async fn a_member_of_a_project_does_what_members_do_and_a_reader_reads() {
             ("create", "secrets", true, false),
             ("get", "secrets", true, false),
             ("create", "ports.virga.dev", false, false),
+            ("get", "migrations.virga.dev", true, true),
+            ("create", "migrations.virga.dev", false, false),
             ("update", "instances.virga.dev/status", false, false),
             ("update", "hypervisors.virga.dev", false, false),
             ("create", "projects.virga.dev", false, false),

@@ -9,6 +9,7 @@
 mod backups;
 mod bad_images;
 mod chaos;
+mod cold_migration;
 mod cordon;
 mod explain;
 mod firmware;

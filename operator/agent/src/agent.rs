@@ -36,6 +36,7 @@ use crate::{
     instance::{InstanceLoop, Published},
     layout::Layout,
     metrics::Metrics,
+    migration::{IncomingLoop, OutgoingLoop},
     node::{self, Reporter, Wake},
     options::Options,
     orphans,
@@ -44,6 +45,7 @@ use crate::{
     stores::Watches,
     topology::Topologies,
     transfer::{self, Transfers},
+    turns::Turns,
     usage::{self, Usage},
     volume::VolumeLoop,
     wake,
@@ -184,6 +186,7 @@ impl Agent {
             controller,
             transfers,
             usage,
+            turns: Turns::default(),
             stores,
             client: client.clone(),
             writer: Writer::new(client.clone(), managers::AGENT),
@@ -242,6 +245,9 @@ impl Agent {
             .reconcile_on(news);
         let volumes = controllers::volumes(&watches, &stores).reconcile_on(wake::volumes(stores.clone(), &host.images));
         let networks = controllers::networks(&watches);
+        let incoming_loop = IncomingLoop::new(host.clone(), stop.clone());
+        let outgoing = controllers::outgoing(&watches);
+        let incoming = controllers::incoming(&watches).reconcile_on(incoming_loop.ended());
         let image_changes = watches.images.changes();
         let images_to_make = watches.images.changes();
         let gone = forget_gone(&watches, host.clone(), published.clone(), wake.clone());
@@ -295,23 +301,37 @@ impl Agent {
         shutdown.worker(until(stop.clone(), gone));
         shutdown.worker(until(stop.clone(), woken));
         let settings = Settings::default();
-        let (a, b, c) = (reconciles.clone(), reconciles.clone(), reconciles);
+        let counted = || reconciles.clone();
         tokio::join!(
             reconcile::run(
                 InstanceLoop::new(host.clone(), published),
                 instances,
                 settings.clone(),
-                a,
+                counted(),
                 stop.clone()
             ),
             reconcile::run(
                 VolumeLoop::new(host.clone()),
                 volumes,
                 settings.clone(),
-                b,
+                counted(),
                 stop.clone()
             ),
-            reconcile::run(NetworkLoop::new(host.networks.clone()), networks, settings, c, stop),
+            reconcile::run(
+                NetworkLoop::new(host.networks.clone()),
+                networks,
+                settings.clone(),
+                counted(),
+                stop.clone()
+            ),
+            reconcile::run(
+                OutgoingLoop::new(host.clone()),
+                outgoing,
+                settings.clone(),
+                counted(),
+                stop.clone()
+            ),
+            reconcile::run(incoming_loop, incoming, settings, counted(), stop),
         );
         cache.close().await;
     }

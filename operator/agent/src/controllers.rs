@@ -7,7 +7,8 @@ use kube::{
     runtime::{controller::Controller, reflector::ObjectRef},
 };
 use virga_core::volume::volume_names;
-use virga_crds::{Flavor, Image, Instance, Network, Port, Volume};
+use virga_crds::{Flavor, Image, Instance, Migration, Network, Port, Volume};
+use virga_runtime::watch::Watch;
 
 use crate::{
     stores::{Stores, Watches},
@@ -47,6 +48,13 @@ pub fn instances(watches: &Watches, stores: &Stores) -> Controller<Instance> {
                     && volume_names(instance).any(|name| name == volume.name_any())
             })
         })
+        .watches_shared_stream(watches.migrations_out.touched(), |migration: Arc<Migration>| {
+            instance_of(&migration)
+        })
+        // What comes from another host becomes an Instance of this one.
+        .watches_shared_stream(watches.migrations_in.touched(), |migration: Arc<Migration>| {
+            instance_of(&migration)
+        })
         // An Instance that goes may leave a volume to one that waits for it.
         .watches_shared_stream(watches.instances.touched(), move |other: Arc<Instance>| {
             wake::matching(&by_instance, |instance| {
@@ -78,4 +86,33 @@ pub fn networks(watches: &Watches) -> Controller<Network> {
                 .map(|namespace| ObjectRef::new(&port.spec.network).within(&namespace))
         },
     )
+}
+
+/// Migrations that leave this node, and their Instances.
+pub fn outgoing(watches: &Watches) -> Controller<Migration> {
+    migrations(&watches.migrations_out, watches)
+}
+
+/// Migrations that come to this node, and their Instances.
+pub fn incoming(watches: &Watches) -> Controller<Migration> {
+    migrations(&watches.migrations_in, watches)
+}
+
+fn migrations(watch: &Watch<Migration>, watches: &Watches) -> Controller<Migration> {
+    let known = watch.store();
+    Controller::for_shared_stream(watch.applied(), watch.store()).watches_shared_stream(
+        watches.instances.touched(),
+        move |instance: Arc<Instance>| {
+            let its = known.state().into_iter().filter(|migration| {
+                migration.namespace() == instance.namespace() && migration.spec.instance == instance.name_any()
+            });
+            its.map(|migration| ObjectRef::from_obj(migration.as_ref()))
+                .collect::<Vec<_>>()
+        },
+    )
+}
+
+fn instance_of(migration: &Migration) -> Option<ObjectRef<Instance>> {
+    let namespace = migration.namespace()?;
+    Some(ObjectRef::new(&migration.spec.instance).within(&namespace))
 }

@@ -16,7 +16,7 @@ use virga_scheduler::Ratios;
 
 use crate::{
     ask::Ask, claims::Claims, image::Images, layout::Layout, metrics::Metrics, port::Networks, snapshot::Snapshots,
-    stores::Stores, topology::Topologies, transfer::Transfers, usage::Usage,
+    stores::Stores, topology::Topologies, transfer::Transfers, turns::Turns, usage::Usage,
 };
 
 /// How long a call that only reads may take.
@@ -67,6 +67,8 @@ pub struct Host {
     pub disk_cache: Cache,
     /// The controller, for what the API server does not give.
     pub controller: Ask,
+    /// Who acts on an Instance.
+    pub turns: Turns,
     /// Bytes from and to other hosts.
     pub transfers: Transfers,
     /// What its guests use, and say of themselves.

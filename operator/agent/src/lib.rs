@@ -16,6 +16,8 @@
 //! | how are files taken away? | [`removal`] |
 //! | what goes to and comes from other hosts? | [`transfer`] |
 //! | what does the controller tell that the API server doesn't? | [`ask`], [`userdata`] |
+//! | which guests leave for other hosts, and come from them? | [`migration`] |
+//! | who acts on an Instance at this moment? | [`turns`] |
 //! | what is left over from objects that are gone? | [`orphans`] |
 //! | what wakes a loop, beside the API? | [`wake`] |
 //! | what does the cluster hold for this node? | [`stores`] |
@@ -39,6 +41,7 @@ pub mod image;
 pub mod instance;
 pub mod layout;
 pub mod metrics;
+pub mod migration;
 pub mod node;
 mod options;
 pub mod orphans;
@@ -50,6 +53,7 @@ pub mod snapshot;
 pub mod stores;
 pub mod topology;
 pub mod transfer;
+pub mod turns;
 pub mod usage;
 pub mod userdata;
 pub mod volume;

@@ -17,6 +17,7 @@ use virga_runtime::class::{chain, is_gone};
 use crate::{
     effect,
     host::{Host, READ},
+    migration,
     removal::{remove_directory, retain},
 };
 
@@ -67,6 +68,7 @@ pub async fn run(host: Host, stop: CancellationToken) {
         if let Err(error) = collect(&host).await {
             tracing::warn!(error = chain(&error), "searching for orphans");
         }
+        migration::sweep(&host).await;
         host.images.evict().await;
     }
 }

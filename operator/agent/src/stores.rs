@@ -7,7 +7,7 @@ use kube::{
     runtime::{reflector::Store, watcher},
 };
 use tokio_util::sync::CancellationToken;
-use virga_crds::{BuiltFlavor, Flavor, Hypervisor, Image, ImageRef, Instance, Network, Port, Volume};
+use virga_crds::{BuiltFlavor, Flavor, Hypervisor, Image, ImageRef, Instance, Migration, Network, Port, Volume};
 use virga_runtime::{
     shutdown::Shutdown,
     watch::{Watch, ready},
@@ -29,6 +29,10 @@ pub struct Watches {
     pub flavors: Watch<Flavor>,
     /// This node's Hypervisor.
     pub hypervisor: Watch<Hypervisor>,
+    /// Migrations that leave this node.
+    pub migrations_out: Watch<Migration>,
+    /// Migrations that come to this node.
+    pub migrations_in: Watch<Migration>,
 }
 
 /// What the watches saw last.
@@ -48,6 +52,10 @@ pub struct Stores {
     pub flavors: Store<Flavor>,
     /// This node's Hypervisor.
     pub hypervisor: Store<Hypervisor>,
+    /// Migrations that leave this node.
+    pub migrations_out: Store<Migration>,
+    /// Migrations that come to this node.
+    pub migrations_in: Store<Migration>,
 }
 
 impl Watches {
@@ -56,6 +64,7 @@ impl Watches {
     pub fn new(client: &Client, node: &str) -> Self {
         let bound = || watcher::Config::default().fields(&format!("spec.nodeName={node}"));
         let named = watcher::Config::default().fields(&format!("metadata.name={node}"));
+        let moving = |field: &str| watcher::Config::default().fields(&format!("status.{field}={node}"));
         let all = watcher::Config::default;
         Self {
             instances: Watch::all(client.clone(), bound()),
@@ -66,6 +75,8 @@ impl Watches {
             images: Watch::all(client.clone(), all()).trimmed(virga_core::image::with_inherited),
             flavors: Watch::all(client.clone(), all()),
             hypervisor: Watch::all(client.clone(), named),
+            migrations_out: Watch::all(client.clone(), moving("source")),
+            migrations_in: Watch::all(client.clone(), moving("target")),
         }
     }
 
@@ -79,6 +90,8 @@ impl Watches {
             images: self.images.store(),
             flavors: self.flavors.store(),
             hypervisor: self.hypervisor.store(),
+            migrations_out: self.migrations_out.store(),
+            migrations_in: self.migrations_in.store(),
         }
     }
 
@@ -92,6 +105,8 @@ impl Watches {
             images,
             flavors,
             hypervisor,
+            migrations_out,
+            migrations_in,
         } = self;
         shutdown.worker(instances.run(stop.clone()));
         shutdown.worker(ports.run(stop.clone()));
@@ -100,6 +115,8 @@ impl Watches {
         shutdown.worker(images.run(stop.clone()));
         shutdown.worker(flavors.run(stop.clone()));
         shutdown.worker(hypervisor.run(stop.clone()));
+        shutdown.worker(migrations_out.run(stop.clone()));
+        shutdown.worker(migrations_in.run(stop.clone()));
     }
 }
 
@@ -113,6 +130,8 @@ impl Stores {
             && ready(&self.images).await
             && ready(&self.flavors).await
             && ready(&self.hypervisor).await
+            && ready(&self.migrations_out).await
+            && ready(&self.migrations_in).await
     }
 
     /// The Instance with this uid.

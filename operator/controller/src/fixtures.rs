@@ -6,8 +6,8 @@ use kube::ResourceExt;
 use virga_core::condition::Conditions;
 use virga_crds::{
     Bytes, Cpu, Flavor, FlavorSpec, HostAggregate, Hypervisor, HypervisorSpec, HypervisorStatus, Image, ImageRef,
-    ImageSource, ImageSpec, ImageVisibility, Instance, InstanceSpec, Network, Port, Project, Resources, ServerGroup,
-    ServerGroupPolicy, ServerGroupSpec, Volume, VolumeSpec,
+    ImageSource, ImageSpec, ImageVisibility, Instance, InstanceSpec, Migration, Network, Port, Project, Resources,
+    ServerGroup, ServerGroupPolicy, ServerGroupSpec, Volume, VolumeSpec,
     conditions::{Reason, types},
 };
 use virga_testkit::FakeApi;
@@ -23,6 +23,7 @@ pub fn api() -> FakeApi {
         .with_crd::<Hypervisor>()
         .with_crd::<Image>()
         .with_crd::<Instance>()
+        .with_crd::<Migration>()
         .with_crd::<Network>()
         .with_crd::<Port>()
         .with_crd::<Project>()

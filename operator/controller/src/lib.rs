@@ -28,6 +28,7 @@ mod hypervisor;
 mod image;
 mod instance;
 pub mod leader;
+mod migration;
 mod network;
 pub mod ovn;
 mod port;
@@ -74,6 +75,7 @@ fn controllers(context: &Arc<Context>, watches: &Watches, stop: &CancellationTok
         image::controller(context(), watches, uses(), stop()).boxed(),
         instance::controller(context(), watches, uses(), lost(), ipam(), stop()).boxed(),
         instance::backups::controller(context(), watches, stop()).boxed(),
+        migration::controller(context(), watches, lost(), stop()).boxed(),
         network::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
         project::controller(context(), watches, stop()).boxed(),
         server_group::controller(context(), watches, uses(), stop()).boxed(),

@@ -14,7 +14,8 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use virga_crds::{
-    Flavor, HostAggregate, Hypervisor, Image, Instance, Network, Port, Project, ServerGroup, Volume, labels, managers,
+    Flavor, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, ServerGroup, Volume, labels,
+    managers,
 };
 use virga_runtime::watch::{self, Watch};
 
@@ -32,6 +33,8 @@ pub struct Watches {
     pub instances: Watch<Instance>,
     /// The Leases of the agents.
     pub leases: Watch<Lease>,
+    /// Migrations of all namespaces.
+    pub migrations: Watch<Migration>,
     /// The namespaces that belong to a Project.
     pub namespaces: Watch<Namespace>,
     /// Networks of all namespaces.
@@ -63,6 +66,8 @@ pub struct Stores {
     pub instances: Store<Instance>,
     /// The Leases of the agents.
     pub leases: Store<Lease>,
+    /// Migrations of all namespaces.
+    pub migrations: Store<Migration>,
     /// The namespaces that belong to a Project.
     pub namespaces: Store<Namespace>,
     /// Networks of all namespaces.
@@ -91,6 +96,7 @@ impl Watches {
             images: Watch::all(client.clone(), all()).trimmed(whole_image),
             instances: Watch::all(client.clone(), all()).trimmed(trim_instance),
             leases: Watch::within(client.clone(), namespace, all()).trimmed(trim),
+            migrations: everywhere(client, all()),
             namespaces: everywhere(client, of_projects()),
             networks: everywhere(client, all()),
             ports: everywhere(client, all()),
@@ -110,6 +116,7 @@ impl Watches {
             images: self.images.store(),
             instances: self.instances.store(),
             leases: self.leases.store(),
+            migrations: self.migrations.store(),
             namespaces: self.namespaces.store(),
             networks: self.networks.store(),
             ports: self.ports.store(),
@@ -129,6 +136,7 @@ impl Watches {
             tokio::spawn(self.images.run(stop.clone())),
             tokio::spawn(self.instances.run(stop.clone())),
             tokio::spawn(self.leases.run(stop.clone())),
+            tokio::spawn(self.migrations.run(stop.clone())),
             tokio::spawn(self.namespaces.run(stop.clone())),
             tokio::spawn(self.networks.run(stop.clone())),
             tokio::spawn(self.ports.run(stop.clone())),
@@ -153,6 +161,7 @@ impl Stores {
             && watch::ready(&self.images).await
             && watch::ready(&self.instances).await
             && watch::ready(&self.leases).await
+            && watch::ready(&self.migrations).await
             && watch::ready(&self.namespaces).await
             && watch::ready(&self.networks).await
             && watch::ready(&self.ports).await
@@ -175,6 +184,11 @@ impl Stores {
     /// An Instance.
     pub fn instance(&self, namespace: &str, name: &str) -> Option<Arc<Instance>> {
         self.instances.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// A Migration.
+    pub fn migration(&self, namespace: &str, name: &str) -> Option<Arc<Migration>> {
+        self.migrations.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// A Network.

@@ -16,7 +16,7 @@ use crate::{
     controllers, fixtures,
     ovn::Carrier,
     process::{Identity, Parts},
-    scheduling::{HostDefaults, feed},
+    scheduling::{HostDefaults, Scheduler, feed, takeover},
 };
 
 /// An API, and the loops of all kinds on it.
@@ -25,6 +25,7 @@ pub(crate) struct World {
     stop: CancellationToken,
     loops: Vec<JoinHandle<()>>,
     carrier: Carrier,
+    scheduler: Option<Arc<Scheduler>>,
 }
 
 impl World {
@@ -43,6 +44,7 @@ impl World {
             stop: CancellationToken::new(),
             loops: Vec::new(),
             carrier,
+            scheduler: None,
         }
     }
 
@@ -82,6 +84,7 @@ impl World {
         let stop = &self.stop;
         let feed = tokio::spawn(feed::run(context.scheduler.clone(), &watches, stop.clone()));
         let loops = controllers(&context, &watches, stop);
+        self.scheduler = Some(context.scheduler.clone());
         self.loops = vec![
             feed,
             tokio::spawn(sender.run(stop.clone())),
@@ -92,6 +95,20 @@ impl World {
                 drop(join_all(loops.into_iter().map(tokio::spawn)).await);
             }),
         ];
+    }
+
+    /// From now on it is decided where Instances go.
+    pub(crate) async fn decide(&self) {
+        takeover::open(&self.api.client_as("virga-controller"), self.scheduler()).await;
+    }
+
+    /// What is promised on a host.
+    pub(crate) fn usage(&self, host: &str) -> virga_scheduler::Usage {
+        self.scheduler().usage(host)
+    }
+
+    fn scheduler(&self) -> &Scheduler {
+        self.scheduler.as_deref().unwrap()
     }
 
     /// Waits until nobody has asked anything for a while.

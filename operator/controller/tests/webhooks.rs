@@ -22,7 +22,7 @@ use k8s_openapi::{
 use kube::{Client, api::ObjectMeta, client::Body as ClientBody};
 use serde_json::{Value, json};
 use virga_controller::certs::Authorities;
-use virga_crds::{SecretKeyRef, UserData};
+use virga_crds::{Migration, MigrationSpec, MigrationType, SecretKeyRef, UserData};
 use virga_testkit::FakeApi;
 use virga_transfer::{NodeName, certificate::NodeKey, tls::Credentials};
 
@@ -440,4 +440,51 @@ async fn an_agent_s_key_is_signed_for_the_node_in_its_token_whatever_the_request
         let (code, _) = ask(body.to_owned(), Some("agent-node-1")).await;
         assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{body:.20}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_migration_and_one_to_where_the_instance_is_are_refused() {
+    let api = api();
+    let mut object = instance("web");
+    object.spec.node_name = Some("node-1".into());
+    api.create(&object);
+    let migration = |name: &str, of: &str, target: Option<&str>| {
+        let spec = MigrationSpec {
+            instance: of.into(),
+            kind: MigrationType::Cold,
+            target: target.map(str::to_owned),
+        };
+        let mut migration = Migration::new(name, spec);
+        migration.metadata.namespace = Some("shop".into());
+        migration
+    };
+    let replica = Replica::start(&api, "a").await;
+    let ask = async |object: &Migration| {
+        replica
+            .ask("/validate", &review("CREATE", "op", Some(json(object)), None))
+            .await
+    };
+    let here = ask(&migration("move", "web", Some("node-1"))).await;
+    assert_eq!(
+        causes(&here).1,
+        ["spec.target: web is on this host already: name another, or none"]
+    );
+    let early = ask(&migration("move", "later", None)).await;
+    assert_eq!(
+        warnings(&early),
+        ["spec.instance: there is no Instance \"later\" yet: it waits"]
+    );
+
+    api.create(&migration("move", "web", None));
+    settle(&api).await;
+    let second = ask(&migration("twice", "web", None)).await;
+    assert_eq!(
+        causes(&second).1,
+        ["spec.instance: Migration move of web is under way: wait for its end, or delete it"]
+    );
+    let over = serde_json::json!({"phase": "Failed"});
+    api.merge_status::<Migration>(Some("shop"), "move", over);
+    settle(&api).await;
+    let again = ask(&migration("again", "web", None)).await;
+    assert_eq!(again["response"]["allowed"], true, "{again}");
 }

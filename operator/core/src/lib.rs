@@ -9,6 +9,7 @@ pub mod host_aggregate;
 pub mod hypervisor;
 pub mod image;
 pub mod instance;
+pub mod migration;
 pub mod nearest;
 pub mod network;
 pub mod problem;

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, path::Path};
 
 use kube::ResourceExt;
-use virga_images::{Digest, cache::Evicted};
+use virga_images::{Digest, Format, cache::Evicted};
 use virga_runtime::class::chain;
 
 use super::images::Images;
@@ -54,11 +54,11 @@ async fn bases(layout: &Layout) -> HashSet<Digest> {
                 continue;
             };
             let links = layout.instance(uid).bases();
-            bases.extend(
-                links
-                    .iter()
-                    .filter_map(|link| digest_in(&std::fs::read_link(link).ok()?)),
-            );
+            bases.extend(links.iter().filter_map(|link| linked(link)));
+        }
+        // A guest that comes from another host has its image's link before its disk.
+        for directory in std::fs::read_dir(layout.incoming())? {
+            bases.extend(linked(&directory?.path().join("base")));
         }
         Ok(bases)
     };
@@ -72,10 +72,16 @@ async fn bases(layout: &Layout) -> HashSet<Digest> {
     }
 }
 
-/// The digest in the name of a cached image's file: `sha256-<hex>.<format>`.
-fn digest_in(path: &Path) -> Option<Digest> {
+/// The digest of the image that a link leads to.
+fn linked(link: &Path) -> Option<Digest> {
+    Some(base_of(&std::fs::read_link(link).ok()?)?.0)
+}
+
+/// The digest and the format in the name of a cached image's file: `sha256-<hex>.<format>`.
+pub fn base_of(path: &Path) -> Option<(Digest, Format)> {
     let stem = path.file_stem()?.to_str()?;
-    stem.strip_prefix("sha256-")?.parse().ok()
+    let format = path.extension()?.to_str()?.parse().ok()?;
+    Some((stem.strip_prefix("sha256-")?.parse().ok()?, format))
 }
 
 #[cfg(test)]
@@ -85,8 +91,8 @@ mod tests {
     #[test]
     fn a_base_is_read_from_its_links_target() {
         let hex = "ab".repeat(32);
-        let digest = digest_in(Path::new(&format!("/images/sha256-{hex}.qcow2")));
-        assert_eq!(digest.map(|digest| digest.hex()), Some(hex));
-        assert_eq!(digest_in(Path::new("/etc/passwd")), None);
+        let (digest, format) = base_of(Path::new(&format!("/images/sha256-{hex}.qcow2"))).unwrap();
+        assert_eq!((digest.hex(), format), (hex, Format::Qcow2));
+        assert_eq!(base_of(Path::new("/etc/passwd")), None);
     }
 }

@@ -8,5 +8,6 @@ mod peers;
 mod pull;
 mod report;
 
+pub use evict::base_of;
 pub(crate) use images::Failure;
 pub use images::{Changed, Images};

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use tokio::sync::watch;
 use virga_crds::Image;
 use virga_images::{
-    Digest,
+    Digest, Format,
     cache::{Adoption, Entry, Error, Fetch, Limits},
 };
 use virga_runtime::class::chain;
@@ -16,6 +16,20 @@ use virga_transfer::client::{self, Client, Phase, Progress, Request, What};
 
 use super::images::{Images, format};
 use crate::transfer::Peer;
+
+/// Why an image was not had from another node.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFetched {
+    /// The agent was not given a certificate yet.
+    #[error("this node has no certificate yet")]
+    NoCertificate,
+    /// It did not come.
+    #[error(transparent)]
+    Transfer(#[from] client::Error),
+    /// It came, and is no image that can be used.
+    #[error(transparent)]
+    Cache(#[from] Error),
+}
 
 /// What comes, and from where.
 #[derive(Clone)]
@@ -101,8 +115,33 @@ impl Images {
         Ok(())
     }
 
+    /// The image with this digest: from the cache, else from this node. `key` names who wants it.
+    pub async fn fetch_digest(
+        &self,
+        peer: &Peer,
+        digest: Digest,
+        format: Format,
+        key: &str,
+    ) -> Result<Entry, NotFetched> {
+        if let Some(entry) = self.shared.cache.get(digest) {
+            return Ok(entry);
+        }
+        let client = self.shared.transfers.client().ok_or(NotFetched::NoCertificate)?;
+        self.fetch_from_peer(&client, peer, digest, key).await?;
+        let adoption = Adoption {
+            key: key.to_owned(),
+            file: self.shared.layout.incoming_image(key),
+            digest: Some(digest),
+            format: Some(format),
+            limits: Limits::default(),
+        };
+        let entry = self.shared.cache.adopt(adoption).await?;
+        self.tell(None);
+        Ok(entry)
+    }
+
     /// Removes what came of an image that nobody wants any more.
-    pub(super) async fn abandon_peers(&self, uid: &str) {
+    pub async fn abandon_peers(&self, uid: &str) {
         let destination = self.shared.layout.incoming_image(uid);
         let Some(client) = self.shared.transfers.client() else {
             return;

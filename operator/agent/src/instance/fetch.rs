@@ -18,7 +18,7 @@ use crate::{
     claims::Claim,
     domain,
     host::Host,
-    room,
+    migration, room,
     topology::{self, Error},
 };
 use virga_runtime::class::chain;
@@ -70,6 +70,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         room,
         save_room: save_room(host, instance),
         snapshotting: host.snapshots.of(uid),
+        leaving: migration::leaving(host, uid),
     }
 }
 

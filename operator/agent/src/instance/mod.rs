@@ -29,6 +29,7 @@ pub use root_record::read as read_root_record;
 use crate::{
     effect,
     host::Host,
+    migration,
     reconcile::{self, Error},
     userdata,
 };
@@ -131,6 +132,22 @@ impl Reconcile for InstanceLoop {
 
     async fn reconcile(&self, object: Arc<Instance>) -> Result<Done, Error> {
         let uid = reconcile::uid(object.as_ref())?;
+        let _turn = self.host.turns.take(uid).await;
+        if self.host.stores.instance(&uid.to_string()).is_none() {
+            // It was bound to another host, or went, while it waited for its turn.
+            return Ok(Done::unchanged());
+        }
+        if let Err(source) = migration::land(&self.host.layout, uid).await {
+            let source = effect::Error::io("putting what came from another host in its place")(source);
+            return Err(Error::Effect {
+                effect: "LandGuest",
+                source,
+            });
+        }
+        if migration::is_awaited(&self.host, uid) {
+            // The Migration tells when it has come.
+            return Ok(Done::waiting());
+        }
         let mut instance = self.published.newest(&object);
         let mut changed = false;
         for _ in 0..ROUNDS {

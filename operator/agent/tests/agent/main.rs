@@ -7,6 +7,7 @@ mod crashes;
 mod health;
 mod instances;
 mod machines;
+mod migrations;
 mod nodes;
 mod ovn;
 mod peers;

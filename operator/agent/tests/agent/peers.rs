@@ -11,7 +11,7 @@ use crate::{
 const OTHER: &str = "node-2";
 
 /// Where the first node's agent serves, once it does.
-fn served(world: &World) -> String {
+pub fn served(world: &World) -> String {
     let port = || {
         let host: Option<Hypervisor> = world.api.read(None, NODE);
         host?.status?.transfer_port

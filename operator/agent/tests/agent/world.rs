@@ -24,8 +24,8 @@ use virga_agent::{
 };
 use virga_crds::{
     Bytes, Flavor, FlavorSpec, Hypervisor, Image, ImageRef, ImageSource, ImageSpec, ImageVisibility, Instance,
-    InstanceSpec, Interface, Network, NetworkSpec, Port, PortAddress, PortSpec, Subnet, Volume, VolumeAttachment,
-    VolumeSpec,
+    InstanceSpec, Interface, Migration, Network, NetworkSpec, Port, PortAddress, PortSpec, Subnet, Volume,
+    VolumeAttachment, VolumeSpec,
     conditions::{Condition, types},
     finalizers,
 };
@@ -57,6 +57,7 @@ impl World {
             .with_crd::<Hypervisor>()
             .with_crd::<Image>()
             .with_crd::<Instance>()
+            .with_crd::<Migration>()
             .with_crd::<Network>()
             .with_crd::<Port>()
             .with_crd::<Volume>();

@@ -23,6 +23,7 @@ enum Seen {
     Instance(Key),
     Hypervisor(String),
     Lease(Arc<Lease>),
+    Migration(Key),
     Volume(Key),
     Flavor(String),
     Image(Key),
@@ -44,6 +45,11 @@ fn seen(watches: &Watches) -> impl Stream<Item = Seen> + Send + Unpin + use<> {
             .map(|object| Seen::Hypervisor(object.name_any()))
             .boxed(),
         watches.leases.touched().map(Seen::Lease).boxed(),
+        watches
+            .migrations
+            .touched()
+            .map(|object| Seen::Migration(key_of(object.as_ref())))
+            .boxed(),
         watches
             .volumes
             .touched()
@@ -119,6 +125,7 @@ fn note(scheduler: &Scheduler, seen: Seen) -> bool {
             scheduler.note_lease(&lease);
             return true;
         }
+        Seen::Migration(key) => scheduler.note_migration(&key),
         Seen::Volume(key) => scheduler.note_volume(&key),
         Seen::Flavor(name) => scheduler.note_flavor(&name),
         Seen::HostAggregate(name) => scheduler.note_aggregate(&name),

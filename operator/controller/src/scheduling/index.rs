@@ -258,6 +258,7 @@ impl Scheduler {
         for instance in instances {
             self.place_seen(&mut state, &key_of(instance.as_ref()), &instance);
         }
+        self.rebuild_migrations(&mut state);
         state.waiting.wake(&Event::Resync);
         self.spread(&mut state);
         drop(state);

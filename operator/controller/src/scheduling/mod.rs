@@ -22,6 +22,7 @@
 //! | how is a decision written? | [`bind`] |
 //! | what does the user hear meanwhile? | [`explain`] |
 //! | what is kept of a decision, and in which forms is it told? | [`record`] |
+//! | where does an Instance move to? | `moves` |
 //! | what is said of what is missing? | `missing` |
 //! | what is counted? | `metrics` |
 
@@ -35,6 +36,7 @@ mod index;
 mod load;
 mod metrics;
 mod missing;
+mod moves;
 pub mod obstacle;
 pub mod profile;
 pub mod profile_file;

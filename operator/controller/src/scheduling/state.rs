@@ -70,6 +70,8 @@ pub(super) struct State {
     pub(super) loads: Loads,
     /// What admission reserved for creates that have not been seen yet, oldest first.
     pub(super) pending: HashMap<Key, Vec<Pending>>,
+    /// What is held on the targets of Migrations.
+    pub(super) migrations: HashMap<Key, Uid>,
     pub(super) open: bool,
 }
 
@@ -135,6 +137,7 @@ impl Scheduler {
                 memberships: HashMap::new(),
                 loads: Loads::default(),
                 pending: HashMap::new(),
+                migrations: HashMap::new(),
                 open: false,
             }),
             epoch: clock.instant(),
@@ -203,7 +206,7 @@ impl Scheduler {
         decision
     }
 
-    fn decide(
+    pub(super) fn decide(
         &self,
         request: Result<Request, Vec<Obstacle>>,
         ask: impl FnOnce(&mut State, &Request, Duration) -> Result<Placement, Refusal>,

@@ -9,7 +9,7 @@ use virga_crds::{
 
 use super::{
     effect::{Effect, Plan},
-    health,
+    health, leaving,
     needs::{self, Aspect, Need},
     power::{self, DELETE_GRACE, Step, Wish},
     root::{self, Work},
@@ -33,7 +33,11 @@ fn next(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
     if instance.spec.node_name.as_deref() != Some(seen.node.as_str()) {
         return Plan::default();
     }
-    if instance.metadata.deletion_timestamp.is_some() {
+    let deleting = instance.metadata.deletion_timestamp.is_some();
+    if let Some(leaving) = seen.leaving.as_ref().filter(|leaving| leaving.offered || !deleting) {
+        return leaving::plan(instance, seen, leaving, now);
+    }
+    if deleting {
         return delete(instance, seen, now);
     }
     match &seen.domain {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::health::Health;
+use super::leaving::Leaving;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use virga_crds::{Address, BuiltFlavor, Bytes, InstanceTopology, conditions::Reason};
@@ -43,6 +44,8 @@ pub struct Seen {
     pub health: Health,
     /// Whether an image is being made of its root disk.
     pub snapshotting: Snapshotting,
+    /// That it is on its way to another host.
+    pub leaving: Option<Leaving>,
 }
 
 /// The domain with the Instance's uid.

@@ -5,6 +5,7 @@
 mod deletion;
 mod hosts;
 mod instance;
+mod migration;
 
 use kube::{ResourceExt, core::admission::Operation};
 use serde::de::DeserializeOwned;
@@ -45,6 +46,7 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
         ("Image", _) => check(request, |new, _| image(new)),
         ("Instance", Operation::Update) => check(request, instance::validate_change),
         ("Instance", _) => check(request, |new: &Instance, _| instance::validate_new(new, stores)),
+        ("Migration", Operation::Create) => check(request, |new, _| migration::new(new, stores)),
         ("Network", _) => check(request, |new: &Network, _| Findings {
             problems: network::validate(&new.spec)
                 .and_then(|valid| hooks.backend.check(&valid))
@@ -55,7 +57,7 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
         ("Port", _) => port(hooks, request),
         // What the others say counts once: what it is about is immutable, and a Project, Volume or Instance that is there
         // must stay changeable whatever the others have become.
-        ("Project" | "Volume", Operation::Update) => Answer::allow(),
+        ("Migration" | "Project" | "Volume", Operation::Update) => Answer::allow(),
         ("Project", _) => check(request, |new, _| project(new, stores)),
         ("ServerGroup", _) => check::<ServerGroup>(request, |_, _| Findings::default()),
         ("Volume", _) => check(request, |new, _| volume(new, stores)),

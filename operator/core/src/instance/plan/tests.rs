@@ -124,6 +124,7 @@ impl World {
                 save_room: Room::Enough,
                 health: Health::default(),
                 snapshotting: Snapshotting::No,
+                leaving: None,
             },
             now: "2026-11-22T10:00:00Z".parse().unwrap(),
             deaf: 0,
@@ -699,6 +700,7 @@ fn computing_the_same_again_gives_the_same_status() {
     assert_eq!(notes(Some(&first), &first), []);
 }
 
+mod leaving;
 mod root;
 mod verbs;
 
