@@ -71,11 +71,11 @@ async fn a_guest_takes_its_disk_and_its_address_to_another_host() {
             "{:#?}",
             status.conditions
         );
-        let moved = t.await_within::<Instance>(GUEST, "mover", "Ready", is_ready).await;
-        assert_ne!(node_of(&moved), node_of(&mover));
-        assert_eq!(moved.status.as_ref().unwrap().addresses, addresses);
-        let target = host(lab, &moved);
-        await_up(&target, &moved, 1).await;
+        let there = t.await_within::<Instance>(GUEST, "mover", "Ready", is_ready).await;
+        assert_ne!(node_of(&there), node_of(&mover));
+        assert_eq!(there.status.as_ref().unwrap().addresses, addresses);
+        let target = host(lab, &there);
+        await_up(&target, &there, 1).await;
         let console = on_node::console(&target, &uid);
         assert!(console.contains("mark: found"), "{console}");
 
