@@ -76,6 +76,14 @@ actions! {
     Lock
     /// It was unlocked.
     Unlock
+    /// A password was set in the guest.
+    ChangePassword
+    /// The guest was sent a non-maskable interrupt.
+    TriggerCrashDump
+    /// It was soft-deleted.
+    SoftDelete
+    /// What was soft-deleted was restored.
+    Restore
     /// It was deleted.
     Delete
 }
@@ -89,4 +97,15 @@ pub enum ActionResult {
     Failed,
     /// The field asked for something else before it was done.
     Superseded,
+}
+
+/// Something that was asked for by its time, and begun.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Begun {
+    /// Which: the `at` that asked for it.
+    pub at: Time,
+    /// When it was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
 }

@@ -187,6 +187,14 @@ reasons! {
     ActionSucceeded
     /// What the spec asked for can't go on without help; the message says why. Only of events.
     ActionFailed
+    /// No agent in the guest answers, and what is asked for needs one. Install and start qemu-guest-agent there.
+    GuestAgentMissing
+    /// The Secret that spec.adminPassword names doesn't exist, lacks the key, or has no password under it.
+    PasswordNotFound
+    /// The Instance is off, and is deleted when its window is over. To restore it, take spec.softDelete out.
+    SoftDeleted
+    /// The window of a soft-deleted Instance is over, and it was deleted. Only of events.
+    Reclaimed
     /// The guest crashed; QEMU ended without being asked to.
     GuestCrashed
     /// The host has no space left for a disk of the Instance, and its guest is halted until there is; the message says which.

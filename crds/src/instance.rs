@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupSchedule, Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage, Rebuild,
+    BackupSchedule, Begun, Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage, Rebuild,
     RebuildStatus, Rescue, schema,
 };
 
@@ -46,6 +46,7 @@ use crate::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = kube::core::Rule::new("!has(self.softDelete) || (!has(self.locked) && self.protection != 'Enabled')").message("softDelete: what is locked or protected can't be deleted: take locked out and set protection to Disabled, or take softDelete out"),
     validation = kube::core::Rule::new("has(self.image) != has(self.bootVolume)").message("exactly one of image and bootVolume must be given: they are the two sources of the root disk"),
     validation = kube::core::Rule::new("!has(self.bootVolume) || !has(self.backup)").message("backup: an Instance that boots from a Volume can't be backed up yet: volumes have no snapshots"),
     validation = kube::core::Rule::new("!has(self.bootVolume) || !has(self.volumes) || !self.volumes.exists(v, v.name == self.bootVolume)").message("bootVolume must not be listed in volumes again"),
@@ -123,6 +124,15 @@ pub struct InstanceSpec {
     /// While this is there, the guest boots from a rescue image, with its own root disk as the second one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rescue: Option<Rescue>,
+    /// The administrator's password in the guest: each new `at` sets it once, through the guest's agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_password: Option<AdminPassword>,
+    /// A non-maskable interrupt for the guest: each new `at` is one (Nova's trigger crash dump).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash_dump: Option<CrashDump>,
+    /// While this is there the Instance is off and can be restored by taking it out; when its time is over it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_delete: Option<SoftDelete>,
     /// When a guest that ended by itself is started again.
     #[serde(default)]
     #[schemars(extend("default" = "Always"))]
@@ -154,6 +164,75 @@ pub struct Reboot {
     #[serde(default, rename = "type")]
     #[schemars(extend("default" = "Soft"))]
     pub type_: RebootType,
+}
+
+/// A password that is to be set in the guest.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::Rule::new("self.at >= timestamp('2020-01-01T00:00:00Z') && self.at < timestamp('2100-01-01T00:00:00Z')").message("at must be a time of this century, from 2020 on"))]
+pub struct AdminPassword {
+    /// From when on. A time that has passed is now: each new one sets the password once more.
+    pub at: Time,
+    /// The Secret that has the password.
+    pub secret_ref: PasswordRef,
+    /// Whose password it is, in the guest.
+    #[serde(default = "root")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$"), extend("default" = "root"))]
+    pub user: String,
+}
+
+fn root() -> String {
+    "root".into()
+}
+
+/// A key of a Secret that has a password.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PasswordRef {
+    /// The Secret's name; it is of this namespace.
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub name: String,
+    /// The key that has the password: one line, without a line's end.
+    #[serde(default = "password_key")]
+    #[schemars(length(min = 1, max = 253), extend("default" = "password"))]
+    pub key: String,
+}
+
+fn password_key() -> String {
+    "password".into()
+}
+
+/// A non-maskable interrupt that is asked for.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::Rule::new("self.at >= timestamp('2020-01-01T00:00:00Z') && self.at < timestamp('2100-01-01T00:00:00Z')").message("at must be a time of this century, from 2020 on"))]
+pub struct CrashDump {
+    /// When. A time that has passed is now; one before the Instance was created is none.
+    pub at: Time,
+}
+
+/// That an Instance is deleted, but can be restored for a while.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SoftDelete {
+    /// How long it can be restored, from when it is off: a number and `s`, `m` or `h`.
+    #[serde(default = "a_day")]
+    #[schemars(length(min = 2, max = 6), regex(pattern = r"^[1-9][0-9]{0,4}[smh]$"), extend("default" = "24h"))]
+    pub reclaim_after: String,
+}
+
+fn a_day() -> String {
+    "24h".into()
+}
+
+/// Until when a soft-deleted Instance can be restored.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SoftDeleteStatus {
+    /// Since when it is off for it.
+    pub since: Time,
+    /// When it is deleted, unless it is restored before.
+    pub reclaim_at: Time,
 }
 
 /// How an Instance is rebooted.
@@ -360,6 +439,15 @@ pub struct InstanceStatus {
     /// The last rebuild that was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<RebuildStatus>,
+    /// The last interrupt that was begun. Without an end nobody knows whether the guest got it: ask for another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash_dump: Option<Begun>,
+    /// The last password that was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_password: Option<Begun>,
+    /// Until when it can be restored, while it is soft-deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_delete: Option<SoftDeleteStatus>,
     /// The host that has the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::dotted_name")]
@@ -479,6 +567,8 @@ pub enum InstanceState {
     Suspended,
     /// It is set up to boot from a rescue image. `powerState` says whether it runs.
     Rescued,
+    /// It is off, and is deleted when its window is over, unless it is restored.
+    SoftDeleted,
     /// It can't go on without help; the conditions say why.
     Error,
     /// It is being deleted.

@@ -31,7 +31,7 @@ mod topology;
 mod usage;
 mod volume;
 
-pub use action::{ActionName, ActionResult, InstanceAction};
+pub use action::{ActionName, ActionResult, Begun, InstanceAction};
 pub use backup::BackupSchedule;
 pub use bytes::{Bytes, ParseBytesError};
 pub use conditions::{Condition, ConditionStatus};
@@ -48,9 +48,10 @@ pub use image::{
     ImageState, ImageStatus, ImageVisibility, InstanceSource, Quiesce, SnapshotStatus,
 };
 pub use instance::{
-    Address, BuiltFlavor, DecidedBy, FilterRejections, ImageRef, Instance, InstanceScheduling, InstanceSpec,
-    InstanceState, InstanceStatus, Interface, Lock, ObservedPower, Placement, PowerState, Protection, Reboot,
-    RebootStatus, RebootType, RunPolicy, SchedulerHints, SecretKeyRef, UserData, VolumeAttachment,
+    Address, AdminPassword, BuiltFlavor, CrashDump, DecidedBy, FilterRejections, ImageRef, Instance,
+    InstanceScheduling, InstanceSpec, InstanceState, InstanceStatus, Interface, Lock, ObservedPower, PasswordRef,
+    Placement, PowerState, Protection, Reboot, RebootStatus, RebootType, RunPolicy, SchedulerHints, SecretKeyRef,
+    SoftDelete, SoftDeleteStatus, UserData, VolumeAttachment,
 };
 pub use migration::{
     Incoming, IncomingState, Migration, MigrationPhase, MigrationSpec, MigrationStatus, MigrationType, OfferedBase,

@@ -1,7 +1,8 @@
 //! How an Instance does, and who did what to it.
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
-use virga_crds::{ActionName, ActionResult, Instance};
+use virga_crds::{ActionName, ActionResult, Instance, InstanceState};
 use virga_e2e::objects::{instance, plugged};
 use virga_e2e::{BOUND, Installation, eventually, is_ready, with_temp_namespace};
 
@@ -96,6 +97,45 @@ async fn a_guest_s_agent_and_its_figures_are_seen_while_it_runs() {
             (!page.contains("instance=\"talker\"")).then_some(()).ok_or(page)
         })
         .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_guest_is_interrupted_soft_deleted_restored_and_reclaimed() {
+    let (installation, _turn) = Installation::turn().await;
+    let Some(lab) = installation.lab("makes an image on its nodes") else {
+        return;
+    };
+    with_temp_namespace(&installation.cluster, async |t| {
+        let flavor = given_a_place_for_idle_instances(&t, lab, "10.43.0.0/24").await;
+        t.create(idle("lucky", &flavor)).await;
+        t.await_within::<Instance>(GUEST, "lucky", "Ready", is_ready).await;
+        let at = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
+        t.patch::<Instance>("lucky", json!({"spec": {"crashDump": {"at": at}}}))
+            .await;
+        t.await_within::<Instance>(BOUND, "lucky", "interrupted", |found| {
+            let told = found.status.as_ref().and_then(|status| status.crash_dump.as_ref());
+            is_ready(found) && told.is_some_and(|told| told.at.0 == at && told.finished_at.is_some())
+        })
+        .await;
+        let is = |state: InstanceState| {
+            move |found: &Instance| {
+                let told = found.status.as_ref().and_then(|status| status.state);
+                is_ready(found) && told == Some(state)
+            }
+        };
+        // A guest without a system does not hear the power button: it is ended after a minute.
+        let gone_for =
+            |window: Option<&str>| json!({"spec": {"softDelete": window.map(|after| json!({"reclaimAfter": after}))}});
+        t.patch::<Instance>("lucky", gone_for(Some("1h"))).await;
+        t.await_within::<Instance>(GUEST, "lucky", "soft-deleted", is(InstanceState::SoftDeleted))
+            .await;
+        t.patch::<Instance>("lucky", gone_for(None)).await;
+        t.await_within::<Instance>(GUEST, "lucky", "restored", is(InstanceState::Active))
+            .await;
+        t.patch::<Instance>("lucky", gone_for(Some("5s"))).await;
+        t.await_gone::<Instance>(GUEST, "lucky").await;
     })
     .await;
 }

@@ -8,7 +8,7 @@ use virga_hypervisor::Kind;
 use virga_images::disk;
 use virga_runtime::class::{Class, Classify, chain};
 
-use crate::{port, topology, userdata};
+use crate::{password, port, topology, userdata};
 
 /// Why an effect on an Instance or a Volume was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,12 @@ pub enum Error {
     /// User data could not be had.
     #[error(transparent)]
     UserData(#[from] userdata::Error),
+    /// A password could not be had.
+    #[error(transparent)]
+    Password(#[from] password::Error),
+    /// The guest's agent did not do it.
+    #[error("asking the agent in the guest")]
+    Guest(#[source] virga_hypervisor::Error),
     /// A network could not be brought up.
     #[error(transparent)]
     Network(#[from] port::Error),
@@ -65,9 +71,14 @@ impl Classify for Error {
             Self::Network(error) if error.class() == Class::Bug => Class::Bug,
             Self::Api(error) => error.class(),
             Self::Topology(error) => error.class(),
-            Self::Gone(_) | Self::Network(_) | Self::Disk(_) | Self::Seed(_) | Self::UserData(_) | Self::Io { .. } => {
-                Class::Transient
-            }
+            Self::Gone(_)
+            | Self::Network(_)
+            | Self::Disk(_)
+            | Self::Seed(_)
+            | Self::UserData(_)
+            | Self::Io { .. }
+            | Self::Password(_)
+            | Self::Guest(_) => Class::Transient,
         }
     }
 }
@@ -98,6 +109,11 @@ impl Error {
             Self::Topology(topology::Error::Facts(_)) => (Reason::LibvirtUnavailable, false),
             Self::Disk(_) | Self::Io { .. } | Self::Seed(_) | Self::Topology(_) => (Reason::HypervisorError, false),
             Self::UserData(_) => (Reason::UserDataNotFound, false),
+            Self::Password(_) => (Reason::PasswordNotFound, false),
+            Self::Guest(error) if matches!(error.kind(), Kind::Busy | Kind::Timeout) => {
+                (Reason::GuestAgentMissing, false)
+            }
+            Self::Guest(_) => (Reason::HypervisorError, false),
             Self::Network(port::Error::NotFound(_)) => (Reason::NetworkNotFound, false),
             Self::Network(_) => (Reason::NetworkNotReady, false),
         };

@@ -216,6 +216,11 @@ impl InstanceFiles {
         self.directory.join("topology.json")
     }
 
+    /// What was done to the guest once.
+    pub fn deeds(&self) -> PathBuf {
+        self.directory.join("deeds.json")
+    }
+
     /// When the domain was started and asked to stop.
     pub fn power(&self) -> PathBuf {
         self.directory.join("power.json")

@@ -45,6 +45,7 @@ pub mod migration;
 pub mod node;
 mod options;
 pub mod orphans;
+pub mod password;
 pub mod port;
 pub mod reconcile;
 pub mod removal;

@@ -363,19 +363,19 @@ async fn user_data_goes_to_the_agent_of_the_node_and_to_nobody_else() {
             "plain",
             Some("agent-node-1"),
             StatusCode::NOT_FOUND,
-            "Instance shop/plain names no Secret for its user data",
+            "Instance shop/plain names no Secret for this",
         ),
         (
             "no-key",
             Some("agent-node-1"),
             StatusCode::NOT_FOUND,
-            "spec.userData.secretRef: the Secret \"init\" has no key \"other\": add it, or name another",
+            "the Secret \"init\" has no key \"other\": add it, or name another",
         ),
         (
             "large",
             Some("agent-node-1"),
             StatusCode::PAYLOAD_TOO_LARGE,
-            "spec.userData.secretRef: the Secret \"init\" has more than 64 KiB under \"large\": make it smaller",
+            "the Secret \"init\" has more than 65536 bytes under \"large\": make it smaller",
         ),
     ];
     for (name, token, code, message) in table {
@@ -384,9 +384,14 @@ async fn user_data_goes_to_the_agent_of_the_node_and_to_nobody_else() {
     api.delete::<Secret>(Some("shop"), "init");
     let (code, message) = get("web", Some("agent-node-1")).await;
     assert_eq!(code, StatusCode::NOT_FOUND);
+    assert_eq!(message, "there is no Secret \"init\": create it");
+
+    // A password comes the same way, for those who ask for one.
+    let request = Request::get("/adminpassword/shop/web").header("authorization", "Bearer agent-node-1");
+    let (code, message) = send(&replica.router, request.body(Body::empty()).unwrap()).await;
     assert_eq!(
-        message,
-        "spec.userData.secretRef: there is no Secret \"init\": create it"
+        (code, message.as_str()),
+        (StatusCode::NOT_FOUND, "Instance shop/web names no Secret for this")
     );
 
     // An agent may see a binding before we do.

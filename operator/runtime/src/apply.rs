@@ -251,6 +251,23 @@ impl Writer {
         }
     }
 
+    /// Deletes this very object, if nobody has changed it since it was read; `false`: somebody has, or it is gone.
+    pub async fn delete_unchanged<K: Object>(&self, live: &K) -> Result<bool, Error> {
+        let (namespace, name) = (live.namespace(), live.name_any());
+        let what = self.what::<K>("deleting", namespace.as_deref(), &name);
+        let preconditions = Preconditions {
+            uid: live.uid(),
+            resource_version: live.resource_version(),
+        };
+        let params = DeleteParams::background().preconditions(preconditions);
+        let api = self.api::<K>(namespace.as_deref());
+        match self.within(what, api.delete(&name, &params)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// One API for both scopes: a type's scope is not known where it is generic.
     fn api<K: Object>(&self, namespace: Option<&str>) -> Api<DynamicObject> {
         let resource = ApiResource::erase::<K>(&());

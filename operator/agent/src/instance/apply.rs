@@ -11,14 +11,15 @@ use virga_runtime::class::chain;
 
 use super::{
     boot_image::BootImage,
+    deeds_record,
     domain_spec::{self, Parts, Root},
     machine, power_record, root_disk, root_record, seed,
 };
 use crate::{
     effect::Error,
-    host::{CHANGE, Host},
+    host::{CHANGE, Host, READ},
     layout::InstanceFiles,
-    port,
+    password, port,
     removal::remove_directory,
     topology, userdata,
 };
@@ -61,6 +62,11 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
         Effect::RecordPower(record) => power_record::write(&files, *record)
             .await
             .map_err(Error::io("noting a start or stop"))?,
+        Effect::RecordDeeds(deeds) => deeds_record::write(&files, *deeds)
+            .await
+            .map_err(Error::io("noting what is done to the guest"))?,
+        Effect::InjectNmi => host.change(uid, move |hypervisor| hypervisor.inject_nmi(uid)).await?,
+        Effect::SetPassword => set_password(host, instance, uid).await?,
         Effect::Start => host.change(uid, move |hypervisor| hypervisor.start(uid)).await?,
         // Reading memory back takes as long as writing it did.
         Effect::Restore => {
@@ -92,6 +98,18 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
         }
     }
     Ok(())
+}
+
+async fn set_password(host: &Host, instance: &Instance, uid: Uuid) -> Result<(), Error> {
+    let asked = instance.spec.admin_password.as_ref();
+    let user = asked
+        .ok_or_else(|| Error::Gone("no password is asked for any more".into()))?
+        .user
+        .clone();
+    let namespace = instance.namespace().unwrap_or_default();
+    let password = password::fetch(&host.controller, &namespace, &instance.name_any()).await?;
+    let set = move |hypervisor: &dyn Hypervisor| hypervisor.set_password(uid, &user, &password);
+    host.calls.guest(uid, READ, set).await.map_err(Error::Guest)
 }
 
 /// How long saving a guest's memory may take: as any change, and what a slow disk takes for all of it.

@@ -5,13 +5,13 @@ use uuid::Uuid;
 use virga_core::{
     instance::{
         Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, RootSeen, Seen, Volume as VolumeSeen,
-        VolumeUse,
+        VolumeUse, wants_guest_agent,
     },
     volume::{Claimant, volume_names},
 };
 use virga_crds::{Address, Bytes, Instance, InstanceTopology, Port, PowerState, Volume};
 
-use super::{power_record, root_seen};
+use super::{deeds_record, power_record, root_seen};
 use crate::{
     capacity::Disk,
     claimants::claimants,
@@ -54,7 +54,17 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
     if domain == Domain::Defined(Power::IoError) {
         health.disk_faults = domain::disk_faults(host, uid).await;
     }
+    let deeds = deeds_record::read(&files).await;
+    // A guest that just ran may run no more: then there is no agent either.
+    let guest_agent = domain == Domain::Defined(Power::Running)
+        && wants_guest_agent(instance, deeds, host.clock.now())
+        && host
+            .read(uid, move |hypervisor| hypervisor.has_guest_agent(uid))
+            .await
+            .unwrap_or(false);
     Seen {
+        deeds,
+        guest_agent,
         node: host.node.clone(),
         health,
         volumes: volumes(host, instance, uid, &domain).await,

@@ -2,6 +2,7 @@
 
 mod apply;
 mod boot_image;
+mod deeds_record;
 mod domain_spec;
 mod fetch;
 mod machine;

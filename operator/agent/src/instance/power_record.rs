@@ -24,7 +24,8 @@ pub async fn write(files: &InstanceFiles, record: PowerRecord) -> io::Result<()>
     replace(&files.power(), &bytes).await
 }
 
-async fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a small file so that it is whole, or as it was.
+pub(super) async fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     tokio::fs::write(&temporary, bytes).await?;
     tokio::fs::rename(&temporary, path).await

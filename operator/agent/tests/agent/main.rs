@@ -4,6 +4,7 @@
 
 mod actions;
 mod crashes;
+mod deeds;
 mod health;
 mod instances;
 mod machines;

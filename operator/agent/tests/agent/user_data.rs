@@ -21,12 +21,13 @@ use crate::world::World;
 
 /// A controller that knows the Secret of `web-1` once it `exists`. It speaks HTTP without TLS: certificates are
 /// rustls' business.
-fn controller(exists: Arc<AtomicBool>) -> (tokio::runtime::Runtime, SocketAddr) {
+pub fn controller(exists: Arc<AtomicBool>) -> (tokio::runtime::Runtime, SocketAddr) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .unwrap();
+    let user_data = exists.clone();
     let answer = async move |Path((namespace, name)): Path<(String, String)>, headers: HeaderMap| {
         if headers
             .get("authorization")
@@ -34,19 +35,28 @@ fn controller(exists: Arc<AtomicBool>) -> (tokio::runtime::Runtime, SocketAddr) 
         {
             return (StatusCode::UNAUTHORIZED, "who are you?".to_owned());
         }
-        if (namespace.as_str(), name.as_str()) != ("shop", "web-1") || !exists.load(Ordering::SeqCst) {
+        if (namespace.as_str(), name.as_str()) != ("shop", "web-1") || !user_data.load(Ordering::SeqCst) {
             return (StatusCode::NOT_FOUND, "there is no Secret \"web-init\"".to_owned());
         }
         (StatusCode::OK, "#!/bin/sh\necho from a secret\n".to_owned())
     };
-    let router = Router::new().route("/userdata/{namespace}/{name}", get(answer));
+    let password = {
+        let exists = exists.clone();
+        async move || match exists.load(Ordering::SeqCst) {
+            true => (StatusCode::OK, "correct horse"),
+            false => (StatusCode::NOT_FOUND, "there is no Secret \"web-admin\""),
+        }
+    };
+    let router = Router::new()
+        .route("/userdata/{namespace}/{name}", get(answer))
+        .route("/adminpassword/shop/web-1", get(password));
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
     runtime.spawn(async move { axum::serve(listener, router).await });
     (runtime, address)
 }
 
-fn publish_authority(world: &World) {
+pub fn publish_authority(world: &World) {
     let key = rcgen::generate_simple_self_signed(["virga-controller.virga-system.svc".to_owned()]).unwrap();
     let mut map = ConfigMap::default();
     map.metadata.name = Some("virga-ca".into());

@@ -16,8 +16,13 @@ use tokio_util::sync::CancellationToken;
 use virga_core::{
     condition::{Conditions, is_true},
     hypervisor::{self, Part},
+    instance::reclaimed_in,
 };
-use virga_crds::{Instance, conditions::types, finalizers};
+use virga_crds::{
+    Instance,
+    conditions::{Reason, types},
+    finalizers,
+};
 use virga_runtime::{
     apply,
     reconcile::{self, Done, Reconcile, Settings, object_ref},
@@ -34,6 +39,8 @@ use crate::{
 
 /// How soon to try again what no watch tells of: an address that is given back.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How long to wait for the end of a soft-deleted Instance's window at a time: clocks are set.
+const LOOK_AGAIN: Duration = Duration::from_hours(1);
 
 struct Instances {
     context: Arc<Context>,
@@ -74,46 +81,57 @@ impl Reconcile for Instances {
     }
 
     async fn reconcile(&self, instance: Arc<Instance>) -> Result<Done, apply::Error> {
+        let left = reclaimed_in(&instance, self.context.clock.now());
+        let left = left.filter(|_| instance.metadata.deletion_timestamp.is_none());
+        if left == Some(Duration::ZERO) {
+            return self.reclaim(&instance).await;
+        }
+        let done = self.keep(&instance).await?;
+        Ok(left.map_or(done, |left| done.again_in(left.min(LOOK_AGAIN))))
+    }
+}
+
+impl Instances {
+    /// The window of a soft-deleted Instance is over. One that was changed since it was looked at may have been restored.
+    async fn reclaim(&self, instance: &Instance) -> Result<Done, apply::Error> {
+        if !self.context.writer.delete_unchanged(instance).await? {
+            return Ok(Done::waiting().again_in(AGAIN));
+        }
+        let message = "the window of the soft-deleted Instance is over: it is deleted";
+        let reason = Reason::Reclaimed.as_str();
+        self.context.events.normal(instance, reason, "Reclaiming", message);
+        Ok(Done::changed())
+    }
+
+    async fn keep(&self, instance: &Instance) -> Result<Done, apply::Error> {
         let deleting = instance.metadata.deletion_timestamp.is_some();
         let Some(node) = &instance.spec.node_name else {
             // It was never on a node: nothing of it is anywhere.
-            let released = deleting && self.release(&instance).await?;
+            let released = deleting && self.release(instance).await?;
             return Ok(Done::changed_if(released));
         };
-        if deleting && is_decommissioned(node, &self.context) && self.release(&instance).await? {
+        if deleting && is_decommissioned(node, &self.context) && self.release(instance).await? {
             return Ok(Done::changed());
         }
         let (made, obstacle) = if deleting {
             (false, None)
         } else {
-            self.ports.ensure(&instance).await?
+            self.ports.ensure(instance).await?
         };
-        let Part::Say(status) = self.status(&instance, node, obstacle.as_ref()) else {
+        let Part::Say(status) = self.status(instance, node, obstacle.as_ref()) else {
             let done = if made { Done::changed() } else { Done::waiting() };
             return Ok(done.again_in(AGAIN));
         };
         let waits = obstacle.is_some() || status != json!({});
-        let written = self
-            .context
-            .writer
-            .apply_status(instance.as_ref(), &status)
-            .await?
-            .is_some();
+        let written = self.context.writer.apply_status(instance, &status).await?.is_some();
         if let Some(obstacle) = obstacle.filter(|_| written) {
             let events = &self.context.events;
-            events.warning(
-                instance.as_ref(),
-                obstacle.reason.as_str(),
-                "Plugging",
-                obstacle.message,
-            );
+            events.warning(instance, obstacle.reason.as_str(), "Plugging", obstacle.message);
         }
         let done = Done::changed_if(made || written);
         Ok(if waits { done.again_in(AGAIN) } else { done })
     }
-}
 
-impl Instances {
     /// The controller's own part of a bound Instance's status.
     fn status(&self, instance: &Instance, node: &str, obstacle: Option<&Obstacle>) -> Part {
         let now = self.context.clock.now();

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use virga_crds::{Instance, Port, managers};
+use virga_crds::{Instance, Port, SoftDelete, managers};
 use virga_testkit::{Fault, Verb};
 
 use crate::world::{NAMESPACE, World, interface, ip};
@@ -219,4 +219,35 @@ async fn an_instance_that_never_had_a_node_is_let_go() {
     world.api.delete::<Instance>(Some(NAMESPACE), "web-1");
     world.settle().await;
     assert!(world.api.read::<Instance>(Some(NAMESPACE), "web-1").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_soft_deleted_instance_is_deleted_when_its_window_is_over_and_not_when_it_was_restored() {
+    let world = World::start().await;
+    world.host("a");
+    let told = |name: &str| {
+        let now = world.api.clock().now();
+        let since = k8s_openapi::jiff::Timestamp::from_second(now.as_second()).unwrap();
+        let status = json!({"softDelete": {"since": since, "reclaimAt": since}});
+        world.api.merge_status::<Instance>(Some(NAMESPACE), name, status);
+    };
+    for name in ["old", "restored", "young"] {
+        world.instance(name, Some("a"), |spec| {
+            let reclaim_after = if name == "young" { "9999h" } else { "1h" }.into();
+            spec.soft_delete = Some(SoftDelete { reclaim_after });
+        });
+        told(name);
+    }
+    world.settle().await;
+    let there = |name: &str| {
+        let found = world.api.read::<Instance>(Some(NAMESPACE), name);
+        found.is_some_and(|found| found.metadata.deletion_timestamp.is_none())
+    };
+    assert!(there("old") && there("restored") && there("young"));
+    let restore = json!({"spec": {"softDelete": null}});
+    world.api.merge::<Instance>(Some(NAMESPACE), "restored", restore);
+    tokio::time::sleep(std::time::Duration::from_secs(3700)).await;
+    world.settle().await;
+    assert!(!there("old"));
+    assert!(there("restored") && there("young"));
 }

@@ -50,7 +50,8 @@ impl Build {
                 | InstanceState::Stopped
                 | InstanceState::Paused
                 | InstanceState::Suspended
-                | InstanceState::Rescued,
+                | InstanceState::Rescued
+                | InstanceState::SoftDeleted,
             ) => Some(Self::Done(host)),
             // What went wrong may be the image's fault, which is not the host's.
             Some(InstanceState::Error | InstanceState::Deleting) => None,

@@ -96,6 +96,7 @@ impl Webhooks {
                 post(async |State(hooks), body| answer(&hooks, "schedule", &body, schedule::review)),
             )
             .route("/userdata/{namespace}/{name}", get(userdata::get))
+            .route("/adminpassword/{namespace}/{name}", get(userdata::admin_password))
             .route("/certificate", post(certificate::sign))
             .layer(DefaultBodyLimit::max(BODY_LIMIT))
             .layer(middleware::from_fn(move |request: HttpRequest, next: Next| {

@@ -1,4 +1,4 @@
-//! Which agent may read which user data? The one on the node that the Instance is bound to, and no other.
+//! Which agent may read which user data, and which password? The one on the node that the Instance is bound to, and no other.
 //!
 //! Agents can't read Secrets: a stolen node's token must not open every project's. An agent asks here, and [`caller`]
 //! tells which node it is on.
@@ -11,7 +11,7 @@ use axum::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use virga_core::instance::USER_DATA_BYTES;
-use virga_crds::{Instance, SecretKeyRef};
+use virga_crds::Instance;
 use virga_runtime::class::chain;
 
 use super::{
@@ -30,14 +30,14 @@ enum Error {
         name: String,
         node: String,
     },
-    #[error("Instance {namespace}/{name} names no Secret for its user data")]
+    #[error("Instance {namespace}/{name} names no Secret for this")]
     NoReference { namespace: String, name: String },
-    #[error("spec.userData.secretRef: there is no Secret {0:?}: create it")]
+    #[error("there is no Secret {0:?}: create it")]
     NoSecret(String),
-    #[error("spec.userData.secretRef: the Secret {secret:?} has no key {key:?}: add it, or name another")]
+    #[error("the Secret {secret:?} has no key {key:?}: add it, or name another")]
     NoKey { secret: String, key: String },
-    #[error("spec.userData.secretRef: the Secret {secret:?} has more than 64 KiB under {key:?}: make it smaller")]
-    TooLarge { secret: String, key: String },
+    #[error("the Secret {secret:?} has more than {most} bytes under {key:?}: make it smaller")]
+    TooLarge { secret: String, key: String, most: usize },
     #[error(transparent)]
     Api(#[from] ApiError),
 }
@@ -54,14 +54,55 @@ impl Error {
     }
 }
 
+/// What is handed out.
+#[derive(Clone, Copy)]
+struct Matter {
+    /// Its name in the log.
+    what: &'static str,
+    /// How much of it there may be, in bytes.
+    most: usize,
+    /// The Secret and its key.
+    reference: fn(&Instance) -> Option<(&str, &str)>,
+}
+
+const USER_DATA: Matter = Matter {
+    what: "user data",
+    most: USER_DATA_BYTES,
+    reference: |instance| {
+        let reference = instance.spec.user_data.as_ref()?.secret_ref.as_ref()?;
+        Some((&reference.name, &reference.key))
+    },
+};
+
+const ADMIN_PASSWORD: Matter = Matter {
+    what: "a password",
+    most: 1024,
+    reference: |instance| {
+        let reference = &instance.spec.admin_password.as_ref()?.secret_ref;
+        Some((&reference.name, &reference.key))
+    },
+};
+
 pub(super) async fn get(
     State(hooks): State<Webhooks>,
     Path((namespace, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    match user_data(&hooks, &namespace, &name, &headers).await {
+    answer(&hooks, &namespace, &name, &headers, USER_DATA).await
+}
+
+pub(super) async fn admin_password(
+    State(hooks): State<Webhooks>,
+    Path((namespace, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    answer(&hooks, &namespace, &name, &headers, ADMIN_PASSWORD).await
+}
+
+async fn answer(hooks: &Webhooks, namespace: &str, name: &str, headers: &HeaderMap, matter: Matter) -> Response {
+    match secret(hooks, namespace, name, headers, matter).await {
         Ok(bytes) => {
-            tracing::info!(kind = "Instance", namespace, name, "handed out user data");
+            tracing::info!(kind = "Instance", namespace, name, "handed out {}", matter.what);
             (
                 [
                     (header::CONTENT_TYPE, "application/octet-stream"),
@@ -77,7 +118,8 @@ pub(super) async fn get(
                 namespace,
                 name,
                 error = chain(&error),
-                "no user data"
+                "did not hand out {}",
+                matter.what
             );
             // Without the sources: what the API server said is not for others.
             (error.code(), error.to_string()).into_response()
@@ -85,15 +127,16 @@ pub(super) async fn get(
     }
 }
 
-async fn user_data(hooks: &Webhooks, namespace: &str, name: &str, headers: &HeaderMap) -> Result<Vec<u8>, Error> {
+async fn secret(
+    hooks: &Webhooks,
+    namespace: &str,
+    name: &str,
+    headers: &HeaderMap,
+    matter: Matter,
+) -> Result<Vec<u8>, Error> {
     let node = caller::node(hooks, headers).await?;
     let instance = bound_instance(hooks, namespace, name, &node).await?;
-    let reference = instance
-        .spec
-        .user_data
-        .as_ref()
-        .and_then(|data| data.secret_ref.as_ref());
-    let Some(SecretKeyRef { name: secret, key }) = reference else {
+    let Some((secret, key)) = (matter.reference)(&instance) else {
         return Err(Error::NoReference {
             namespace: namespace.into(),
             name: name.into(),
@@ -102,18 +145,19 @@ async fn user_data(hooks: &Webhooks, namespace: &str, name: &str, headers: &Head
     let api = Api::<Secret>::namespaced(hooks.client.clone(), namespace);
     let found = within("reading the Secret", api.get_opt(secret))
         .await?
-        .ok_or_else(|| Error::NoSecret(secret.clone()))?;
+        .ok_or_else(|| Error::NoSecret(secret.into()))?;
     let bytes = found.data.and_then(|mut data| data.remove(key));
     let bytes = bytes
         .ok_or_else(|| Error::NoKey {
-            secret: secret.clone(),
-            key: key.clone(),
+            secret: secret.into(),
+            key: key.into(),
         })?
         .0;
-    if bytes.len() > USER_DATA_BYTES {
+    if bytes.len() > matter.most {
         return Err(Error::TooLarge {
-            secret: secret.clone(),
-            key: key.clone(),
+            secret: secret.into(),
+            key: key.into(),
+            most: matter.most,
         });
     }
     Ok(bytes)

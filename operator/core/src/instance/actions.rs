@@ -76,6 +76,24 @@ const VERBS: &[Verb] = &[
         before: |_| None,
         name: |_, to| Some(to.map_or(ActionName::Unlock, |_| ActionName::Lock)),
     },
+    Verb {
+        field: "crashDump",
+        asked: |_, new| new.crash_dump.as_ref().map(|begun| begun.at.0.to_string()),
+        before: |old| old.crash_dump.as_ref().map(|begun| begun.at.0.to_string()),
+        name: |_, to| to.map(|_| ActionName::TriggerCrashDump),
+    },
+    Verb {
+        field: "adminPassword",
+        asked: |_, new| new.admin_password.as_ref().map(|begun| begun.at.0.to_string()),
+        before: |old| old.admin_password.as_ref().map(|begun| begun.at.0.to_string()),
+        name: |_, to| to.map(|_| ActionName::ChangePassword),
+    },
+    Verb {
+        field: "softDelete",
+        asked: |instance, _| instance.spec.soft_delete.as_ref().map(|_| "SoftDeleted".into()),
+        before: |old| old.soft_delete.as_ref().map(|_| "SoftDeleted".into()),
+        name: |_, to| Some(to.map_or(ActionName::Restore, |_| ActionName::SoftDelete)),
+    },
 ];
 
 /// What an Instance that has no rows yet was asked to be, as far as it shows.
@@ -162,6 +180,16 @@ pub(super) fn told(
             }
         }
     }
+    if progress == Progress::Done && new.crash_dump.as_ref().is_some_and(|begun| begun.finished_at.is_none()) {
+        let interrupts = rows
+            .iter_mut()
+            .filter(|row| row.field == "crashDump" && row.result.is_none());
+        for row in interrupts {
+            let why = "the agent ended, or libvirt failed, in that moment: nobody knows whether the guest was interrupted; \
+                       to interrupt it, give another time";
+            end(row, ActionResult::Failed, &now, why);
+        }
+    }
     finish(&mut rows, progress, message, &now);
     bound(rows)
 }
@@ -209,7 +237,9 @@ fn finish(rows: &mut [InstanceAction], progress: Progress, message: &str, now: &
         match (progress, row.result) {
             (Progress::Done, None) => end(row, ActionResult::Succeeded, now, ""),
             // Somebody helped, elsewhere than in this field.
-            (Progress::Done, Some(ActionResult::Failed)) if last => end(row, ActionResult::Succeeded, now, ""),
+            (Progress::Done, Some(ActionResult::Failed)) if last && row.field != "crashDump" => {
+                end(row, ActionResult::Succeeded, now, "")
+            }
             (Progress::Stuck, None) => end(row, ActionResult::Failed, now, message),
             _ => {}
         }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use virga_crds::{Bytes, InstanceStatus, conditions::Reason};
 
-use super::{root::RootRecord, seen::PowerRecord};
+use super::{deeds::Deeds, root::RootRecord, seen::PowerRecord};
 
 /// One thing to do. Each is idempotent: done twice, or done half and then again, it gives the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,12 @@ pub enum Effect {
     Suspend,
     /// Let its processors go on.
     Resume,
+    /// Note beside the disks what is done to the guest once.
+    RecordDeeds(Deeds),
+    /// Send the guest's processors a non-maskable interrupt.
+    InjectNmi,
+    /// Have the guest's agent set the administrator's password.
+    SetPassword,
     /// Ask the guest to shut down (ACPI power button).
     Shutdown,
     /// End its process.
@@ -95,6 +101,8 @@ impl Effect {
             Self::RecordPower(_) | Self::Start => "starting",
             Self::Suspend => "pausing",
             Self::Resume | Self::Restore => "resuming",
+            Self::RecordDeeds(_) | Self::InjectNmi => "interrupting the guest",
+            Self::SetPassword => "setting the password",
             Self::Save => "suspending",
             Self::DiscardSaved => "discarding the saved memory",
             Self::Shutdown | Self::Destroy => "stopping",
@@ -124,6 +132,9 @@ impl Effect {
             Self::DiscardSaved => "DiscardSaved",
             Self::Suspend => "Suspend",
             Self::Resume => "Resume",
+            Self::RecordDeeds(_) => "RecordDeeds",
+            Self::InjectNmi => "InjectNmi",
+            Self::SetPassword => "SetPassword",
             Self::Shutdown => "Shutdown",
             Self::Destroy => "Destroy",
             Self::Undefine => "Undefine",

@@ -3,6 +3,7 @@
 mod actions;
 mod backup;
 mod decision;
+mod deeds;
 mod effect;
 mod health;
 mod hints;
@@ -18,6 +19,7 @@ mod rescue;
 mod root;
 mod seen;
 mod snapshotting;
+mod soft_delete;
 mod status;
 mod topology;
 mod usage;
@@ -26,6 +28,7 @@ mod validate;
 pub use actions::{deleted, ended, requesters};
 pub use backup::{Backups, backups};
 pub use decision::decision;
+pub use deeds::{Deed, Deeds, wants_guest_agent};
 pub use effect::{Effect, Note, Plan};
 pub use health::{DiskFault, Guest, Health, is_news_of_guest};
 pub use leaving::Leaving;
@@ -40,6 +43,7 @@ pub use seen::{
     VolumeUse, WentOff,
 };
 pub use snapshotting::Snapshotting;
+pub use soft_delete::reclaimed_in;
 pub use status::{after_failure, notes};
 pub use topology::{pinning, told};
 pub use usage::{Counters, is_news as is_news_of_usage, usage};

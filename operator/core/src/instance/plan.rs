@@ -8,6 +8,7 @@ use virga_crds::{
 };
 
 use super::{
+    deeds,
     effect::{Effect, Plan},
     health, leaving,
     needs::{self, Aspect, Need},
@@ -110,9 +111,9 @@ fn build(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
             effects.push(Effect::WriteSeed);
         }
         effects.push(Effect::Define);
+        let wish = Wish::of(instance, seen, now);
         // What was never started has no memory to be suspended with.
-        if matches!(instance.spec.power_state, PowerState::Running | PowerState::Paused) {
-            let wish = Wish::of(instance, seen, now);
+        if matches!(wish.power, PowerState::Running | PowerState::Paused) {
             let step = power::start(&wish, seen.power, now, Effect::Start);
             if step.start {
                 effects.extend(network.effects);
@@ -225,7 +226,20 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
         step = start_when_met(step, &disks, &ports);
         (storage, network) = (disks.aspect, ports.aspect);
     }
-    let step = beside(waiting, step);
+    let mut step = beside(waiting, step);
+    // What is done once to a guest is done to one that is as asked otherwise.
+    let next = if step.settled {
+        deeds::next(instance, seen, power, now)
+    } else {
+        deeds::Next::default()
+    };
+    if let Some(first) = next.effects.first() {
+        step.task = first.task();
+    }
+    step.settled &= next.effects.is_empty() && next.held.is_none();
+    step.held = step.held.or(next.held);
+    step.effects.extend(next.effects);
+    step.again = [step.again, next.again].into_iter().flatten().min();
     let story = Story {
         scheduled: None,
         storage,

@@ -13,6 +13,7 @@ use super::{
     needs::Aspect,
     reboot::{self, Asked, Due},
     seen::{Power, PowerRecord, Room, Seen, WentOff},
+    soft_delete,
 };
 
 /// How long a guest may take to shut down before its process is ended (Nova's `shutdown_timeout`).
@@ -53,9 +54,12 @@ impl Wish {
     /// What the Instance's spec asks for now.
     pub fn of(instance: &Instance, seen: &Seen, now: Timestamp) -> Self {
         Self {
-            power: instance.spec.power_state,
+            power: soft_delete::power(instance, seen),
             policy: instance.spec.run_policy,
-            reboot: reboot::asked(instance, seen.power, now),
+            reboot: match instance.spec.soft_delete {
+                Some(_) => Asked::Nothing,
+                None => reboot::asked(instance, seen.power, now),
+            },
             no_room: seen.save_room != Room::Enough,
         }
     }

@@ -1,7 +1,6 @@
 use std::time::Duration;
 
-use super::health::Health;
-use super::leaving::Leaving;
+use super::{deeds::Deeds, health::Health, leaving::Leaving};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use virga_crds::{Address, BuiltFlavor, Bytes, InstanceTopology, conditions::Reason};
@@ -46,6 +45,10 @@ pub struct Seen {
     pub snapshotting: Snapshotting,
     /// That it is on its way to another host.
     pub leaving: Option<Leaving>,
+    /// What was done to its guest, as noted beside the disks.
+    pub deeds: Deeds,
+    /// Whether an agent in the guest has opened its channel. Looked at only when one is needed.
+    pub guest_agent: bool,
 }
 
 /// The domain with the Instance's uid.

@@ -7,6 +7,7 @@ use virga_crds::{
 use super::{
     actions,
     decision::decision,
+    deeds,
     effect::{Effect, Note},
     health,
     needs::Aspect,
@@ -14,6 +15,7 @@ use super::{
     power, reboot, rebuild,
     root::{is_rescued, root_image},
     seen::{Domain, Failure, InterfaceUse, Power, Seen},
+    soft_delete,
 };
 use crate::condition::{Conditions, Progress};
 
@@ -103,6 +105,7 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
         rejected_by.drain(..excess);
     }
     let (usage, guest) = health::told(&seen.domain, &seen.health, &old);
+    let soft_delete = soft_delete::told(instance, story.settled, &old, now);
     let exists = matches!(seen.domain, Domain::Defined(_));
     let mut status = InstanceStatus {
         observed_generation: instance.metadata.generation,
@@ -110,6 +113,8 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
             InstanceState::Deleting
         } else if broken {
             InstanceState::Error
+        } else if soft_delete.is_some() {
+            InstanceState::SoftDeleted
         } else {
             state(instance, seen, &old, story.settled)
         }),
@@ -130,6 +135,9 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
         actions: Vec::new(),
         usage,
         guest,
+        crash_dump: deeds::told(seen.deeds.crash_dump).or(old.crash_dump),
+        admin_password: deeds::told(seen.deeds.admin_password).or(old.admin_password),
+        soft_delete,
         conditions: conditions.into_vec(),
     };
     status.actions = actions::told(instance, &status, progress, &message, now);
@@ -228,6 +236,9 @@ pub fn after_failure(
         Effect::EnsureNetwork { .. } => Some(types::NETWORK_READY),
         // A guest whose memory could not be saved runs on, as one does that is to be rebuilt or rescued.
         Effect::Save
+        | Effect::SetPassword
+        | Effect::InjectNmi
+        | Effect::RecordDeeds(_)
         | Effect::CreateNextRoot { .. }
         | Effect::WriteNextSeed
         | Effect::DropNextRoot

@@ -11,8 +11,8 @@ use super::*;
 use crate::{
     condition::is_true,
     instance::{
-        Cache, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, RootSeen, Snapshotting, Volume, VolumeUse,
-        WentOff, after_failure, notes,
+        Cache, Deeds, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, RootSeen, Snapshotting, Volume,
+        VolumeUse, WentOff, after_failure, notes,
     },
 };
 
@@ -125,6 +125,8 @@ impl World {
                 health: Health::default(),
                 snapshotting: Snapshotting::No,
                 leaving: None,
+                deeds: Deeds::default(),
+                guest_agent: true,
             },
             now: "2026-11-22T10:00:00Z".parse().unwrap(),
             deaf: 0,
@@ -228,6 +230,8 @@ impl World {
                 self.seen.domain = Domain::Defined(Power::Off(WentOff::Unknown));
             }
             Effect::RecordPower(record) => self.seen.power = *record,
+            Effect::RecordDeeds(deeds) => self.seen.deeds = *deeds,
+            Effect::InjectNmi | Effect::SetPassword => {}
             Effect::Start => {
                 assert!(matches!(self.power(), Some(Power::Off(_))), "started twice");
                 assert!(
