@@ -474,11 +474,11 @@ pub struct InstanceStatus {
     /// What it used over the last minutes, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
-    pub usage: Option<InstanceUsage>,
+    pub usage: Option<Box<InstanceUsage>>,
     /// What the guest's agent said last, while it runs and has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
-    pub guest: Option<GuestStatus>,
+    pub guest: Option<Box<GuestStatus>>,
     /// Scheduled, StorageReady, NetworkReady, Running, Ready; Reconciling and Stalled while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]

@@ -107,15 +107,16 @@ impl Error {
             }
             Self::Topology(topology::Error::Shape(_)) | Self::Machine(_) => (Reason::Invalid, true),
             Self::Topology(topology::Error::Facts(_)) => (Reason::LibvirtUnavailable, false),
-            Self::Disk(_) | Self::Io { .. } | Self::Seed(_) | Self::Topology(_) => (Reason::HypervisorError, false),
             Self::UserData(_) => (Reason::UserDataNotFound, false),
             Self::Password(_) => (Reason::PasswordNotFound, false),
             Self::Guest(error) if matches!(error.kind(), Kind::Busy | Kind::Timeout) => {
                 (Reason::GuestAgentMissing, false)
             }
-            Self::Guest(_) => (Reason::HypervisorError, false),
             Self::Network(port::Error::NotFound(_)) => (Reason::NetworkNotFound, false),
             Self::Network(_) => (Reason::NetworkNotReady, false),
+            Self::Disk(_) | Self::Io { .. } | Self::Seed(_) | Self::Topology(_) | Self::Guest(_) => {
+                (Reason::HypervisorError, false)
+            }
         };
         Failure {
             reason,

@@ -73,7 +73,7 @@ async fn ask(host: &Host, uid: Uuid) {
     match answer {
         Ok(info) => {
             let said = status(info, host.clock.now());
-            let told = instance.status.as_ref().and_then(|status| status.guest.as_ref());
+            let told = instance.status.as_ref().and_then(|status| status.guest.as_deref());
             if is_news_of_guest(told, &said) {
                 host.usage.set_guest(uid, Guest::Said(Box::new(said)));
                 host.usage.wake(&instance);

@@ -174,7 +174,7 @@ async fn measure(host: &Host, tell: Duration) {
             if passed >= tell {
                 let used = usage(&mark.counters, &counters, passed, host.clock.now());
                 *mark = Mark { counters, at: now };
-                let told = instance.status.as_ref().and_then(|status| status.usage.as_ref());
+                let told = instance.status.as_ref().and_then(|status| status.usage.as_deref());
                 if let Some(used) = used.filter(|used| is_news_of_usage(told, used)) {
                     known.usage.insert(uid, used);
                     host.usage.wake(instance);

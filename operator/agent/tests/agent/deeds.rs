@@ -85,7 +85,7 @@ fn an_agent_killed_over_an_interrupt_never_does_it_twice_and_says_so() {
 #[test]
 fn a_password_waits_for_the_guest_s_agent_and_its_secret_and_is_set_once() {
     let exists = Arc::new(AtomicBool::new(false));
-    let (runtime, address) = controller(exists.clone());
+    let (runtime, address) = controller(&exists);
     let mut world = World::new();
     publish_authority(&world);
     std::fs::write(world.path().join("token"), "the-agents-token\n").unwrap();

@@ -21,7 +21,7 @@ use crate::world::World;
 
 /// A controller that knows the Secret of `web-1` once it `exists`. It speaks HTTP without TLS: certificates are
 /// rustls' business.
-pub fn controller(exists: Arc<AtomicBool>) -> (tokio::runtime::Runtime, SocketAddr) {
+pub fn controller(exists: &Arc<AtomicBool>) -> (tokio::runtime::Runtime, SocketAddr) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -42,9 +42,12 @@ pub fn controller(exists: Arc<AtomicBool>) -> (tokio::runtime::Runtime, SocketAd
     };
     let password = {
         let exists = exists.clone();
-        async move || match exists.load(Ordering::SeqCst) {
-            true => (StatusCode::OK, "correct horse"),
-            false => (StatusCode::NOT_FOUND, "there is no Secret \"web-admin\""),
+        async move || {
+            if exists.load(Ordering::SeqCst) {
+                (StatusCode::OK, "correct horse")
+            } else {
+                (StatusCode::NOT_FOUND, "there is no Secret \"web-admin\"")
+            }
         }
     };
     let router = Router::new()
@@ -68,7 +71,7 @@ pub fn publish_authority(world: &World) {
 #[test]
 fn user_data_comes_from_the_controller_when_its_secret_exists() {
     let exists = Arc::new(AtomicBool::new(false));
-    let (runtime, address) = controller(exists.clone());
+    let (runtime, address) = controller(&exists);
     let mut world = World::new();
     publish_authority(&world);
     std::fs::write(world.path().join("token"), "the-agents-token\n").unwrap();

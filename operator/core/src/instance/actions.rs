@@ -238,7 +238,7 @@ fn finish(rows: &mut [InstanceAction], progress: Progress, message: &str, now: &
             (Progress::Done, None) => end(row, ActionResult::Succeeded, now, ""),
             // Somebody helped, elsewhere than in this field.
             (Progress::Done, Some(ActionResult::Failed)) if last && row.field != "crashDump" => {
-                end(row, ActionResult::Succeeded, now, "")
+                end(row, ActionResult::Succeeded, now, "");
             }
             (Progress::Stuck, None) => end(row, ActionResult::Failed, now, message),
             _ => {}

@@ -169,11 +169,11 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn deed(second: i64) -> Option<Deed> {
-        Some(Deed {
+    fn deed(second: i64) -> Deed {
+        Deed {
             at: at(second),
             finished: None,
-        })
+        }
     }
 
     #[test]
@@ -182,10 +182,10 @@ mod tests {
             matches!(due(at(asked), noted, told, at(100)), Due::Now)
         };
         assert!(is_now(50, None, None));
-        assert!(is_now(50, deed(40), None));
-        assert!(!is_now(50, deed(50), None), "whether it was done nobody knows");
-        assert!(!is_now(50, deed(60), None));
-        let told = self::told(deed(50)).unwrap();
+        assert!(is_now(50, Some(deed(40)), None));
+        assert!(!is_now(50, Some(deed(50)), None), "whether it was done nobody knows");
+        assert!(!is_now(50, Some(deed(60)), None));
+        let told = self::told(Some(deed(50))).unwrap();
         assert!(!is_now(50, None, Some(&told)), "the note was lost");
         assert!(is_now(51, None, Some(&told)));
         assert!(matches!(due(at(200), None, None, at(100)), Due::Later(wait) if wait == Duration::from_secs(100)));

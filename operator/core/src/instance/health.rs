@@ -45,7 +45,7 @@ pub(super) fn told(
     domain: &Domain,
     health: &Health,
     old: &InstanceStatus,
-) -> (Option<InstanceUsage>, Option<GuestStatus>) {
+) -> (Option<Box<InstanceUsage>>, Option<Box<GuestStatus>>) {
     match domain {
         Domain::Defined(Power::Off(_) | Power::Saved | Power::BrokenSave) | Domain::Absent | Domain::Foreign(_) => {
             (None, None)
@@ -54,9 +54,10 @@ pub(super) fn told(
             let guest = match &health.guest {
                 Guest::NotAsked => old.guest.clone(),
                 Guest::Silent => None,
-                Guest::Said(said) => Some(said.as_ref().clone()),
+                Guest::Said(said) => Some(said.clone()),
             };
-            (health.usage.clone().or_else(|| old.usage.clone()), guest)
+            let usage = health.usage.clone().map(Box::new);
+            (usage.or_else(|| old.usage.clone()), guest)
         }
     }
 }
@@ -159,7 +160,7 @@ mod tests {
     #[test]
     fn what_was_told_stands_until_the_agent_was_asked_or_the_guest_is_off() {
         let old = InstanceStatus {
-            guest: Some(guest("web", 500, 1)),
+            guest: Some(Box::new(guest("web", 500, 1))),
             ..InstanceStatus::default()
         };
         let running = Domain::Defined(Power::Running);
@@ -172,10 +173,10 @@ mod tests {
         };
         assert_eq!(ask(&running, Guest::NotAsked), old.guest);
         assert_eq!(ask(&running, Guest::Silent), None);
-        let said = guest("www", 1, 2);
-        assert_eq!(ask(&running, Guest::Said(Box::new(said.clone()))), Some(said.clone()));
+        let said = Box::new(guest("www", 1, 2));
+        assert_eq!(ask(&running, Guest::Said(said.clone())), Some(said.clone()));
         let off = Domain::Defined(Power::Off(WentOff::ByGuest));
-        assert_eq!(ask(&off, Guest::Said(Box::new(said))), None);
+        assert_eq!(ask(&off, Guest::Said(said)), None);
         assert_eq!(ask(&Domain::Unreachable("gone".into()), Guest::NotAsked), old.guest);
     }
 

@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(reclaimed_in(&web, at(7100)), Some(Duration::from_secs(100)));
         assert_eq!(reclaimed_in(&web, at(9000)), Some(Duration::ZERO));
         web.spec.soft_delete.as_mut().unwrap().reclaim_after = "3h".into();
-        assert_eq!(reclaimed_in(&web, at(9000)), Some(Duration::from_secs(1800)));
+        assert_eq!(reclaimed_in(&web, at(9000)), Some(Duration::from_mins(30)));
         web.spec.soft_delete = None;
         assert_eq!(reclaimed_in(&web, at(99_000)), None);
         assert_eq!(told(&web, true, web.status.as_ref().unwrap(), at(99_000)), None);

@@ -216,7 +216,7 @@ impl World {
                 self.seen.root_disk = true;
             }
             Effect::WriteSeed => self.seen.seed = true,
-            Effect::EnsureNetwork { .. } | Effect::ReleasePorts => {}
+            Effect::EnsureNetwork { .. } | Effect::ReleasePorts | Effect::InjectNmi | Effect::SetPassword => {}
             Effect::Define => {
                 assert!(
                     self.seen.root_disk && self.seen.seed,
@@ -231,7 +231,6 @@ impl World {
             }
             Effect::RecordPower(record) => self.seen.power = *record,
             Effect::RecordDeeds(deeds) => self.seen.deeds = *deeds,
-            Effect::InjectNmi | Effect::SetPassword => {}
             Effect::Start => {
                 assert!(matches!(self.power(), Some(Power::Off(_))), "started twice");
                 assert!(
