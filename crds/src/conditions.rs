@@ -45,6 +45,8 @@ pub mod types {
     pub const NETWORK_READY: &str = "NetworkReady";
     /// An Instance's disks exist.
     pub const STORAGE_READY: &str = "StorageReady";
+    /// An Instance's domain was changed by hand, or waits for its next start to be as specified; present only while true.
+    pub const DRIFTED: &str = "Drifted";
     /// libvirt says that the domain runs.
     pub const RUNNING: &str = "Running";
     /// A Hypervisor's agent reaches libvirt.
@@ -141,6 +143,12 @@ reasons! {
     Attached
     /// The ports are plugged.
     PortsPlugged
+    /// The guest was asked to let go of a device and still has it; it is asked again. The message says which.
+    Detaching
+    /// What the message names takes effect with the guest's next start: stop and start it, or ask for a reboot.
+    RestartPending
+    /// Somebody changed the domain on its host by hand; the message says what.
+    ChangedByHand
     /// No free address is left in the subnet that the message names.
     AddressExhausted
     /// The address that the Instance asks for belongs to another Port.

@@ -58,8 +58,6 @@ use crate::{
     validation = kube::core::Rule::new("self.flavor == oldSelf.flavor").message("flavor is immutable: delete the Instance and create it anew with another flavor"),
     validation = kube::core::Rule::new("has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image || (has(self.rebuild) && (!has(oldSelf.rebuild) || self.rebuild.at != oldSelf.rebuild.at)))").message("image may change only with a rebuild, which makes the root disk anew: give a new rebuild.at with it"),
     validation = kube::core::Rule::new("has(self.bootVolume) == has(oldSelf.bootVolume) && (!has(self.bootVolume) || self.bootVolume == oldSelf.bootVolume)").message("bootVolume is immutable: delete the Instance and create it anew"),
-    validation = kube::core::Rule::new("has(self.interfaces) == has(oldSelf.interfaces) && (!has(self.interfaces) || self.interfaces == oldSelf.interfaces)").message("interfaces is immutable: delete the Instance and create it anew"),
-    validation = kube::core::Rule::new("has(self.volumes) == has(oldSelf.volumes) && (!has(self.volumes) || self.volumes == oldSelf.volumes)").message("volumes is immutable: delete the Instance and create it anew; its volumes are kept"),
     validation = kube::core::Rule::new("(has(self.rebuild) && (!has(oldSelf.rebuild) || self.rebuild.at != oldSelf.rebuild.at)) || has(self.sshKeys) == has(oldSelf.sshKeys) && (!has(self.sshKeys) || self.sshKeys == oldSelf.sshKeys)").message("sshKeys may change only with a rebuild, since the guest reads it at its first boot: give a new rebuild.at with it"),
     validation = kube::core::Rule::new("(has(self.rebuild) && (!has(oldSelf.rebuild) || self.rebuild.at != oldSelf.rebuild.at)) || has(self.userData) == has(oldSelf.userData) && (!has(self.userData) || self.userData == oldSelf.userData)").message("userData may change only with a rebuild, since the guest reads it at its first boot: give a new rebuild.at with it"),
     validation = kube::core::Rule::new("(has(self.rebuild) && (!has(oldSelf.rebuild) || self.rebuild.at != oldSelf.rebuild.at)) || has(self.hostname) == has(oldSelf.hostname) && (!has(self.hostname) || self.hostname == oldSelf.hostname)").message("hostname may change only with a rebuild, since the guest reads it at its first boot: give a new rebuild.at with it"),
@@ -81,11 +79,11 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::name")]
     pub boot_volume: Option<String>,
-    /// Network interfaces; the first is the primary one. At most one a Network.
+    /// Network interfaces; the first is the primary one. At most one a Network. They can be added and taken out at any time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["network"]))]
     pub interfaces: Vec<Interface>,
-    /// Volumes to attach, in the order in which the guest sees them.
+    /// Volumes to attach. They can be added and taken out at any time; each keeps its device.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub volumes: Vec<VolumeAttachment>,
@@ -140,6 +138,10 @@ pub struct InstanceSpec {
     /// Images of its root disk that are made again and again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupSchedule>,
+    /// What is done about a domain that somebody changed by hand on its host.
+    #[serde(default)]
+    #[schemars(extend("default" = "Repair"))]
+    pub drift_policy: DriftPolicy,
     /// While this is there, nothing else of the spec may change and the Instance can't be deleted (Nova's lock).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked: Option<Lock>,
@@ -257,6 +259,16 @@ pub enum RunPolicy {
     Manual,
 }
 
+/// What is done about a domain that somebody changed by hand on its host.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DriftPolicy {
+    /// What Virga defined is put right, what needs a restart at the next start. What was added is told of.
+    #[default]
+    Repair,
+    /// It is told of, until the spec is changed.
+    Report,
+}
+
 /// Why an Instance is locked.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -293,6 +305,10 @@ pub struct ImageRef {
 /// One network interface.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = kube::core::Rule::new("has(self.address) == has(oldSelf.address) && (!has(self.address) || self.address == oldSelf.address)").message("address can't change while the interface is there: take the interface out, apply, and add it anew with the other address"),
+    validation = kube::core::Rule::new("has(self.mac) == has(oldSelf.mac) && (!has(self.mac) || self.mac == oldSelf.mac)").message("mac can't change while the interface is there: take the interface out, apply, and add it anew with the other mac"),
+)]
 pub struct Interface {
     /// The Network that it is plugged into.
     #[schemars(schema_with = "schema::name")]
@@ -479,7 +495,7 @@ pub struct InstanceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub guest: Option<Box<GuestStatus>>,
-    /// Scheduled, StorageReady, NetworkReady, Running, Ready; Reconciling and Stalled while true.
+    /// Scheduled, StorageReady, NetworkReady, Running, Ready; Drifted, Reconciling and Stalled while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -48,7 +48,7 @@ pub use image::{
     ImageState, ImageStatus, ImageVisibility, InstanceSource, Quiesce, SnapshotStatus,
 };
 pub use instance::{
-    Address, AdminPassword, BuiltFlavor, CrashDump, DecidedBy, FilterRejections, ImageRef, Instance,
+    Address, AdminPassword, BuiltFlavor, CrashDump, DecidedBy, DriftPolicy, FilterRejections, ImageRef, Instance,
     InstanceScheduling, InstanceSpec, InstanceState, InstanceStatus, Interface, Lock, ObservedPower, PasswordRef,
     Placement, PowerState, Protection, Reboot, RebootStatus, RebootType, RunPolicy, SchedulerHints, SecretKeyRef,
     SoftDelete, SoftDeleteStatus, UserData, VolumeAttachment,

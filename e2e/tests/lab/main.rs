@@ -11,6 +11,7 @@ mod bad_images;
 mod chaos;
 mod cold_migration;
 mod cordon;
+mod devices;
 mod explain;
 mod firmware;
 mod health;

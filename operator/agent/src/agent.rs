@@ -181,6 +181,7 @@ impl Agent {
             snapshots: Snapshots::default(),
             networks: Networks::new(backend, options.network, stores.clone()),
             claims: Claims::default(),
+            plugged: crate::plugged::Plugged::default(),
             topologies: Topologies::new(layout.clone()),
             disks: QemuImg::new(&options.qemu_img, Duration::from_mins(1)),
             controller,
@@ -235,15 +236,13 @@ impl Agent {
         let published = Published::default();
 
         let instances = controllers::instances(&watches, &stores)
-            .reconcile_on(wake::instances(
-                stores.clone(),
-                events,
-                &host.images,
-                &all,
-                wake.clone(),
-            ))
+            .reconcile_on(wake::instances(&host, events, &all, wake.clone()))
             .reconcile_on(news);
-        let volumes = controllers::volumes(&watches, &stores).reconcile_on(wake::volumes(stores.clone(), &host.images));
+        let volumes = controllers::volumes(&watches, &stores).reconcile_on(wake::volumes(
+            stores.clone(),
+            &host.images,
+            &host.plugged,
+        ));
         let networks = controllers::networks(&watches);
         let incoming_loop = IncomingLoop::new(host.clone(), stop.clone());
         let outgoing = controllers::outgoing(&watches);
@@ -362,6 +361,9 @@ fn forget_gone(
                 published.forget(&uid);
                 host.networks.forget(&uid);
                 host.claims.release(&uid);
+                if let Ok(uid) = uid.parse() {
+                    host.plugged.forget(uid);
+                }
             }
         }
     }

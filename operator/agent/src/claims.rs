@@ -103,7 +103,7 @@ mod tests {
 
     fn claimant(uid: &str, second: i64) -> Claimant {
         Claimant {
-            without_domain: true,
+            without_it: true,
             created: Timestamp::from_second(second).ok(),
             uid: uid.into(),
             name: uid.into(),

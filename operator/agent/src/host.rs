@@ -15,8 +15,8 @@ use virga_runtime::{apply::Writer, clock::Clock, events::Events};
 use virga_scheduler::Ratios;
 
 use crate::{
-    ask::Ask, claims::Claims, image::Images, layout::Layout, metrics::Metrics, port::Networks, snapshot::Snapshots,
-    stores::Stores, topology::Topologies, transfer::Transfers, turns::Turns, usage::Usage,
+    ask::Ask, claims::Claims, image::Images, layout::Layout, metrics::Metrics, plugged::Plugged, port::Networks,
+    snapshot::Snapshots, stores::Stores, topology::Topologies, transfer::Transfers, turns::Turns, usage::Usage,
 };
 
 /// How long a call that only reads may take.
@@ -59,6 +59,8 @@ pub struct Host {
     pub networks: Networks,
     /// Its volumes, and who has them.
     pub claims: Claims,
+    /// What is plugged into its domains.
+    pub plugged: Plugged,
     /// What of its CPUs, pages and devices Instances have.
     pub topologies: Topologies,
     /// Its disks.

@@ -11,6 +11,7 @@
 //! | what does the host have, and has it room for one more? | [`capacity`], [`room`] |
 //! | which of its CPUs, pages and devices does an Instance have? | [`topology`] |
 //! | is an Instance's domain there, and does it run? | [`domain`] |
+//! | what is plugged into it? | [`plugged`] |
 //! | who has a volume? | [`claims`], [`claimants`] |
 //! | why was something not done? | [`effect`], [`reconcile`] |
 //! | how are files taken away? | [`removal`] |
@@ -46,6 +47,7 @@ pub mod node;
 mod options;
 pub mod orphans;
 pub mod password;
+pub mod plugged;
 pub mod port;
 pub mod reconcile;
 pub mod removal;

@@ -9,8 +9,10 @@ use virga_crds::{Image, Instance, Volume};
 use virga_hypervisor::{Event, EventStream};
 
 use crate::{
+    host::Host,
     image::{Changed, Images},
     node,
+    plugged::Plugged,
     stores::Stores,
 };
 
@@ -19,13 +21,13 @@ pub const EVENTS: usize = 1024;
 
 /// Instances to look at, as libvirt's events, the images and a regained connection call for.
 pub fn instances(
-    stores: Stores,
+    host: &Host,
     events: EventStream,
-    images: &Images,
     all: &broadcast::Sender<()>,
     wake: node::Wake,
 ) -> impl Stream<Item = ObjectRef<Instance>> + Send + use<> {
-    let by_event = from_libvirt(stores.clone(), events, wake);
+    let (stores, images) = (host.stores.clone(), &host.images);
+    let by_event = from_libvirt(stores.clone(), events, host.plugged.clone(), wake);
     let by_image = {
         let stores = stores.clone();
         images.changes().map(move |changed| of_image(&stores, &changed))
@@ -47,25 +49,34 @@ pub fn instances(
 fn from_libvirt(
     stores: Stores,
     events: EventStream,
+    plugged: Plugged,
     wake: node::Wake,
 ) -> impl Stream<Item = Vec<ObjectRef<Instance>>> + Send {
-    stream::unfold((events, stores, wake), |(mut events, stores, wake)| async move {
-        let concerned = match events.next().await? {
-            Event::Domain { uuid, .. } => {
-                let found = stores.instance(&uuid.to_string());
-                found
-                    .iter()
-                    .map(|instance| ObjectRef::from_obj(instance.as_ref()))
-                    .collect()
-            }
-            Event::Disconnected => {
-                wake.lost("the connection to libvirt was lost");
-                everything(&stores)
-            }
-            Event::Resync => everything(&stores),
-        };
-        Some((concerned, (events, stores, wake)))
-    })
+    stream::unfold(
+        (events, stores, plugged, wake),
+        |(mut events, stores, plugged, wake)| async move {
+            let concerned = match events.next().await? {
+                Event::Domain { uuid, .. } => {
+                    plugged.touch(uuid);
+                    let found = stores.instance(&uuid.to_string());
+                    found
+                        .iter()
+                        .map(|instance| ObjectRef::from_obj(instance.as_ref()))
+                        .collect()
+                }
+                Event::Disconnected => {
+                    plugged.touch_all();
+                    wake.lost("the connection to libvirt was lost");
+                    everything(&stores)
+                }
+                Event::Resync => {
+                    plugged.touch_all();
+                    everything(&stores)
+                }
+            };
+            Some((concerned, (events, stores, plugged, wake)))
+        },
+    )
 }
 
 fn everything(stores: &Stores) -> Vec<ObjectRef<Instance>> {
@@ -112,8 +123,12 @@ pub fn matching(stores: &Stores, is_concerned: impl Fn(&Instance) -> bool) -> Ve
         .collect()
 }
 
-/// Volumes to look at when an image changes.
-pub fn volumes(stores: Stores, images: &Images) -> impl Stream<Item = ObjectRef<Volume>> + Send + use<> {
+/// Volumes to look at when an image changes, or when they were plugged in or out.
+pub fn volumes(
+    stores: Stores,
+    images: &Images,
+    plugged: &Plugged,
+) -> impl Stream<Item = ObjectRef<Volume>> + Send + use<> {
     let of = move |changed: Changed| -> Vec<ObjectRef<Volume>> {
         let volumes: Vec<Arc<Volume>> = stores.volumes.state();
         let image = match &changed {
@@ -133,5 +148,6 @@ pub fn volumes(stores: Stores, images: &Images) -> impl Stream<Item = ObjectRef<
         });
         concerned.map(|volume| ObjectRef::from_obj(volume.as_ref())).collect()
     };
-    images.changes().map(of).flat_map(stream::iter)
+    let by_image = images.changes().map(of).flat_map(stream::iter);
+    stream::select(by_image.boxed(), plugged.changes().boxed())
 }

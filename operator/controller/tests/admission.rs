@@ -86,7 +86,7 @@ async fn what_can_never_be_right_is_refused_with_every_field_at_once() {
         (
             |i| i.spec.volumes = attach(&["data"]),
             &[
-                "spec.volumes[data]: the Volume \"data\" belongs to Instance \"holder\": delete that one, or name another volume",
+                "spec.volumes[data]: the Volume \"data\" belongs to Instance \"holder\": take it out of that one, or name another volume",
             ],
         ),
         (
@@ -392,4 +392,60 @@ fn the_kinds_that_are_validated_are_all_there_are() {
         10,
         "a new kind needs an arm in webhook/validate: {kinds:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_change_adds_is_held_against_the_others_and_what_was_there_is_not() {
+    let api = api();
+    stock(&api);
+    api.create(&network("front", "10.0.0.0/24"));
+    api.create(&network("back", "10.1.0.0/24"));
+    api.create(&volume("data"));
+    let mut far = volume("far");
+    far.spec.node_name = Some("node-2".into());
+    api.create(&far);
+    let mut holder = instance("holder");
+    holder.spec.volumes = attach(&["data"]);
+    holder.spec.interfaces = vec![interface("back", Some("10.1.0.9"))];
+    api.create(&holder);
+    let replica = Replica::start(&api, "a").await;
+    settle(&api).await;
+    let mut old = instance("web-1");
+    old.spec.node_name = Some("node-1".into());
+    // It came to be somehow, and is no reason to refuse another change.
+    old.spec.interfaces = vec![interface("front", Some("10.9.0.9"))];
+    let change = async |change: Change| {
+        let mut new = old.clone();
+        change(&mut new);
+        let json = |object: &Instance| {
+            let mut object = serde_json::to_value(object).unwrap();
+            object["kind"] = "Instance".into();
+            object
+        };
+        let review = review("UPDATE", "jane", Some(json(&new)), Some(json(&old)));
+        replica.ask("/validate", &review).await
+    };
+    let (_, found) = causes(
+        &change(|i| {
+            i.spec.volumes = attach(&["data"]);
+            i.spec.interfaces.push(interface("back", Some("10.1.0.9")));
+        })
+        .await,
+    );
+    assert_eq!(
+        found,
+        [
+            "spec.interfaces[back].address: 10.1.0.9 belongs to Instance \"holder\": choose another, or leave the address out",
+            "spec.volumes[data]: the Volume \"data\" belongs to Instance \"holder\": take it out of that one, or name another volume",
+        ]
+    );
+    let told = warnings(&change(|i| i.spec.volumes = attach(&["far", "none"])).await);
+    assert_eq!(
+        told,
+        [
+            "spec.volumes[far]: the Volume \"far\" is on another host: it can't be attached to an Instance on this one",
+            "spec.volumes[none]: there is no Volume \"none\" in namespace shop: create it",
+        ]
+    );
+    assert_eq!(warnings(&change(|i| i.spec.description = "mine".into()).await), [""; 0]);
 }

@@ -31,6 +31,8 @@ pub enum Change {
     AgentConnected,
     /// The agent in the guest closed its channel.
     AgentDisconnected,
+    /// A device was plugged into it while it ran, or it let go of one.
+    Devices,
 }
 
 /// A life-cycle event.

@@ -5,7 +5,10 @@ use std::path::Path;
 use uuid::Uuid;
 
 use crate::console::Console;
-use crate::domain::{Backup, DiskFault, DomainInfo, DomainSpec, DomainUsage, GuestInfo, Password};
+use crate::domain::{
+    Backup, Device, DeviceName, DiskFault, DomainDevices, DomainInfo, DomainSpec, DomainUsage, GuestInfo, Password,
+    Side,
+};
 use crate::error::Result;
 use crate::events::EventStream;
 use crate::host::HostFacts;
@@ -118,6 +121,18 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Ends a copy that goes on. Its file is of no use then. Returns at once; it is over when
     /// [`backup`](Hypervisor::backup) says so. Fine when there is none.
     fn abort_backup(&self, uuid: Uuid) -> Result<()>;
+
+    /// What is plugged into a domain, as it is defined and as it runs.
+    fn devices(&self, uuid: Uuid) -> Result<DomainDevices>;
+
+    /// Plugs a device in, on one side. One that is there already stays as it is. A disk whose target another one has is
+    /// [`Error::AlreadyExists`](crate::Error::AlreadyExists); the running side of a domain that is off is
+    /// [`Error::InvalidState`](crate::Error::InvalidState).
+    fn attach(&self, uuid: Uuid, device: &Device, side: Side) -> Result<()>;
+
+    /// Unplugs a device, on one side. One that is not there is unplugged. A guest that runs is asked to let go of it:
+    /// whether it has is told by [`Hypervisor::devices`], and later by [`Change::Devices`](crate::Change::Devices).
+    fn detach(&self, uuid: Uuid, device: &DeviceName, side: Side) -> Result<()>;
 
     /// Opens the serial console of a running domain. One session at a time: with `force` an open one is cut off, else
     /// it is [`Error::Busy`](crate::Error::Busy).

@@ -32,11 +32,12 @@ pub mod testing;
 pub use calls::{Calls, CallsLimits, CallsLoad};
 pub use console::{Console, ConsoleInput};
 pub use domain::{
-    Affinity, Backup, Bandwidth, Cache, CpuMode, CpuTune, Discard, DiskBus, DiskFault, DiskFormat, DiskLayer, DiskSpec,
-    DiskUsage, DomainInfo, DomainSpec, DomainState, DomainType, DomainUsage, Firmware, GuestCell, GuestFilesystem,
-    GuestInfo, GuestInterface, GuestOptions, InputBus, InterfaceModel, InterfaceOptions, InterfaceSource,
-    InterfaceSpec, InterfaceUsage, IoRate, IoTune, Iommu, LifecycleAction, MAX_VCPUS, MemoryUsage, Password, RngRate,
-    SavedMemory, StateReason, Topology, Tpm, UsbController, Video, WatchdogAction, to_xml,
+    Affinity, Backup, Bandwidth, Cache, CpuMode, CpuTune, Device, DeviceName, Devices, Discard, DiskBus, DiskDevice,
+    DiskFault, DiskFormat, DiskLayer, DiskSpec, DiskUsage, DomainDevices, DomainInfo, DomainSpec, DomainState,
+    DomainType, DomainUsage, Firmware, GuestCell, GuestFilesystem, GuestInfo, GuestInterface, GuestOptions, InputBus,
+    InterfaceDevice, InterfaceModel, InterfaceOptions, InterfaceSource, InterfaceSpec, InterfaceUsage, IoRate, IoTune,
+    Iommu, LifecycleAction, MAX_VCPUS, MemoryUsage, Password, RngRate, SavedMemory, Side, StateReason, Topology, Tpm,
+    UsbController, Video, WatchdogAction, to_xml,
 };
 pub use error::{Error, Kind, Problem, Result};
 pub use events::{Change, Event, EventStream};

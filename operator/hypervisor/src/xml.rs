@@ -96,6 +96,11 @@ impl Element {
         self.children.iter().filter(move |child| child.name == name)
     }
 
+    /// All children.
+    pub fn elements(&self) -> impl Iterator<Item = &Element> {
+        self.children.iter()
+    }
+
     /// The first child that declares the namespace itself, as libvirt writes metadata.
     pub fn child_in_namespace(&self, namespace: &str) -> Option<&Element> {
         self.children.iter().find(|child| {

@@ -39,6 +39,10 @@ const CANNOT: &[Cannot] = &[
         because: "its domains are plugged into nothing",
     },
     Cannot {
+        ability: Ability::PlugDevices,
+        because: "it plugs in disks only, only into what runs, and gives them no addresses",
+    },
+    Cannot {
         ability: Ability::RefuseATakenBridge,
         because: "its networks have no bridges",
     },

@@ -234,6 +234,18 @@ impl Writer {
         }
     }
 
+    /// This very object as the API server has it now, past all that was seen of it before; absent when it is gone.
+    pub async fn read<K: Object>(&self, seen: &K) -> Result<Option<K>, Error> {
+        let (namespace, name) = (seen.namespace(), seen.name_any());
+        let what = self.what::<K>("reading", namespace.as_deref(), &name);
+        let api = self.api::<K>(namespace.as_deref());
+        let Some(found) = self.within(what.clone(), api.get_opt(&name)).await? else {
+            return Ok(None);
+        };
+        let found: K = decode(&what, found)?;
+        Ok((found.uid() == seen.uid()).then_some(found))
+    }
+
     /// Deletes this very object, not another that has its name by now. One that is gone already is deleted.
     pub async fn delete<K: Object>(&self, live: &K) -> Result<(), Error> {
         let (namespace, name) = (live.namespace(), live.name_any());

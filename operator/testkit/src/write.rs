@@ -126,7 +126,10 @@ impl State {
         if served.namespaced {
             metadata.insert("namespace".into(), key.namespace.clone().into());
         }
-        metadata.insert("uid".into(), format!("00000000-0000-4000-8000-{number:012x}").into());
+        metadata.insert(
+            "uid".into(),
+            format!("{number:08x}-0000-4000-8000-{number:012x}").into(),
+        );
         metadata.insert("creationTimestamp".into(), self.now().into());
         if served.generation {
             metadata.insert("generation".into(), 1.into());

@@ -1,17 +1,22 @@
 //! Carrying effects out. Each is idempotent, bounded in time, and says what went wrong in words for the user.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use kube::ResourceExt;
 use uuid::Uuid;
-use virga_core::{instance::Effect, network::ValidNetwork, volume::volume_names};
-use virga_crds::{Instance, Network, Port, Volume, finalizers};
-use virga_hypervisor::{DomainSpec, Firmware, Hypervisor, InterfaceOptions, InterfaceSpec, Kind};
+use virga_core::{
+    instance::{Asked, Effect, RootRecord},
+    network::ValidNetwork,
+    volume::volume_names,
+};
+use virga_crds::{Image, Instance, Network, Port, Volume, finalizers};
+use virga_hypervisor::{DeviceName, DomainSpec, Firmware, Hypervisor, InterfaceOptions, InterfaceSpec, Kind};
 use virga_runtime::class::chain;
 
 use super::{
     boot_image::BootImage,
     deeds_record,
+    devices,
     domain_spec::{self, Parts, Root},
     machine, power_record, root_disk, root_record, seed,
 };
@@ -58,7 +63,25 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
         Effect::Define => {
             let spec = domain_spec(host, instance, uid, &files).await?;
             host.change(uid, move |hypervisor| define(hypervisor, spec)).await?;
+            host.plugged.touch(uid);
         }
+        Effect::Redefine => {
+            let spec = domain_spec(host, instance, uid, &files).await?;
+            host.plugged.ask(uid, Asked::Definition, host.clock.now());
+            let defined = host.change(uid, move |hypervisor| define(hypervisor, spec)).await;
+            host.plugged.touch(uid);
+            defined?;
+        }
+        Effect::MarkInLine => {
+            let owner = domain_spec::owner(instance, uid);
+            host.change(uid, move |hypervisor| hypervisor.set_owner(uid, &owner))
+                .await?;
+            host.plugged.touch(uid);
+        }
+        Effect::AttachVolume { .. }
+        | Effect::DetachVolume { .. }
+        | Effect::AttachInterface { .. }
+        | Effect::DetachInterface { .. } => devices::carry_out(host, instance, uid, effect).await?,
         Effect::RecordPower(record) => power_record::write(&files, *record)
             .await
             .map_err(Error::io("noting a start or stop"))?,
@@ -167,7 +190,30 @@ struct PlugParts {
     port: Arc<Port>,
 }
 
+/// The interface of an Instance in a network.
+pub(super) fn interface_in(host: &Host, instance: &Instance, network: &str) -> Result<InterfaceSpec, Error> {
+    let plugs = plugs_in(host, instance, std::iter::once(network))?;
+    let plug = plugs.first();
+    interface(
+        host,
+        plug.ok_or_else(|| Error::Gone(format!("the Port in Network {network} is gone")))?,
+    )
+}
+
 fn plugs(host: &Host, instance: &Instance) -> Result<Vec<PlugParts>, Error> {
+    let networks = instance
+        .spec
+        .interfaces
+        .iter()
+        .map(|interface| interface.network.as_str());
+    plugs_in(host, instance, networks)
+}
+
+fn plugs_in<'a>(
+    host: &Host,
+    instance: &Instance,
+    networks: impl Iterator<Item = &'a str>,
+) -> Result<Vec<PlugParts>, Error> {
     let namespace = instance.namespace().unwrap_or_default();
     let find = |name: &str| {
         let network = host.stores.network(&namespace, name);
@@ -180,12 +226,16 @@ fn plugs(host: &Host, instance: &Instance) -> Result<Vec<PlugParts>, Error> {
         })?;
         Ok(PlugParts { network, valid, port })
     };
-    instance
-        .spec
-        .interfaces
-        .iter()
-        .map(|interface| find(&interface.network))
-        .collect()
+    networks.map(find).collect()
+}
+
+/// The image whose properties shape the machine: the one that it boots from now.
+pub(super) fn machines_image(host: &Host, instance: &Instance, record: &RootRecord) -> Option<Arc<Image>> {
+    let image = match record.rescued_with().or(record.image.as_ref()) {
+        Some(image) => BootImage::named(host, instance, image),
+        None => BootImage::of(host, instance),
+    };
+    image.known()
 }
 
 async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &InstanceFiles) -> Result<DomainSpec, Error> {
@@ -195,16 +245,12 @@ async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &Instan
     let facts = host.facts.get(&host.calls).await?;
     let plugs = plugs(host, instance)?;
     let interfaces = plugs.iter().map(|plug| interface(host, plug));
-    let interfaces = interfaces.collect::<Result<Vec<_>, _>>()?;
+    let mut interfaces = interfaces.collect::<Result<Vec<_>, _>>()?;
     let volumes = volume_names(instance).map(|name| volume(host, instance, name));
     let mut volumes = volumes.collect::<Result<Vec<_>, _>>()?;
     let record = root_record::read(files).await;
     let record = record.map_err(|error| Error::Gone(chain(&error)))?;
-    let image = match record.rescued_with().or(record.image.as_ref()) {
-        Some(image) => BootImage::named(host, instance, image),
-        None => BootImage::of(host, instance),
-    };
-    let image = image.known();
+    let image = machines_image(host, instance, &record);
     let rescue = match record.rescued_with() {
         Some(_) => Some(root_disk::layer(files.rescue_base()).await?),
         None => None,
@@ -218,12 +264,29 @@ async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &Instan
         Root::Volume(uid_of(volumes.remove(0).as_ref())?)
     };
     let volumes = volumes.iter().map(|volume| uid_of(volume.as_ref()));
+    let mut volumes = volumes.collect::<Result<Vec<_>, _>>()?;
+    let mut kept = BTreeMap::new();
+    // A rescue disk moves all others, there and back.
+    let mut moves = record.rescued_with().is_some();
+    if let Some(defined) = devices::defined(host, uid).await? {
+        // Written anew, it has what it had: all else is plugged in and out one by one.
+        moves |= defined.disk(&files.rescue_disk()).is_some();
+        interfaces.retain(|interface| defined.has(&DeviceName::Interface(interface.mac)));
+        volumes.retain(|volume| {
+            let disk = defined.disk(&host.layout.volume(*volume));
+            disk.is_some_and(|disk| kept.insert(*volume, disk.target.clone()).is_none())
+        });
+    }
+    if moves {
+        kept.clear();
+    }
+    let targets = virga_core::instance::targets(&volumes, &kept);
     let parts = Parts {
         uid,
         flavor,
         root,
         rescue,
-        volumes: volumes.collect::<Result<_, _>>()?,
+        volumes: targets.into_iter().zip(volumes).collect(),
         interfaces,
         affinity: topology::affinity(held.as_ref(), &topology::spec(host), &facts),
         pci_devices: topology::pci_devices(held.as_ref()).map_err(|error| Error::Gone(error.to_string()))?,

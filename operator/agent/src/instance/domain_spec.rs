@@ -27,8 +27,8 @@ pub struct Parts {
     pub root: Root,
     /// What the rescue disk that it boots from lies over, while it is rescued.
     pub rescue: Option<DiskLayer>,
-    /// Its volumes, in the order in which the guest sees them.
-    pub volumes: Vec<Uuid>,
+    /// Its volumes, each with libvirt's name for it. While it is rescued they follow the disks before them.
+    pub volumes: Vec<(String, Uuid)>,
     /// Its interfaces, the primary one first.
     pub interfaces: Vec<InterfaceSpec>,
     /// Where on the host it runs.
@@ -74,12 +74,7 @@ pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
         cache,
     } = parts;
     let files = layout.instance(uid);
-    let owner = Owner {
-        namespace: instance.namespace().unwrap_or_default(),
-        name: instance.name_any(),
-        uid,
-        generation: instance.metadata.generation.unwrap_or_default(),
-    };
+    let owner = owner(instance, uid);
     let title = format!("{}/{}", owner.namespace, owner.name);
     let topology = machine::topology(machine.cpus);
     let mut spec = DomainSpec::new(owner, name(uid), domain_type, topology, flavor.memory.0);
@@ -97,16 +92,14 @@ pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
         .collect();
     disks.push(match root {
         Root::Overlay(base) => overlay(disks.len(), files.root_disk(), base),
-        Root::Volume(volume) => volume_disk(disks.len(), volume, layout),
+        Root::Volume(volume) => volume_disk(device(disks.len()), volume, layout),
     });
     disks[0].boot_order = Some(1);
     let first = disks.len();
-    disks.extend(
-        volumes
-            .iter()
-            .enumerate()
-            .map(|(n, volume)| volume_disk(first + n, *volume, layout)),
-    );
+    disks.extend(volumes.into_iter().enumerate().map(|(n, (target, volume))| {
+        let target = if rescued { device(first + n) } else { target };
+        volume_disk(target, volume, layout)
+    }));
     for disk in &mut disks {
         disk.cache = cache;
     }
@@ -127,6 +120,16 @@ pub fn spec(instance: &Instance, parts: Parts, layout: &Layout) -> DomainSpec {
     spec
 }
 
+/// Whose a domain is.
+pub(super) fn owner(instance: &Instance, uid: Uuid) -> Owner {
+    Owner {
+        namespace: instance.namespace().unwrap_or_default(),
+        name: instance.name_any(),
+        uid,
+        generation: instance.metadata.generation.unwrap_or_default(),
+    }
+}
+
 /// A domain's name: what people see in `virsh list`.
 pub fn name(uid: Uuid) -> String {
     let mut digits = uid.simple().to_string();
@@ -134,12 +137,13 @@ pub fn name(uid: Uuid) -> String {
     format!("virga-{digits}")
 }
 
-fn volume_disk(place: usize, volume: Uuid, layout: &Layout) -> DiskSpec {
+/// The disk of a volume.
+pub(super) fn volume_disk(target: String, volume: Uuid, layout: &Layout) -> DiskSpec {
     let mut serial = volume.to_string();
     serial.truncate(SERIAL_BYTES);
     DiskSpec {
         serial: Some(serial),
-        ..DiskSpec::new(device(place), layout.volume(volume), DiskFormat::Qcow2)
+        ..DiskSpec::new(target, layout.volume(volume), DiskFormat::Qcow2)
     }
 }
 
@@ -164,7 +168,7 @@ mod tests {
                 format: DiskFormat::Qcow2,
             }),
             rescue: None,
-            volumes: vec![Uuid::from_u128(7)],
+            volumes: vec![("vdb".into(), Uuid::from_u128(7))],
             interfaces: Vec::new(),
             affinity: Affinity::Any,
             pci_devices: Vec::new(),

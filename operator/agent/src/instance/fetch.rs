@@ -4,21 +4,23 @@ use kube::{Api, ResourceExt};
 use uuid::Uuid;
 use virga_core::{
     instance::{
-        Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, RootSeen, Seen, Volume as VolumeSeen,
-        VolumeUse, wants_guest_agent,
+        Devices, Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, RootSeen, Seen,
+        Volume as VolumeSeen, VolumeUse, wants_guest_agent,
     },
     volume::{Claimant, volume_names},
 };
-use virga_crds::{Address, Bytes, Instance, InstanceTopology, Port, PowerState, Volume};
+use virga_crds::{Bytes, Instance, InstanceTopology, PowerState, Volume};
 
-use super::{deeds_record, power_record, root_seen};
+use super::{deeds_record, devices, power_record, root_seen};
 use crate::{
     capacity::Disk,
     claimants::claimants,
     claims::Claim,
     domain,
     host::Host,
-    migration, room,
+    migration,
+    plugged::has_file,
+    room,
     topology::{self, Error},
 };
 use virga_runtime::class::chain;
@@ -50,6 +52,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
             instance.status.as_ref().and_then(|status| status.topology.clone()),
         )
     });
+    let devices = devices::seen(host, instance, uid, &domain).await;
     let mut health = host.usage.health(uid);
     if domain == Domain::Defined(Power::IoError) {
         health.disk_faults = domain::disk_faults(host, uid).await;
@@ -67,7 +70,8 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         guest_agent,
         node: host.node.clone(),
         health,
-        volumes: volumes(host, instance, uid, &domain).await,
+        volumes: volumes(host, instance, uid, &devices).await,
+        devices,
         domain,
         root_disk,
         seed,
@@ -148,7 +152,8 @@ fn interfaces(host: &Host, instance: &Instance) -> Vec<Interface> {
         }
         match host.stores.port(instance, name) {
             None => InterfaceUse::NoPort,
-            Some(port) => InterfaceUse::Ready(addresses(&port)),
+            Some(port) if port.metadata.deletion_timestamp.is_some() => InterfaceUse::NoPort,
+            Some(port) => InterfaceUse::Ready(devices::addresses(&port)),
         }
     };
     let asked = instance.spec.interfaces.iter();
@@ -160,27 +165,18 @@ fn interfaces(host: &Host, instance: &Instance) -> Vec<Interface> {
         .collect()
 }
 
-fn addresses(port: &Port) -> Vec<Address> {
-    let of = |address: &virga_crds::PortAddress| Address {
-        network: port.spec.network.clone(),
-        ip: address.ip.clone(),
-        mac: port.spec.mac.clone(),
-    };
-    port.spec.addresses.iter().map(of).collect()
-}
-
-async fn volumes(host: &Host, instance: &Instance, uid: Uuid, domain: &Domain) -> Vec<VolumeSeen> {
+async fn volumes(host: &Host, instance: &Instance, uid: Uuid, devices: &Devices) -> Vec<VolumeSeen> {
     let mut volumes = Vec::new();
     for name in volume_names(instance) {
         volumes.push(VolumeSeen {
             name: name.into(),
-            state: volume_use(host, instance, uid, domain, name).await,
+            state: volume_use(host, instance, uid, devices, name).await,
         });
     }
     volumes
 }
 
-async fn volume_use(host: &Host, instance: &Instance, uid: Uuid, domain: &Domain, name: &str) -> VolumeUse {
+async fn volume_use(host: &Host, instance: &Instance, uid: Uuid, devices: &Devices, name: &str) -> VolumeUse {
     let namespace = instance.namespace().unwrap_or_default();
     let Some(volume) = host.stores.volume(&namespace, name) else {
         return elsewhere(host, &namespace, name).await;
@@ -191,19 +187,22 @@ async fn volume_use(host: &Host, instance: &Instance, uid: Uuid, domain: &Domain
     let Some(volume_uid) = volume.uid().and_then(|uid| uid.parse::<Uuid>().ok()) else {
         return VolumeUse::NotReady("it has no uid".into());
     };
+    let file = host.layout.volume(volume_uid);
+    let plugged = devices.present.as_ref().and_then(|_| host.plugged.last(uid));
+    let has = plugged.is_some_and(|plugged| has_file(&plugged, &file));
     let me = Claimant {
-        without_domain: !matches!(domain, Domain::Defined(_)),
+        without_it: !has,
         created: instance.metadata.creation_timestamp.as_ref().map(|time| time.0),
         uid: uid.to_string(),
         name: instance.name_any(),
     };
-    let others = claimants(host, &namespace, name, Some(uid)).await;
+    let others = claimants(host, &namespace, name, &file, Some(uid)).await;
     match host.claims.claim(volume_uid, me, others) {
         Claim::Mine => {}
         Claim::Of(other) => return VolumeUse::HeldBy(other),
         Claim::Deleting => return VolumeUse::Deleting,
     }
-    if exists(host.layout.volume(volume_uid)).await {
+    if exists(file).await {
         VolumeUse::Ready
     } else {
         VolumeUse::NotReady(why_not_ready(&volume))

@@ -11,8 +11,8 @@ use virga_core::{
 };
 use virga_crds::{Image, Instance};
 use virga_hypervisor::{
-    Bandwidth, CpuTune, DiskBus, DomainSpec, Firmware, GuestOptions, InputBus, InterfaceModel, InterfaceOptions,
-    IoRate, IoTune, Iommu, RngRate, Topology, Tpm, UsbController, Video, WatchdogAction,
+    Bandwidth, CpuTune, DiskBus, DiskSpec, DomainSpec, Firmware, GuestOptions, InputBus, InterfaceModel,
+    InterfaceOptions, IoRate, IoTune, Iommu, RngRate, Topology, Tpm, UsbController, Video, WatchdogAction,
 };
 
 use crate::{host::Host, layout::InstanceFiles};
@@ -47,15 +47,25 @@ pub fn shape(spec: &mut DomainSpec, machine: &Machine, secure_boot: bool, files:
     spec.rng = machine.rng;
     spec.video = machine.video.map_or(spec.video, video);
     for disk in &mut spec.disks {
-        disk.bus = machine.disk_bus.map_or(DiskBus::Virtio, disk_bus);
-        disk.packed_ring = machine.packed_ring;
-        disk.io_tune = io_tune(machine);
+        shape_disk(disk, machine);
     }
-    let interface = interface(machine, spec.topology.vcpus());
+    let vcpus = spec.topology.vcpus();
     for plugged in &mut spec.interfaces {
-        plugged.options = interface;
+        plugged.options = interface(machine, vcpus);
     }
     spec.options = options(machine, files);
+}
+
+/// Makes a disk that machine's.
+pub fn shape_disk(disk: &mut DiskSpec, machine: &Machine) {
+    disk.bus = machine.disk_bus.map_or(DiskBus::Virtio, disk_bus);
+    disk.packed_ring = machine.packed_ring;
+    disk.io_tune = io_tune(machine);
+}
+
+/// Whether its disks are on a bus that knows of no plugging while it runs.
+pub fn has_cold_disks(machine: &Machine) -> bool {
+    matches!(machine.disk_bus, Some(AskedBus::Sata | AskedBus::Ide))
 }
 
 fn firmware(machine: &Machine, host_can: bool) -> Firmware {
@@ -126,7 +136,8 @@ fn io_tune(machine: &Machine) -> IoTune {
     }
 }
 
-fn interface(machine: &Machine, vcpus: u32) -> InterfaceOptions {
+/// What that machine's interfaces are.
+pub fn interface(machine: &Machine, vcpus: u32) -> InterfaceOptions {
     let way = |quota: VifQuota| {
         Some(Bandwidth {
             average_kib: quota.average?,

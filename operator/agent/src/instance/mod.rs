@@ -3,6 +3,7 @@
 mod apply;
 mod boot_image;
 mod deeds_record;
+mod devices;
 mod domain_spec;
 mod fetch;
 mod machine;
@@ -63,8 +64,7 @@ impl InstanceLoop {
         uid: Uuid,
         effects: &[Effect],
     ) -> Result<(), (Effect, effect::Error)> {
-        let is_start = |effect: &Effect| matches!(effect, Effect::RecordPower(_) | Effect::Start | Effect::Restore);
-        let start = effects.iter().position(is_start).unwrap_or(effects.len());
+        let start = effects.iter().position(Effect::is_in_turn).unwrap_or(effects.len());
         let (preparing, starting) = effects.split_at(start);
         let (networks, machine): (Vec<_>, Vec<_>) = preparing
             .iter()

@@ -9,6 +9,7 @@ use virga_core::{
     volume::{Attached, Seen, Use, device_of},
 };
 use virga_crds::{Bytes, Volume};
+use virga_hypervisor::Side;
 use virga_images::Format;
 
 use crate::{claimants::claimants, domain, effect, host::Host, instance::read_root_record};
@@ -36,10 +37,10 @@ pub(super) async fn seen(host: &Host, volume: &Volume, uid: Uuid) -> Result<Seen
 
 /// The Instance whose domain has the volume, or that was promised it.
 async fn attached(host: &Host, volume: &Volume, uid: Uuid, namespace: &str) -> Option<Attached> {
-    let all = claimants(host, namespace, &volume.name_any(), None).await;
+    let all = claimants(host, namespace, &volume.name_any(), &host.layout.volume(uid), None).await;
     let holder = all
         .iter()
-        .find(|claimant| !claimant.without_domain)
+        .find(|claimant| !claimant.without_it)
         .cloned()
         .or_else(|| host.claims.claimed_by(uid, &all));
     let holder = match holder {
@@ -47,20 +48,37 @@ async fn attached(host: &Host, volume: &Volume, uid: Uuid, namespace: &str) -> O
         holder => holder,
     }?;
     let instance = host.stores.instance(&holder.uid)?;
-    let holders_uid = holder.uid.parse().ok()?;
-    let domain = domain::look(host, holders_uid).await;
-    let record = read_root_record(&host.layout.instance(holders_uid)).await;
+    let domain: Uuid = holder.uid.parse().ok()?;
+    let plugged = host
+        .plugged
+        .of(host, domain)
+        .await
+        .ok()
+        .or_else(|| host.plugged.last(domain));
+    let file = host.layout.volume(uid);
+    let on = |side: Side| plugged.as_ref()?.on(side)?.disk(&file);
+    let device = on(Side::Defined).or_else(|| on(Side::Running));
+    let record = read_root_record(&host.layout.instance(domain)).await;
     let rescued = record.as_ref().is_ok_and(|record| record.rescued_with().is_some());
     Some(Attached {
         instance: holder.name,
-        device: device_of(&instance, &volume.name_any(), rescued),
-        use_: match domain {
+        device: device.map_or_else(
+            || device_of(&instance, &volume.name_any(), rescued),
+            |disk| disk.target.clone(),
+        ),
+        use_: match domain::look(host, domain).await {
             // Which of its disks the volume is can't be told.
             _ if record.is_err() => Use::Unknown,
             Domain::Defined(Power::Off(_)) | Domain::Absent | Domain::Foreign(_) => Use::Closed,
-            Domain::Defined(_) => Use::Open,
+            Domain::Defined(power) if is_open(power, on(Side::Running).is_some()) => Use::Open,
+            Domain::Defined(_) => Use::Closed,
             Domain::Unreachable(_) => Use::Unknown,
         },
         uid: holder.uid,
     })
+}
+
+/// Saved memory goes on with what it was saved with.
+fn is_open(power: Power, running: bool) -> bool {
+    running || matches!(power, Power::Saved | Power::BrokenSave | Power::Saving)
 }

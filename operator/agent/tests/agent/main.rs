@@ -5,6 +5,7 @@
 mod actions;
 mod crashes;
 mod deeds;
+mod devices;
 mod health;
 mod instances;
 mod machines;

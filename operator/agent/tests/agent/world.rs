@@ -195,12 +195,16 @@ impl World {
     }
 
     pub fn network(&self, name: &str) {
+        self.network_of(name, "10.0.0.0/24");
+    }
+
+    pub fn network_of(&self, name: &str, cidr: &str) {
         let mut network = Network::new(
             name,
             NetworkSpec {
                 subnets: vec![Subnet {
                     name: "v4".into(),
-                    cidr: "10.0.0.0/24".into(),
+                    cidr: cidr.into(),
                     ..Subnet::default()
                 }],
                 ..NetworkSpec::default()
@@ -273,11 +277,16 @@ impl World {
 
     /// The Port that the controller makes for it.
     pub fn port(&self, instance: &Instance, address: &str) -> Port {
+        self.port_in(instance, "front", address)
+    }
+
+    /// The Port that the controller makes for its interface in a network.
+    pub fn port_in(&self, instance: &Instance, network: &str, address: &str) -> Port {
         let last = address.rsplit('.').next().unwrap().parse::<u8>().unwrap();
         let mut port = Port::new(
-            &format!("{}-front", instance.name_any()),
+            &format!("{}-{network}", instance.name_any()),
             PortSpec {
-                network: "front".into(),
+                network: network.into(),
                 instance: instance.name_any(),
                 hostname: instance.name_any(),
                 node_name: Some(NODE.into()),

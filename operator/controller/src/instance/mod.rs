@@ -116,7 +116,9 @@ impl Instances {
         let (made, obstacle) = if deleting {
             (false, None)
         } else {
-            self.ports.ensure(instance).await?
+            let released = self.ports.release(instance).await?;
+            let (made, obstacle) = self.ports.ensure(instance).await?;
+            (made || released, obstacle)
         };
         let Part::Say(status) = self.status(instance, node, obstacle.as_ref()) else {
             let done = if made { Done::changed() } else { Done::waiting() };

@@ -49,6 +49,32 @@ impl Ports {
         Ok((written, obstacle))
     }
 
+    /// Deletes the Ports of interfaces that the spec names no more, when nothing is plugged into them. The API server is
+    /// asked what the spec is: it may name one again, and what this process has seen may be old.
+    pub(super) async fn release(&self, instance: &Instance) -> Result<bool, apply::Error> {
+        let namespace = instance.namespace().unwrap_or_default();
+        let ports = self.context.stores.ports.state();
+        let left = ports.into_iter().filter(|port| {
+            let owners = port.owner_references();
+            port.metadata.deletion_timestamp.is_none()
+                && port.namespace().as_deref() == Some(namespace.as_str())
+                && owners
+                    .iter()
+                    .any(|owner| Some(&owner.uid) == instance.metadata.uid.as_ref())
+                && instance::is_unplugged(instance, &port.spec.network)
+        });
+        let mut released = false;
+        for port in left {
+            let now = self.context.writer.read(instance).await?;
+            if now.is_some_and(|now| instance::is_unplugged(&now, &port.spec.network)) {
+                self.context.writer.delete(port.as_ref()).await?;
+                self.ipam.forget(&namespace, &port.spec.network, &port.name_any());
+                released = true;
+            }
+        }
+        Ok(released)
+    }
+
     async fn ensure_one(
         &self,
         instance: &Instance,

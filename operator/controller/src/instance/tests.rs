@@ -206,6 +206,98 @@ async fn a_write_that_happened_though_the_answer_was_lost_doubles_nothing() {
     assert_eq!(ports.iter().map(ip).collect::<Vec<_>>(), ["10.0.0.2"]);
 }
 
+/// The agent says what its guest is plugged into, as of the present spec.
+fn agent_says(world: &World, name: &str, networks: &[&str]) {
+    let instance = world.api.read::<Instance>(Some(NAMESPACE), name).unwrap();
+    let addresses: Vec<_> = networks
+        .iter()
+        .map(|network| json!({"network": network, "ip": "10.0.0.9", "mac": "fa:16:3e:00:00:09"}))
+        .collect();
+    let status = json!({
+        "host": instance.spec.node_name,
+        "observedGeneration": instance.metadata.generation,
+        "addresses": addresses,
+    });
+    world.api.merge_status::<Instance>(Some(NAMESPACE), name, status);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_is_added_and_its_address_is_free_only_when_the_guest_has_let_go_of_it() {
+    let world = World::start().await;
+    world.network("front", "10.0.0.0/24");
+    world.network("back", "10.1.0.0/24");
+    world.instance("web-1", Some("a"), |spec| {
+        spec.interfaces = vec![interface("front", None)];
+    });
+    world.settle().await;
+    let port = |name: &str| world.api.read::<Port>(Some(NAMESPACE), name);
+    let edit = |networks: serde_json::Value| {
+        let change = json!({"spec": {"interfaces": networks}});
+        world.api.merge::<Instance>(Some(NAMESPACE), "web-1", change);
+    };
+    edit(json!([{"network": "front"}, {"network": "back", "address": "10.1.0.7"}]));
+    world.settle().await;
+    assert_eq!(ip(&port("web-1-back").unwrap()), "10.1.0.7");
+    agent_says(&world, "web-1", &["front", "back"]);
+
+    edit(json!([{"network": "front"}]));
+    world.settle().await;
+    assert!(port("web-1-back").is_some(), "the agent has not spoken of this spec");
+    agent_says(&world, "web-1", &["front", "back"]);
+    world.settle().await;
+    assert!(port("web-1-back").is_some(), "the guest has it still");
+    world.instance("web-2", Some("a"), |spec| {
+        spec.interfaces = vec![interface("back", Some("10.1.0.7"))];
+    });
+    world.settle().await;
+    assert!(network_ready(&world, "web-2").unwrap().starts_with("AddressInUse"));
+
+    agent_says(&world, "web-1", &["front"]);
+    world.settle().await;
+    assert!(port("web-1-back").is_none() && port("web-1-front").is_some());
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    world.settle().await;
+    assert_eq!(ip(&port("web-2-back").unwrap()), "10.1.0.7", "now it can be another's");
+
+    edit(json!([{"network": "front"}, {"network": "back"}]));
+    world.settle().await;
+    let anew = port("web-1-back").unwrap();
+    assert_ne!(ip(&anew), "10.1.0.7");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_stays_when_its_interface_was_named_again_behind_a_slow_watch() {
+    let world = World::start().await;
+    world.network("front", "10.0.0.0/24");
+    world.instance("web-1", Some("a"), |spec| {
+        spec.interfaces = vec![interface("front", None)];
+    });
+    world.settle().await;
+    let before = world.api.read::<Port>(Some(NAMESPACE), "web-1-front").unwrap();
+    let edit = |networks: serde_json::Value| {
+        let change = json!({"spec": {"interfaces": networks}});
+        world.api.merge::<Instance>(Some(NAMESPACE), "web-1", change);
+    };
+    edit(json!([]));
+    world.settle().await;
+    // The first try fails, and the next one comes when the API server has a new wish that the watch has not brought yet.
+    let slow = Fault::status(500).verb(Verb::Get).resource("instances").times(1);
+    world.api.inject(slow);
+    agent_says(&world, "web-1", &[]);
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    world.api.hold_watches();
+    edit(json!([{"network": "front"}]));
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    world.api.release_watches();
+    world.settle().await;
+    let reads = world.api.log().into_iter().filter(|request| {
+        request.resource == "instances" && request.verb == Verb::Get && request.name.as_deref() == Some("web-1")
+    });
+    assert!(reads.count() >= 2, "it was asked again: {}", world.api.story());
+    let after = world.api.read::<Port>(Some(NAMESPACE), "web-1-front").unwrap();
+    assert_eq!(after.metadata.uid, before.metadata.uid);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_never_had_a_node_is_let_go() {
     let world = World::start().await;

@@ -89,6 +89,14 @@ impl Ipam {
         addresses
     }
 
+    /// A Port is gone: what was given to it is free when it shows in no book any more.
+    pub fn forget(&self, namespace: &str, network: &str, port: &str) {
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = networks.get_mut(&format!("{namespace}/{network}")) {
+            known.given.remove(&format!("{namespace}/{port}"));
+        }
+    }
+
     /// Takes addresses for a Port: those that it wants, or free ones. The same Port gets the same again.
     ///
     /// `None`: there is no allocator for the Network as it is now; [`Self::refresh`] makes one.

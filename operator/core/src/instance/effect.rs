@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use virga_crds::{Bytes, InstanceStatus, conditions::Reason};
 
-use super::{deeds::Deeds, root::RootRecord, seen::PowerRecord};
+use super::{deeds::Deeds, devices::Side, root::RootRecord, seen::PowerRecord};
 
 /// One thing to do. Each is idempotent: done twice, or done half and then again, it gives the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,42 @@ pub enum Effect {
     },
     /// Define the domain. It doesn't run yet.
     Define,
+    /// Write the domain's definition anew, with the devices that it has. What runs goes on as it is.
+    Redefine,
+    /// Note in the domain that it is as this generation of the spec asks.
+    MarkInLine,
+    /// Plug a volume in.
+    AttachVolume {
+        /// The Volume's name.
+        name: String,
+        /// Its uid.
+        uid: String,
+        /// libvirt's name for it.
+        target: String,
+        /// Where.
+        side: Side,
+    },
+    /// Unplug a volume. A guest that runs is asked to let go of it.
+    DetachVolume {
+        /// The Volume's uid.
+        uid: String,
+        /// Where.
+        side: Side,
+    },
+    /// Plug an interface in.
+    AttachInterface {
+        /// The Network's name.
+        network: String,
+        /// Where.
+        side: Side,
+    },
+    /// Unplug an interface. A guest that runs is asked to let go of it.
+    DetachInterface {
+        /// Its MAC address.
+        mac: String,
+        /// Where.
+        side: Side,
+    },
     /// Note beside the disks when the domain was started or asked to stop.
     RecordPower(PowerRecord),
     /// Start the domain.
@@ -98,6 +134,9 @@ impl Effect {
             Self::WriteSeed => "writing the seed",
             Self::EnsureNetwork { .. } => "plugging the ports",
             Self::Define => "defining the domain",
+            Self::Redefine | Self::MarkInLine => "putting the definition right",
+            Self::AttachVolume { .. } | Self::AttachInterface { .. } => "plugging in",
+            Self::DetachVolume { .. } | Self::DetachInterface { .. } => "unplugging",
             Self::RecordPower(_) | Self::Start => "starting",
             Self::Suspend => "pausing",
             Self::Resume | Self::Restore => "resuming",
@@ -108,6 +147,20 @@ impl Effect {
             Self::Shutdown | Self::Destroy => "stopping",
             Self::Undefine | Self::ReleasePorts | Self::RemoveFiles | Self::RemoveFinalizer => "deleting",
         }
+    }
+
+    /// Whether a guest may only be started, or go on, after it; and whether what was before it must be done by then.
+    pub fn is_in_turn(&self) -> bool {
+        matches!(
+            self,
+            Self::RecordPower(_)
+                | Self::Start
+                | Self::Restore
+                | Self::AttachVolume { .. }
+                | Self::DetachVolume { .. }
+                | Self::AttachInterface { .. }
+                | Self::DetachInterface { .. }
+        )
     }
 
     /// The name of metrics and logs.
@@ -125,6 +178,24 @@ impl Effect {
             Self::WriteSeed => "WriteSeed",
             Self::EnsureNetwork { .. } => "EnsureNetwork",
             Self::Define => "Define",
+            Self::Redefine => "Redefine",
+            Self::MarkInLine => "MarkInLine",
+            Self::AttachVolume {
+                side: Side::Defined, ..
+            } => "DefineVolume",
+            Self::AttachVolume { .. } => "AttachVolume",
+            Self::DetachVolume {
+                side: Side::Defined, ..
+            } => "UndefineVolume",
+            Self::DetachVolume { .. } => "DetachVolume",
+            Self::AttachInterface {
+                side: Side::Defined, ..
+            } => "DefineInterface",
+            Self::AttachInterface { .. } => "AttachInterface",
+            Self::DetachInterface {
+                side: Side::Defined, ..
+            } => "UndefineInterface",
+            Self::DetachInterface { .. } => "DetachInterface",
             Self::RecordPower(_) => "RecordPower",
             Self::Start => "Start",
             Self::Restore => "Restore",

@@ -8,7 +8,7 @@ use virga_crds::{
 use super::{
     effect::Effect,
     plan::old_conditions,
-    seen::{Cache, Image, InterfaceUse, Seen, VolumeUse},
+    seen::{Cache, Image, Interface, InterfaceUse, Seen, VolumeUse},
     status::reason_of,
 };
 
@@ -190,7 +190,7 @@ fn does_not_fit(flavor: &BuiltFlavor, virtual_size: Bytes, min_disk: Bytes, min_
     })
 }
 
-fn volume_problem(name: &str, state: &VolumeUse) -> Option<Aspect> {
+pub(super) fn volume_problem(name: &str, state: &VolumeUse) -> Option<Aspect> {
     let aspect = match state {
         VolumeUse::Ready => return None,
         VolumeUse::NotFound => Aspect::waits(
@@ -211,7 +211,7 @@ fn volume_problem(name: &str, state: &VolumeUse) -> Option<Aspect> {
         ),
         VolumeUse::HeldBy(holder) => Aspect::waits(
             Reason::VolumeAttachedElsewhere,
-            format!("the Volume {name} belongs to Instance {holder}: delete that one, or name another volume"),
+            format!("the Volume {name} belongs to Instance {holder}: take it out of that one, or name another volume"),
         ),
         VolumeUse::NotReady(why) => Aspect::waits(Reason::Building, format!("the Volume {name} is not ready: {why}")),
     };
@@ -220,28 +220,8 @@ fn volume_problem(name: &str, state: &VolumeUse) -> Option<Aspect> {
 
 /// The ports, and the networks that they are plugged into.
 pub(super) fn network(instance: &Instance, seen: &Seen) -> Need {
-    let problem = seen.interfaces.iter().find_map(|interface| {
-        let name = &interface.network;
-        match &interface.state {
-            InterfaceUse::Ready(_) => None,
-            InterfaceUse::NoNetwork => Some(controllers_word(instance).unwrap_or_else(|| {
-                Aspect::waits(
-                    Reason::NetworkNotFound,
-                    format!("spec.interfaces[{name}]: there is no Network {name:?}: create it"),
-                )
-            })),
-            InterfaceUse::NoPort => Some(controllers_word(instance).unwrap_or_else(|| {
-                Aspect::waits(
-                    Reason::NetworkNotReady,
-                    format!("waiting for an address in Network {name}"),
-                )
-            })),
-            InterfaceUse::Invalid(why) => Some(Aspect::waits(
-                Reason::NetworkNotReady,
-                format!("the Network {name} can't be used: {why}"),
-            )),
-        }
-    });
+    let mut interfaces = seen.interfaces.iter();
+    let problem = interfaces.find_map(|interface| interface_problem(instance, interface));
     problem.map_or_else(
         || Need {
             effects: seen
@@ -255,6 +235,29 @@ pub(super) fn network(instance: &Instance, seen: &Seen) -> Need {
         },
         Need::unmet,
     )
+}
+
+pub(super) fn interface_problem(instance: &Instance, interface: &Interface) -> Option<Aspect> {
+    let name = &interface.network;
+    match &interface.state {
+        InterfaceUse::Ready(_) => None,
+        InterfaceUse::NoNetwork => Some(controllers_word(instance).unwrap_or_else(|| {
+            Aspect::waits(
+                Reason::NetworkNotFound,
+                format!("spec.interfaces[{name}]: there is no Network {name:?}: create it"),
+            )
+        })),
+        InterfaceUse::NoPort => Some(controllers_word(instance).unwrap_or_else(|| {
+            Aspect::waits(
+                Reason::NetworkNotReady,
+                format!("waiting for an address in Network {name}"),
+            )
+        })),
+        InterfaceUse::Invalid(why) => Some(Aspect::waits(
+            Reason::NetworkNotReady,
+            format!("the Network {name} can't be used: {why}"),
+        )),
+    }
 }
 
 /// Why there is no Port, which only the controller knows. It says so in the same condition: to say something else would

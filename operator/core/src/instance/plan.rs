@@ -9,6 +9,7 @@ use virga_crds::{
 
 use super::{
     deeds,
+    devices::{self, Pace},
     effect::{Effect, Plan},
     health, leaving,
     needs::{self, Aspect, Need},
@@ -208,8 +209,10 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
         Power::IoError => health::halted(instance, &seen.health.disk_faults, root::is_rescued(seen)),
         _ => power::running(&wish, power, seen.power, old_conditions(instance)),
     };
+    let mut exchanging = false;
     let (mut step, waiting) = match root::work(instance, seen, &wish, Some(power), now) {
         Work::Now(step) => {
+            exchanging = true;
             if matches!(power, Power::Off(_)) {
                 running = Aspect::waits(Reason::Starting, "the guest is off while its root disk is exchanged");
             }
@@ -217,15 +220,39 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
         }
         work => (power::step(&wish, power, seen.power, now), work),
     };
+    let pace = if exchanging {
+        Pace::Wait("it is done when its root disk is exchanged")
+    } else {
+        pace(power, &step)
+    };
+    let mut devices = devices::step(instance, seen, pace);
     let mut storage = needs::disks_created();
     let mut network = needs::ports_plugged();
     if step.start {
+        let seen = devices::needed(instance, seen);
         // A domain is defined only over a root disk, so a missing one is a lost one.
-        let disks = needs::storage(instance, seen, true);
-        let ports = needs::network(instance, seen);
+        let disks = needs::storage(instance, &seen, true);
+        let ports = needs::network(instance, &seen);
         step = start_when_met(step, &disks, &ports);
         (storage, network) = (disks.aspect, ports.aspect);
     }
+    if !devices.effects.is_empty() && step.start {
+        // First the definition, then the start.
+        step.effects.clear();
+        step.again = None;
+    }
+    if storage.is_true() {
+        storage = devices.storage.take().unwrap_or(storage);
+    }
+    if network.is_true() {
+        network = devices.network.take().unwrap_or(network);
+    }
+    step.settled &= storage.is_true() && network.is_true();
+    step.again = step.again.into_iter().chain(devices.again).min();
+    if step.task.is_empty() && !step.settled {
+        step.task = devices.effects.first().map_or("", Effect::task);
+    }
+    step.effects.append(&mut devices.effects);
     let mut step = beside(waiting, step);
     // What is done once to a guest is done to one that is as asked otherwise.
     let next = if step.settled {
@@ -242,6 +269,7 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
     step.again = [step.again, next.again].into_iter().flatten().min();
     let story = Story {
         scheduled: None,
+        drifted: devices.drifted,
         storage,
         network,
         running,
@@ -274,6 +302,19 @@ fn beside(work: Work, mut step: Step) -> Step {
     step.again = step.again.into_iter().chain(again).min();
     step.effects.splice(..0, effects);
     step
+}
+
+/// What of a domain's devices can be changed now.
+fn pace(power: Power, step: &Step) -> Pace {
+    match power {
+        Power::Off(_) => Pace::Off,
+        Power::Running | Power::Paused if step.task.is_empty() => Pace::On,
+        Power::Saved | Power::BrokenSave | Power::Saving => {
+            Pace::Wait("the guest's memory is saved with the devices that it had; it is done when the guest runs again")
+        }
+        Power::IoError => Pace::Wait("the guest was halted by a disk error; it is done when the guest runs again"),
+        _ => Pace::Wait("it is done when what is under way is"),
+    }
 }
 
 /// Its memory is to be saved and there is no room for it.

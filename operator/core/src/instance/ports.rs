@@ -57,9 +57,60 @@ pub fn port(instance: &Instance, interface: &Interface, mac: String, addresses: 
     }
 }
 
+/// Whether nothing is, or can be, plugged into an Instance's Port in a network any more. Its agent says so, by leaving its
+/// addresses out of a status of the present spec. Until then they can't be another's.
+pub fn is_unplugged(instance: &Instance, network: &str) -> bool {
+    let spec = &instance.spec;
+    if spec.interfaces.iter().any(|interface| interface.network == network) {
+        return false;
+    }
+    let Some(node) = &spec.node_name else { return true };
+    instance.status.as_ref().is_some_and(|status| {
+        status.host.as_ref() == Some(node)
+            && status.observed_generation == instance.metadata.generation
+            && status.addresses.iter().all(|address| address.network != network)
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use virga_crds::{Address, InstanceSpec, InstanceStatus};
+
     use super::*;
+
+    #[test]
+    fn a_port_is_let_go_only_on_the_word_of_the_agent_on_the_present_spec() {
+        let mut instance = Instance::new("web-1", InstanceSpec::default());
+        assert!(is_unplugged(&instance, "front"), "nobody has it yet");
+        instance.spec.node_name = Some("node-1".into());
+        instance.metadata.generation = Some(3);
+        assert!(!is_unplugged(&instance, "front"), "the agent has not spoken");
+        let address = Address {
+            network: "front".into(),
+            ..Address::default()
+        };
+        let mut status = InstanceStatus {
+            host: Some("node-1".into()),
+            observed_generation: Some(3),
+            addresses: vec![address],
+            ..InstanceStatus::default()
+        };
+        instance.status = Some(status.clone());
+        assert!(!is_unplugged(&instance, "front"), "the guest has it still");
+        status.addresses.clear();
+        instance.status = Some(status.clone());
+        assert!(is_unplugged(&instance, "front"));
+        status.observed_generation = Some(2);
+        instance.status = Some(status.clone());
+        assert!(!is_unplugged(&instance, "front"), "of an older spec");
+        instance.spec.interfaces = vec![Interface {
+            network: "front".into(),
+            ..Interface::default()
+        }];
+        status.observed_generation = Some(3);
+        instance.status = Some(status);
+        assert!(!is_unplugged(&instance, "front"), "it is asked for again");
+    }
 
     #[test]
     fn long_names_are_cut_and_stay_apart() {

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use virga_crds::{Address, BuiltFlavor, Bytes, InstanceTopology, conditions::Reason};
 
-use super::{root::RootSeen, snapshotting::Snapshotting};
+use super::{devices::Devices, root::RootSeen, snapshotting::Snapshotting};
 
 /// Everything that deciding about one Instance takes, as the agent found it in one look.
 ///
@@ -33,6 +33,8 @@ pub struct Seen {
     pub volumes: Vec<Volume>,
     /// Its interfaces, in the order of `spec.interfaces`.
     pub interfaces: Vec<Interface>,
+    /// What its domain is plugged into.
+    pub devices: Devices,
     /// What it holds of the host's CPUs, pages and devices, as noted beside its disks.
     pub topology: Option<InstanceTopology>,
     /// Whether the host has room for it. Looked at only before anything of it exists here.

@@ -8,6 +8,7 @@ use super::{
     actions,
     decision::decision,
     deeds,
+    devices,
     effect::{Effect, Note},
     health,
     needs::Aspect,
@@ -29,6 +30,8 @@ pub(super) struct Story {
     pub storage: Aspect,
     pub network: Aspect,
     pub running: Aspect,
+    /// What of the domain was changed by hand, or waits for its next start; absent when nothing is.
+    pub drifted: Option<Aspect>,
     /// What keeps it from being as asked, where the others can't say.
     pub held: Option<Aspect>,
     pub settled: bool,
@@ -54,11 +57,13 @@ impl Story {
             })
         };
         let unknown = || Aspect::unknown(Reason::Building, "not looked at yet");
+        let drifted = old.iter().any(|c| c.type_ == types::DRIFTED);
         Self {
             scheduled: None,
             storage: before(types::STORAGE_READY, unknown()),
             network: before(types::NETWORK_READY, unknown()),
             running: Aspect::waits(Reason::Starting, "the domain is not defined yet"),
+            drifted: drifted.then(|| before(types::DRIFTED, unknown())),
             held: None,
             settled: false,
             task: "",
@@ -95,6 +100,9 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
     let mut conditions = Conditions::new(&old.conditions, instance.metadata.generation, now);
     for (kind, aspect) in &aspects {
         conditions.set(kind, aspect.status, aspect.reason, aspect.message.clone());
+    }
+    if let Some(drifted) = story.drifted {
+        conditions.set(types::DRIFTED, drifted.status, drifted.reason, drifted.message);
     }
     conditions.set_ready(progress, reason, message.clone());
 
@@ -220,7 +228,8 @@ fn addresses(seen: &Seen, old: &InstanceStatus) -> Vec<Address> {
         let known = old.addresses.iter().filter(|a| a.network == interface.network);
         known.cloned().collect()
     };
-    seen.interfaces.iter().flat_map(of).collect()
+    let named = seen.interfaces.iter().flat_map(of);
+    named.chain(devices::leaving_addresses(seen, old)).collect()
 }
 
 /// The status after an effect failed: the plan's own, with what went wrong.
@@ -232,9 +241,16 @@ pub fn after_failure(
     now: Timestamp,
 ) -> InstanceStatus {
     let kind = match effect {
-        Effect::PullImage { .. } | Effect::CreateRootDisk { .. } | Effect::WriteSeed => Some(types::STORAGE_READY),
-        Effect::EnsureNetwork { .. } => Some(types::NETWORK_READY),
-        // A guest whose memory could not be saved runs on, as one does that is to be rebuilt or rescued.
+        Effect::PullImage { .. }
+        | Effect::CreateRootDisk { .. }
+        | Effect::WriteSeed
+        | Effect::AttachVolume { .. }
+        | Effect::DetachVolume { .. } => Some(types::STORAGE_READY),
+        Effect::EnsureNetwork { .. } | Effect::AttachInterface { .. } | Effect::DetachInterface { .. } => {
+            Some(types::NETWORK_READY)
+        }
+        // A guest whose memory could not be saved runs on, as one does that is to be rebuilt or rescued, and one whose
+        // definition could not be put right.
         Effect::Save
         | Effect::SetPassword
         | Effect::InjectNmi
@@ -244,7 +260,9 @@ pub fn after_failure(
         | Effect::DropNextRoot
         | Effect::CreateRescueDisk { .. }
         | Effect::RemoveRescueDisk
-        | Effect::RecordRoot(_) => None,
+        | Effect::RecordRoot(_)
+        | Effect::Redefine
+        | Effect::MarkInLine => None,
         _ => Some(types::RUNNING),
     };
     let mut conditions = Conditions::new(old_conditions(instance), instance.metadata.generation, now);
@@ -338,6 +356,7 @@ fn worth_telling(kind: &str, reason: Reason) -> Option<bool> {
             _ => None,
         },
         types::SCHEDULED => (reason == Reason::HostRejected).then_some(true),
+        types::DRIFTED => Some(reason == Reason::ChangedByHand),
         types::STORAGE_READY | types::NETWORK_READY => match reason {
             Reason::DisksCreated
             | Reason::PortsPlugged

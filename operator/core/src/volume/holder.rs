@@ -1,10 +1,10 @@
 use jiff::Timestamp;
 
-/// An Instance that names a volume.
+/// An Instance that names a volume, or has it still.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claimant {
-    /// Its domain doesn't exist yet: false sorts first.
-    pub without_domain: bool,
+    /// Its domain doesn't have it yet: false sorts first.
+    pub without_it: bool,
     /// When it was created.
     pub created: Option<Timestamp>,
     /// Its uid.
@@ -23,9 +23,9 @@ pub fn holder(claimants: impl IntoIterator<Item = Claimant>) -> Option<Claimant>
 mod tests {
     use super::*;
 
-    fn claimant(without_domain: bool, second: i64, uid: &str) -> Claimant {
+    fn claimant(without_it: bool, second: i64, uid: &str) -> Claimant {
         Claimant {
-            without_domain,
+            without_it,
             created: Timestamp::from_second(second).ok(),
             uid: uid.into(),
             name: format!("of-{uid}"),

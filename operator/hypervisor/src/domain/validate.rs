@@ -4,8 +4,12 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::affinity;
+use super::devices::Device;
 use super::options;
-use super::spec::{CpuMode, DiskFormat, DomainSpec, DomainType, Firmware, InterfaceSource, MAX_VCPUS, SEED_TARGET};
+use super::spec::{
+    CpuMode, DiskFormat, DiskSpec, DomainSpec, DomainType, Firmware, InterfaceSource, InterfaceSpec, MAX_VCPUS,
+    SEED_TARGET,
+};
 use crate::error::{Problem, Problems};
 use crate::xml::is_xml_char;
 
@@ -30,8 +34,8 @@ impl DomainSpec {
         let mut problems = Problems::default();
         self.validate_identity(&mut problems);
         self.validate_machine(&mut problems);
-        self.validate_disks(&mut problems);
-        self.validate_interfaces(&mut problems);
+        Self::validate_disks(&self.disks, &mut problems);
+        Self::validate_interfaces(&self.interfaces, &mut problems);
         affinity::validate(&mut problems, &self.affinity, self.topology.vcpus(), self.memory_bytes);
         affinity::validate_devices(&mut problems, &self.pci_devices);
         options::validate(&mut problems, self);
@@ -106,10 +110,10 @@ impl DomainSpec {
         problems.check(self.tcg_cache_mib != Some(0), "tcgCacheMib", "must be at least 1");
     }
 
-    fn validate_disks(&self, problems: &mut Problems) {
+    fn validate_disks(disks: &[DiskSpec], problems: &mut Problems) {
         let mut targets = HashSet::from([SEED_TARGET]);
         let (mut paths, mut serials, mut orders) = (HashSet::new(), HashSet::new(), HashSet::new());
-        for (index, disk) in self.disks.iter().enumerate() {
+        for (index, disk) in disks.iter().enumerate() {
             let field = |name: &str| format!("disks[{index}].{name}");
             let letters = disk.target.strip_prefix("vd").unwrap_or("");
             problems.check(
@@ -162,9 +166,9 @@ impl DomainSpec {
         }
     }
 
-    fn validate_interfaces(&self, problems: &mut Problems) {
+    fn validate_interfaces(interfaces: &[InterfaceSpec], problems: &mut Problems) {
         let (mut macs, mut aliases) = (HashSet::new(), HashSet::new());
-        for (index, interface) in self.interfaces.iter().enumerate() {
+        for (index, interface) in interfaces.iter().enumerate() {
             let field = |name: &str| format!("interfaces[{index}].{name}");
             problems.check(
                 !interface.mac.is_multicast(),
@@ -201,6 +205,20 @@ impl DomainSpec {
                 problems.check(aliases.insert(alias), field("alias"), format!("{alias:?} is taken"));
             }
         }
+    }
+}
+
+impl Device {
+    /// Everything that is wrong with it by itself.
+    pub fn validate(&self) -> Result<(), Vec<Problem>> {
+        let mut problems = Problems::default();
+        match self {
+            Device::Disk(disk) => DomainSpec::validate_disks(std::slice::from_ref(disk), &mut problems),
+            Device::Interface(interface) => {
+                DomainSpec::validate_interfaces(std::slice::from_ref(interface), &mut problems);
+            }
+        }
+        problems.into_result()
     }
 }
 

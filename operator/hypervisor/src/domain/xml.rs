@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::affinity::{self, Affinity};
+use super::devices::Device;
 use super::options::{self, DiskBus, InterfaceModel, InterfaceOptions};
 use super::spec::{
     Cache, CpuMode, Discard, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainType, Firmware, InterfaceSource,
@@ -191,6 +192,14 @@ fn path_text(path: &Path) -> String {
 
 fn file_source(path: &Path) -> Element {
     Element::new("source").attr("file", path_text(path))
+}
+
+/// The XML of one device that is to be plugged in.
+pub(crate) fn device_to_xml(device: &Device) -> String {
+    match device {
+        Device::Disk(spec) => disk(spec).write(),
+        Device::Interface(spec) => interface(spec).write(),
+    }
 }
 
 fn disk(disk: &DiskSpec) -> Element {

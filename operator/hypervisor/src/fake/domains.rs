@@ -90,6 +90,9 @@ impl State {
             }
         };
         domain.saved = SavedMemory::None;
+        domain.ports = u32::try_from(spec.disks.len() + spec.interfaces.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(spec.hotplug_ports);
         domain.live = Some(spec);
         (domain.state, domain.reason) = (DomainState::Running, reason);
         Ok(&[Change::Resumed, Change::Started])
@@ -117,6 +120,9 @@ impl FakeDomain {
             saved: SavedMemory::None,
             obeys_shutdown: true,
             sizes: HashMap::new(),
+            ports: 0,
+            lets_go: true,
+            leaving: Vec::new(),
             console: None,
             guest: super::guests::FakeGuest::default(),
             backup: FakeBackup::default(),
@@ -141,6 +147,7 @@ impl FakeDomain {
         if self.state.is_active() {
             (self.state, self.reason, self.live) = (DomainState::ShutOff, reason, None);
             self.backup.end();
+            self.leaving.clear();
             if let Some(console) = self.console.take() {
                 console.close();
             }

@@ -38,6 +38,9 @@ pub enum Operation {
     BeginBackup,
     Backup,
     AbortBackup,
+    Devices,
+    Attach,
+    Detach,
     OpenConsole,
     Networks,
     Network,
@@ -52,9 +55,10 @@ impl Operation {
     /// Whether it changes nothing.
     pub fn is_read(self) -> bool {
         use Operation::{
-            Backup, DiskFaults, Domain, Domains, Facts, GuestInfo, HasGuestAgent, Network, Networks, OpenConsole, Usage,
+            Backup, Devices, DiskFaults, Domain, Domains, Facts, GuestInfo, HasGuestAgent, Network, Networks,
+            OpenConsole, Usage,
         };
-        let guests = matches!(self, Usage | DiskFaults | HasGuestAgent | GuestInfo | Backup);
+        let guests = matches!(self, Usage | Devices | DiskFaults | HasGuestAgent | GuestInfo | Backup);
         guests || matches!(self, Facts | Domains | Domain | Networks | Network | OpenConsole)
     }
 

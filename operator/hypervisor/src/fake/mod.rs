@@ -1,6 +1,7 @@
 //! A hypervisor in memory, with the same contract and with faults on order.
 
 mod backup;
+mod devices;
 mod domains;
 mod faults;
 mod guests;
@@ -17,8 +18,8 @@ pub use faults::{Fault, Hold, Operation};
 
 use crate::console::{Buffer, Console};
 use crate::domain::{
-    Backup, DiskFault, DomainInfo, DomainSpec, DomainState, DomainType, DomainUsage, Firmware, GuestInfo, Password,
-    SavedMemory, StateReason,
+    Backup, Device, DeviceName, DiskFault, DomainDevices, DomainInfo, DomainSpec, DomainState, DomainType, DomainUsage,
+    Firmware, GuestInfo, Password, SavedMemory, Side, StateReason,
 };
 use crate::error::{Error, Result};
 use crate::events::{Change, Event, EventStream, Hub};
@@ -60,6 +61,11 @@ struct FakeDomain {
     saved: SavedMemory,
     obeys_shutdown: bool,
     sizes: HashMap<String, u64>,
+    /// The PCIe ports that it was started with.
+    ports: u32,
+    lets_go: bool,
+    /// What its guest was asked to let go of.
+    leaving: Vec<DeviceName>,
     console: Option<Arc<Buffer>>,
     guest: guests::FakeGuest,
     backup: backup::FakeBackup,
@@ -240,6 +246,40 @@ impl Fake {
         if let Some(domain) = self.lock().domains.get_mut(&uuid) {
             domain.obeys_shutdown = obeys;
         }
+    }
+
+    /// Has the guest keep devices that it is asked to let go of, until [`Fake::let_go`]. It lets go of them at once unless
+    /// told otherwise.
+    pub fn hold_devices(&self, uuid: Uuid) {
+        if let Some(domain) = self.lock().domains.get_mut(&uuid) {
+            domain.lets_go = false;
+        }
+    }
+
+    /// The guest lets go of all devices that it was asked for.
+    pub fn let_go(&self, uuid: Uuid) {
+        let changes = self.lock().domains.get_mut(&uuid).map_or(&[][..], FakeDomain::let_go);
+        self.send(uuid, changes);
+    }
+
+    /// Somebody changes one side of a domain by hand. libvirt tells of it as it does.
+    pub fn change_by_hand(&self, uuid: Uuid, side: Side, change: impl FnOnce(&mut DomainSpec)) {
+        if let Some(domain) = self.lock().domains.get_mut(&uuid) {
+            match side {
+                Side::Defined => change(&mut domain.config),
+                Side::Running => {
+                    if let Some(live) = &mut domain.live {
+                        change(live);
+                    }
+                }
+            }
+        }
+        let told = if side == Side::Running {
+            Change::Devices
+        } else {
+            Change::Defined
+        };
+        self.send(uuid, &[told]);
     }
 
     /// The guest writes to its serial console. Without an open session the bytes are lost.
@@ -445,6 +485,24 @@ impl Hypervisor for Fake {
         self.enter(Operation::AbortBackup, Some(uuid))?
             .domain(uuid)?
             .abort_backup();
+        Ok(())
+    }
+
+    fn devices(&self, uuid: Uuid) -> Result<DomainDevices> {
+        Ok(self.enter(Operation::Devices, Some(uuid))?.domain(uuid)?.devices())
+    }
+
+    fn attach(&self, uuid: Uuid, device: &Device, side: Side) -> Result<()> {
+        let changes = self.enter(Operation::Attach, Some(uuid))?.attach(uuid, device, side)?;
+        self.send(uuid, changes);
+        Ok(())
+    }
+
+    fn detach(&self, uuid: Uuid, device: &DeviceName, side: Side) -> Result<()> {
+        let mut state = self.enter(Operation::Detach, Some(uuid))?;
+        let changes = state.domain(uuid)?.detach(device, side)?;
+        drop(state);
+        self.send(uuid, changes);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! One connection to libvirt's daemon, and the link that replaces it when it breaks.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -87,6 +87,15 @@ impl Connection {
                 "libvirt's events of guest agents are not available"
             );
         }
+        for event in [
+            sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
+            sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
+        ] {
+            // Without them devices are looked at when their time has come.
+            if let Err(error) = connection.register_device_callback(hub, event) {
+                tracing::debug!(error = error.message(), "libvirt's events of devices are not available");
+            }
+        }
         Ok(connection)
     }
 
@@ -119,6 +128,19 @@ impl Connection {
         // before it calls it (virConnectDomainEventAgentLifecycleCallback); see above.
         let callback = unsafe { std::mem::transmute::<Agent, Generic>(on_agent) };
         self.register(hub, sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, callback)
+    }
+
+    /// For the events of devices that were plugged in or let go of, which have one form.
+    fn register_device_callback(
+        &mut self,
+        hub: &Arc<Hub>,
+        event: sys::virDomainEventID,
+    ) -> std::result::Result<(), virt::error::Error> {
+        type OnDevice = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
+        // SAFETY: libvirt casts the callbacks of VIR_DOMAIN_EVENT_ID_DEVICE_ADDED and _REMOVED back to exactly the type
+        // `OnDevice` before it calls them (virConnectDomainEventDeviceAddedCallback, …DeviceRemovedCallback); see above.
+        let callback = unsafe { std::mem::transmute::<OnDevice, Generic>(on_device) };
+        self.register(hub, event, callback)
     }
 
     fn register(
@@ -241,6 +263,26 @@ unsafe extern "C" fn on_agent(
         Change::AgentDisconnected
     };
     hub.send(&Event::Domain { uuid, change });
+}
+
+/// # Safety
+/// libvirt calls it with a valid domain, and with the `opaque` of its registration: a boxed `Arc<Hub>` not yet freed.
+unsafe extern "C" fn on_device(
+    _connection: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _alias: *const c_char,
+    opaque: *mut c_void,
+) {
+    // SAFETY: the domain is valid for the time of this call.
+    let Some(uuid) = (unsafe { uuid_of(domain) }) else {
+        return;
+    };
+    // SAFETY: see the contract of this function; the reference does not outlive the call.
+    let hub = unsafe { &*opaque.cast::<Arc<Hub>>() };
+    hub.send(&Event::Domain {
+        uuid,
+        change: Change::Devices,
+    });
 }
 
 /// # Safety

@@ -8,6 +8,7 @@ mod admin;
 mod backup;
 mod connection;
 mod console;
+mod devices;
 mod domains;
 mod error;
 mod event_loop;
@@ -28,7 +29,10 @@ use uuid::Uuid;
 use self::connection::Link;
 use self::hosts_file::HostsFiles;
 use crate::console::Console;
-use crate::domain::{Backup, DiskFault, DomainInfo, DomainSpec, DomainUsage, GuestInfo, Password};
+use crate::domain::{
+    Backup, Device, DeviceName, DiskFault, DomainDevices, DomainInfo, DomainSpec, DomainUsage, GuestInfo, Password,
+    Side,
+};
 use crate::error::{Error, Result};
 use crate::events::EventStream;
 use crate::host::HostFacts;
@@ -195,6 +199,18 @@ impl Hypervisor for Libvirt {
 
     fn abort_backup(&self, uuid: Uuid) -> Result<()> {
         domains::find(&self.link, uuid, "ending the copy of a disk of")?.abort_backup()
+    }
+
+    fn devices(&self, uuid: Uuid) -> Result<DomainDevices> {
+        domains::find(&self.link, uuid, "reading the devices of")?.devices()
+    }
+
+    fn attach(&self, uuid: Uuid, device: &Device, side: Side) -> Result<()> {
+        domains::find(&self.link, uuid, "plugging a device into")?.attach(device, side)
+    }
+
+    fn detach(&self, uuid: Uuid, device: &DeviceName, side: Side) -> Result<()> {
+        domains::find(&self.link, uuid, "unplugging a device from")?.detach(device, side)
     }
 
     fn open_console(&self, uuid: Uuid, force: bool) -> Result<Console> {

@@ -1,5 +1,6 @@
 //! The contract of [`Hypervisor`], as a suite that every back end passes.
 
+mod devices;
 mod domains;
 mod networks;
 
@@ -58,6 +59,8 @@ pub enum Ability {
     KeepADefinitionBesideWhatRuns,
     RefuseATakenBridge,
     CountNetworkConnections,
+    GuestsLetGoOfDevices,
+    PlugDevices,
 }
 
 impl Setting<'_> {
@@ -109,6 +112,7 @@ pub fn contract(setting: &Setting<'_>) {
     );
     facts_are_filled(setting);
     domains::check(setting);
+    devices::check(setting);
     networks::check(setting);
     assert_eq!(setting.hypervisor.domains().expect("listing domains"), []);
     assert_eq!(setting.hypervisor.networks().expect("listing networks"), []);

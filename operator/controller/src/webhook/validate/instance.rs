@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use virga_core::{instance, network};
-use virga_crds::{Image, ImageRef, ImageVisibility, Instance, Interface, Scheduling};
+use virga_crds::{Image, ImageRef, ImageVisibility, Instance, Interface, Scheduling, Volume};
 
 use super::Findings;
 use crate::{
@@ -21,14 +21,56 @@ fn validate(new: &Instance) -> Findings {
     }
 }
 
-/// What is wrong with a change of an Instance.
-pub(super) fn validate_change(new: &Instance, old: Option<&Instance>) -> Findings {
+/// What is wrong with a change of an Instance: the change itself, and what it adds beside the others. What was there before
+/// stays whatever the others have become.
+pub(super) fn validate_change(new: &Instance, old: Option<&Instance>, stores: &Stores) -> Findings {
     let mut findings = validate(new);
-    if let Some(old) = old {
-        findings.problems.extend(instance::kept_by_lock(old, new));
-        findings.problems.extend(instance::rebuild_in_time(old, new));
+    let Some(old) = old else { return findings };
+    findings.problems.extend(instance::kept_by_lock(old, new));
+    findings.problems.extend(instance::rebuild_in_time(old, new));
+    for interface in &new.spec.interfaces {
+        let mut before = old.spec.interfaces.iter();
+        if !before.any(|before| before.network == interface.network) {
+            validate_interface(new, interface, stores, &mut findings);
+        }
+    }
+    for (field, volume) in volumes::named(new) {
+        if volumes::named(old).all(|(_, before)| before != volume) {
+            validate_holder(new, &field, volume, stores, &mut findings);
+            warn_of_distance(new, &field, volume, stores, &mut findings);
+        }
     }
     findings
+}
+
+/// A volume that is added to an Instance which has a host already must be there too.
+fn warn_of_distance(new: &Instance, field: &str, volume: &str, stores: &Stores, findings: &mut Findings) {
+    let namespace = new.namespace().unwrap_or_default();
+    let found = stores.volumes.get(&ObjectRef::<Volume>::new(volume).within(&namespace));
+    let Some(found) = found else {
+        let message = format!("there is no Volume {volume:?} in namespace {namespace}: create it");
+        findings.warn(field, &message);
+        return;
+    };
+    if let (Some(there), Some(here)) = (&found.spec.node_name, &new.spec.node_name)
+        && there != here
+    {
+        let message =
+            format!("the Volume {volume:?} is on another host: it can't be attached to an Instance on this one");
+        findings.warn(field, &message);
+    }
+}
+
+/// A volume is one Instance's at a time.
+fn validate_holder(new: &Instance, field: &str, volume: &str, stores: &Stores, findings: &mut Findings) {
+    let holder = other_instances(new, stores).find(|other| volumes::named(other).any(|(_, name)| name == volume));
+    if let Some(holder) = holder {
+        let message = format!(
+            "the Volume {volume:?} belongs to Instance {:?}: take it out of that one, or name another volume",
+            holder.name_any()
+        );
+        findings.problems.add(field, message);
+    }
 }
 
 /// What is wrong with an Instance that is being created, by itself and beside the others.
@@ -53,15 +95,7 @@ pub(super) fn validate_new(new: &Instance, stores: &Stores) -> Findings {
         findings.problems.add("spec.placement.hints.sameHost", message);
     }
     for (field, volume) in volumes::named(new) {
-        if let Some(holder) =
-            other_instances(new, stores).find(|other| volumes::named(other).any(|(_, name)| name == volume))
-        {
-            let message = format!(
-                "the Volume {volume:?} belongs to Instance {:?}: delete that one, or name another volume",
-                holder.name_any()
-            );
-            findings.problems.add(field, message);
-        }
+        validate_holder(new, &field, volume, stores, &mut findings);
     }
     findings
 }

@@ -44,7 +44,7 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
         ("HostAggregate", _) => check(request, |new, _| hosts::host_aggregate(new, stores)),
         ("Hypervisor", _) => check(request, |new, _| hosts::hypervisor(new, stores)),
         ("Image", _) => check(request, |new, _| image(new)),
-        ("Instance", Operation::Update) => check(request, instance::validate_change),
+        ("Instance", Operation::Update) => check(request, |new, old| instance::validate_change(new, old, stores)),
         ("Instance", _) => check(request, |new: &Instance, _| instance::validate_new(new, stores)),
         ("Migration", Operation::Create) => check(request, |new, _| migration::new(new, stores)),
         ("Network", _) => check(request, |new: &Network, _| Findings {

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     condition::is_true,
     instance::{
-        Cache, Deeds, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, RootSeen, Snapshotting, Volume,
+        Cache, Deeds, Devices, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, RootSeen, Snapshotting, Volume,
         VolumeUse, WentOff, after_failure, notes,
     },
 };
@@ -119,6 +119,7 @@ impl World {
                     network: "front".into(),
                     state: plugged(),
                 }],
+                devices: Devices::default(),
                 topology: None,
                 room: Room::Enough,
                 save_room: Room::Enough,
@@ -217,6 +218,12 @@ impl World {
             }
             Effect::WriteSeed => self.seen.seed = true,
             Effect::EnsureNetwork { .. } | Effect::ReleasePorts | Effect::InjectNmi | Effect::SetPassword => {}
+            Effect::Redefine
+            | Effect::MarkInLine
+            | Effect::AttachVolume { .. }
+            | Effect::DetachVolume { .. }
+            | Effect::AttachInterface { .. }
+            | Effect::DetachInterface { .. } => panic!("libvirt did not say what is plugged in"),
             Effect::Define => {
                 assert!(
                     self.seen.root_disk && self.seen.seed,

@@ -27,7 +27,7 @@ pub(super) fn check(setting: &Setting<'_>) {
     usage_is_told_of_what_runs_and_was_asked_for(setting);
 }
 
-fn remove(setting: &Setting<'_>, uuid: Uuid) {
+pub(super) fn remove(setting: &Setting<'_>, uuid: Uuid) {
     setting.hypervisor.destroy(uuid).expect("destroying");
     setting.hypervisor.undefine(uuid).expect("undefining");
 }
