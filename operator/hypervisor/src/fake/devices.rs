@@ -52,7 +52,9 @@ impl State {
 
     /// Whether something can be plugged in there now.
     fn is_active_source(&self, source: &InterfaceSource) -> bool {
-        let InterfaceSource::Network(name) = source;
+        let InterfaceSource::Network(name) = source else {
+            return true;
+        };
         let mut networks = self.networks.values();
         networks.any(|network| network.config.name == *name && network.live.is_some())
     }
