@@ -15,8 +15,7 @@ use virga_runtime::class::chain;
 
 use super::{
     boot_image::BootImage,
-    deeds_record,
-    devices,
+    deeds_record, devices,
     domain_spec::{self, Parts, Root},
     machine, power_record, root_disk, root_record, seed,
 };

@@ -7,8 +7,7 @@ use virga_crds::{
 use super::{
     actions,
     decision::decision,
-    deeds,
-    devices,
+    deeds, devices,
     effect::{Effect, Note},
     health,
     needs::Aspect,

@@ -11,8 +11,8 @@ use super::*;
 use crate::{
     condition::is_true,
     instance::{
-        Cache, Deeds, Devices, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, RootSeen, Snapshotting, Volume,
-        VolumeUse, WentOff, after_failure, notes,
+        Cache, Deeds, Devices, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, RootSeen, Snapshotting,
+        Volume, VolumeUse, WentOff, after_failure, notes,
     },
 };
 
