@@ -30,21 +30,23 @@ use crate::{Condition, schema};
 #[x_kube(
     validation = kube::core::Rule::new("self.type == 'Overlay' ? !has(self.physicalNetwork) : has(self.physicalNetwork)").message("physicalNetwork is for the types Flat and VLAN, which need it: name the one that the hosts are mapped to"),
     validation = kube::core::Rule::new("(self.type == 'VLAN') == has(self.segmentID)").message("segmentID is for the type VLAN, which needs it: its tag, from 1 to 4094"),
-    validation = kube::core::Rule::new("self.type == oldSelf.type && self.?physicalNetwork == oldSelf.?physicalNetwork && self.?segmentID == oldSelf.?segmentID").message("type, physicalNetwork and segmentID are immutable: create another Network"),
     validation = kube::core::Rule::new("oldSelf.subnets.all(old, self.subnets.exists(new, new.name == old.name && new.cidr == old.cidr))").message("subnets can be added, but their name and cidr can't change, and none can be taken away: create another Network"),
 )]
 pub struct NetworkSpec {
     /// How frames get from host to host.
     #[serde(default, rename = "type")]
     #[schemars(extend("default" = "Overlay"))]
+    #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("type is immutable: create another Network"))]
     pub type_: NetworkType,
     /// The physical network that frames go out to: a name that the hosts' bridge mappings have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::name")]
+    #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("physicalNetwork is immutable: create another Network"))]
     pub physical_network: Option<String>,
     /// The VLAN's tag in the physical network.
     #[serde(default, rename = "segmentID", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4094))]
+    #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("segmentID is immutable: create another Network"))]
     pub segment_id: Option<u16>,
     /// Whether guests may send from their Ports' addresses only.
     #[serde(default)]

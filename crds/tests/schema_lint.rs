@@ -8,9 +8,6 @@ use virga_crds::definitions;
 /// What YAML 1.1 readers, such as older Helm, take for something else when it is not in quotes.
 const YAML_1_1_WORDS: [&str; 11] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", "nan"];
 
-/// The only kind without a status: a Port is what its Instance's agent reports on.
-const WITHOUT_STATUS: &str = "Port";
-
 struct Kind {
     name: String,
     definition: Value,
@@ -218,19 +215,15 @@ fn enums_are_written_in_pascal_case() {
 }
 
 #[test]
-fn every_kind_but_port_has_a_status_with_conditions_as_a_map_by_type() {
+fn every_kind_has_a_status_with_conditions_as_a_map_by_type() {
     for kind in Kind::all() {
         let has_status = kind.version()["subresources"].get("status").is_some();
-        assert_eq!(has_status, kind.name != WITHOUT_STATUS, "{}", kind.name);
+        assert!(has_status, "{}", kind.name);
         let conditions = &kind.schema()["properties"]["status"]["properties"]["conditions"];
-        if has_status {
-            assert_eq!(conditions["x-kubernetes-list-type"], "map", "{}", kind.name);
-            assert_eq!(conditions["x-kubernetes-list-map-keys"][0], "type", "{}", kind.name);
-            let generation = &kind.schema()["properties"]["status"]["properties"]["observedGeneration"];
-            assert_eq!(generation["type"], "integer", "{}", kind.name);
-        } else {
-            assert!(conditions.is_null(), "{}", kind.name);
-        }
+        assert_eq!(conditions["x-kubernetes-list-type"], "map", "{}", kind.name);
+        assert_eq!(conditions["x-kubernetes-list-map-keys"][0], "type", "{}", kind.name);
+        let generation = &kind.schema()["properties"]["status"]["properties"]["observedGeneration"];
+        assert_eq!(generation["type"], "integer", "{}", kind.name);
     }
 }
 
@@ -243,7 +236,7 @@ fn every_kind_is_listed_by_kubectl_get_virga_and_shows_its_age() {
         let columns = kind.version()["additionalPrinterColumns"].as_array().unwrap();
         let names: Vec<&str> = columns.iter().map(|column| column["name"].as_str().unwrap()).collect();
         assert_eq!(names.last(), Some(&"Age"), "{}", kind.name);
-        assert_eq!(names.contains(&"Ready"), kind.name != WITHOUT_STATUS, "{}", kind.name);
+        assert!(names.contains(&"Ready"), "{}", kind.name);
     }
 }
 
