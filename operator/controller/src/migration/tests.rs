@@ -30,7 +30,7 @@ async fn stage(hosts: &[&str]) -> (World, CancellationToken) {
     world.api.create(&fixtures::image("debian"));
     world.network("front", "10.0.0.0/24");
     world.instance("web", Some(hosts[0]), |spec| {
-        spec.interfaces = vec![interface("front", None)]
+        spec.interfaces = vec![interface("front", None)];
     });
     world
         .api
