@@ -7,7 +7,7 @@ use virga_crds::{
 
 use super::*;
 use crate::instance::{
-    Domain, Effect, Health, Interface, Power, PowerRecord, Room, RootSeen, Snapshotting, Volume, VolumeUse,
+    Deeds, Domain, Effect, Health, Interface, Power, PowerRecord, Room, RootSeen, Snapshotting, Volume, VolumeUse,
     devices::step::{Pace, Step},
 };
 
@@ -135,6 +135,9 @@ impl World {
                         state: InterfaceUse::Ready(vec![address(*n)]),
                     })
                     .collect(),
+                leaving: None,
+                deeds: Deeds::default(),
+                guest_agent: true,
                 devices: Devices {
                     present: Some(present),
                     volumes: volumes.iter().map(|n| (format!("v{n}"), format!("u{n}"))).collect(),
