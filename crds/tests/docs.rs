@@ -9,8 +9,8 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use virga_crds::{
-    Flavor, GROUP, HostAggregate, Hypervisor, Image, Instance, Network, Port, Project, ServerGroup, VERSION, Volume,
-    definitions,
+    Flavor, GROUP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, ServerGroup, VERSION,
+    Volume, definitions,
 };
 
 fn checkout() -> PathBuf {
@@ -95,6 +95,7 @@ fn problem(object: &Value) -> Option<String> {
         "Hypervisor" => parse::<Hypervisor>(object),
         "Image" => parse::<Image>(object),
         "Instance" => parse::<Instance>(object),
+        "Migration" => parse::<Migration>(object),
         "Network" => parse::<Network>(object),
         "Port" => parse::<Port>(object),
         "Project" => parse::<Project>(object),

@@ -127,6 +127,7 @@ const GRANTED: &[(&str, &[&str])] = &[
     ("instances", &["get", "list", "watch", "patch"]),
     ("instances/status", &["patch"]),
     ("leases", &["create", "patch"]),
+    ("migrations", &["list", "watch"]),
     ("networks", &["list", "watch"]),
     ("nodes", &["get"]),
     ("ports", &["list", "watch"]),

@@ -16,8 +16,13 @@ pub fn served(world: &World) -> String {
         let host: Option<Hypervisor> = world.api.read(None, NODE);
         host?.status?.transfer_port
     };
-    world.eventually("the agent serves", || port().is_some());
-    format!("127.0.0.1:{}", port().unwrap())
+    // One that is started anew takes it back for a moment, so it is read once.
+    let seen = std::cell::Cell::new(None);
+    world.eventually("the agent serves", || {
+        seen.set(port());
+        seen.get().is_some()
+    });
+    format!("127.0.0.1:{}", seen.get().unwrap())
 }
 
 /// Has the first node import the image, and returns its digest.
