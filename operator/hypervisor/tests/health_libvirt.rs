@@ -13,7 +13,8 @@ use virga_hypervisor::{
     Kind, Libvirt, LibvirtOptions, Owner, Password, StateReason, Topology,
 };
 
-const PATIENCE: Duration = Duration::from_mins(1);
+/// A Linux boots in it under emulation, also on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(3);
 /// A whole Linux has to boot, under emulation, beside other tests.
 const BOOT: Duration = Duration::from_mins(3);
 
