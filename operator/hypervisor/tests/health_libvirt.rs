@@ -13,8 +13,7 @@ use virga_hypervisor::{
     Kind, Libvirt, LibvirtOptions, Owner, Password, StateReason, Topology,
 };
 
-/// A Linux boots in it under emulation, also on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(3);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// A whole Linux has to boot, under emulation, beside other tests.
 const BOOT: Duration = Duration::from_mins(3);
 
@@ -314,7 +313,7 @@ fn a_guest_that_is_silent_or_floods_its_channel_keeps_nobody_waiting() {
         let Some(spec) = boot_linux(&node, &libvirt, number, &script) else {
             return;
         };
-        eventually("its channel is open", PATIENCE, || {
+        eventually("its channel is open", BOOT, || {
             libvirt.has_guest_agent(spec.uuid).expect("looking").then_some(())
         });
         let began = Instant::now();
