@@ -366,6 +366,8 @@ fn changes_that_may_help_are_told_and_others_are_not() {
     assert_eq!(cluster.take_events(), []);
     cluster.upsert_host(Host { io_ops: 2, ..host("a") });
     assert_eq!(cluster.take_events(), []);
+    cluster.set_load("a", 0, 0);
+    cluster.take_events();
     cluster.place(&Uid::from("web-1"), "a", &size(8, 15, 90), None);
     assert_eq!(cluster.take_events(), [Event::InstanceMoved(Uid::from("web-1"))]);
     let ratios = Ratios {
