@@ -58,9 +58,9 @@ async fn what_is_wrong_by_itself_is_refused_with_its_field_and_the_cure() {
                 "did you mean hw:cpu_policy?",
             ),
             (
-                with_extra_spec("hw:cpu_sockets", "2"),
-                "spec.extraSpecs[hw:cpu_sockets]",
-                "Virga does not carry it out yet: leave it out",
+                with_extra_spec("hw:cpu_realtime", "yes"),
+                "spec.extraSpecs[hw:cpu_realtime]",
+                "the host's scheduler is not to be taken over by a guest",
             ),
             (
                 with_extra_spec("trait:CUSTOM_SSD", "maybe"),
