@@ -86,7 +86,7 @@ fn marking(word: &str) -> String {
     format!(
         "#!/bin/sh
 for disk in vda vdb vdc; do
-    [ -b /dev/$disk ] || continue
+    [ -b /dev/$disk ] && [ $(cat /sys/block/$disk/ro) = 0 ] || continue
     mark=$(dd if=/dev/$disk bs=512 skip=122880 count=1 2>/dev/null | tr -d '\\000')
     echo \"GUEST-MARK $disk: ${{mark:-none}}\"
     [ -n \"$mark\" ] || printf '{word}-%s' $disk | dd of=/dev/$disk bs=512 seek=122880 conv=notrunc 2>/dev/null
