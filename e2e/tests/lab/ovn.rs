@@ -17,7 +17,8 @@ const SCRIPT: &str = r#"#!/bin/sh
 try() { n=0; until "$@" >/tmp/said 2>&1; do n=$((n + 1)); [ $n -ge 25 ] && return 1; sleep 1; done; }
 echo "SEEN mtu=$(cat /sys/class/net/eth0/mtu)"
 try ping -c 1 -W 1 10.60.0.12 && echo "SEEN ping"
-try wget -T 3 -O /tmp/page http://10.60.0.12/ && echo "SEEN page=$(cat /tmp/page)" || echo "SEEN no-page: $(cat /tmp/said)"
+page() { printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 3 10.60.0.12 80 | grep hello; }
+try page && echo "SEEN page=$(cat /tmp/said)" || echo "SEEN no-page: $(cat /tmp/said)"
 try sh -c 'nslookup two.front.shop 10.60.0.1 | grep -q 10.60.0.12' && echo "SEEN name"
 ip address add 10.60.0.99/24 dev eth0
 ping -c 2 -W 1 -I 10.60.0.99 10.60.0.12 >/dev/null 2>&1 && echo "SEEN spoofed" || echo "SEEN spoofing-blocked"
