@@ -58,7 +58,7 @@ async fn what_is_wrong_by_itself_is_refused_with_its_field_and_the_cure() {
                 "did you mean hw:cpu_policy?",
             ),
             (
-                with_extra_spec("hw:cpu_realtime", "yes"),
+                with_extra_spec("hw:cpu_realtime", "true"),
                 "spec.extraSpecs[hw:cpu_realtime]",
                 "the host's scheduler is not to be taken over by a guest",
             ),
