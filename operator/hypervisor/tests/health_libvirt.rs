@@ -13,9 +13,8 @@ use virga_hypervisor::{
     Kind, Libvirt, LibvirtOptions, Owner, Password, StateReason, Topology,
 };
 
-const PATIENCE: Duration = Duration::from_mins(1);
-/// A whole Linux has to boot, under emulation, beside other tests.
-const BOOT: Duration = Duration::from_mins(3);
+/// Guests are emulated, and a whole Linux boots in some, beside other tests.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Waits for interrupts; each non-maskable one writes an `N` to the serial port.
 const HEARS_NMI: &[u8] = &[
@@ -253,7 +252,7 @@ fn boot_linux(node: &Node, libvirt: &Libvirt, number: u128, script: &str) -> Opt
     spec.cpu = CpuMode::Maximum;
     spec.seed = Some(seed);
     run(libvirt, &spec);
-    eventually("the script has run", BOOT, || {
+    eventually("the script has run", PATIENCE, || {
         console(node, number).contains("GUEST-USER-DATA").then_some(())
     });
     Some(spec)
@@ -313,7 +312,7 @@ fn a_guest_that_is_silent_or_floods_its_channel_keeps_nobody_waiting() {
         let Some(spec) = boot_linux(&node, &libvirt, number, &script) else {
             return;
         };
-        eventually("its channel is open", BOOT, || {
+        eventually("its channel is open", PATIENCE, || {
             libvirt.has_guest_agent(spec.uuid).expect("looking").then_some(())
         });
         let began = Instant::now();
