@@ -321,7 +321,15 @@ fn state_of(domain: &Domain) -> VirtResult<(DomainState, StateReason)> {
     if result < 0 {
         return Err(virt::error::Error::last_error());
     }
-    Ok(translate(state.cast_unsigned(), reason.cast_unsigned()))
+    let known = translate(state.cast_unsigned(), reason.cast_unsigned());
+    // A disk that fails while libvirt is still letting the guest go on: its word of the failure comes before libvirt takes
+    // the guest for running, and is dropped. What the disks themselves say is left.
+    if known == (DomainState::Paused, StateReason::Unknown)
+        && !guest::disk_faults(domain).unwrap_or_default().is_empty()
+    {
+        return Ok((DomainState::Paused, StateReason::IoError));
+    }
+    Ok(known)
 }
 
 fn translate(state: u32, reason: u32) -> (DomainState, StateReason) {
