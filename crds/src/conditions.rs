@@ -51,6 +51,8 @@ pub mod types {
     pub const RUNNING: &str = "Running";
     /// A Hypervisor's agent reaches libvirt.
     pub const LIBVIRT_CONNECTED: &str = "LibvirtConnected";
+    /// No Instance is left on a host in maintenance; present only while it is.
+    pub const DRAINED: &str = "Drained";
     /// A Hypervisor's data directory is nearly full.
     pub const DISK_PRESSURE: &str = "DiskPressure";
     /// A host has the CPUs, pages and devices that its Hypervisor's spec names.
@@ -222,6 +224,12 @@ reasons! {
     HeartbeatSeen
     /// An operator keeps new Instances away from the host.
     Cordoned
+    /// No Instance is left on the host, which is in maintenance.
+    Drained
+    /// The Instances on a host in maintenance are moved to others; the message says how many are left, and which ones wait.
+    Draining
+    /// What is left on a host in maintenance can't be moved; the message says why.
+    DrainBlocked
     /// There is room on the host's disk.
     EnoughSpace
     /// The host's disk is nearly full.

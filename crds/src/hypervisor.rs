@@ -46,13 +46,13 @@ use crate::{
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::Rule::new("!has(self.reason) || self.scheduling == 'Cordoned'").message("reason is for scheduling: Cordoned"))]
+#[x_kube(validation = kube::core::Rule::new("!has(self.reason) || self.scheduling != 'Enabled'").message("reason is for scheduling: Cordoned or Maintenance"))]
 pub struct HypervisorSpec {
     /// Whether new Instances may be placed here.
     #[serde(default)]
     #[schemars(extend("default" = "Enabled"))]
     pub scheduling: Scheduling,
-    /// Why it is cordoned.
+    /// Why it is cordoned or in maintenance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub reason: Option<String>,
@@ -131,6 +131,8 @@ pub enum Scheduling {
     Enabled,
     /// They may not; those that are there stay.
     Cordoned,
+    /// They may not; those that are there are moved to other hosts, some at a time. Their guests are shut down for that.
+    Maintenance,
 }
 
 /// How far each resource may be promised more than once (Placement's `allocation_ratio`).

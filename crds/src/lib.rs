@@ -99,6 +99,8 @@ pub mod labels {
     pub const BACKUP_OF: &str = "virga.dev/backup-of";
     /// On an Image that is a backup: when it was due, as `20261122T180000Z`.
     pub const BACKUP_AT: &str = "virga.dev/backup-at";
+    /// On a Migration: the uid of the Instance that it takes from a host in maintenance.
+    pub const DRAINS: &str = "virga.dev/drains";
     /// On a controller's Pod: `true` while it leads.
     pub const LEADER: &str = "virga.dev/leader";
     /// An annotation on an Instance that is placed: the decision, as JSON of `status.scheduling`. It comes with
@@ -115,6 +117,9 @@ pub mod managers {
     pub const SCHEDULER: &str = "virga-scheduler";
     /// The controller's statuses and the objects it owns.
     pub const CONTROLLER: &str = "virga-controller";
+    /// What is left on a host in maintenance. The controller has another word on Hypervisors, when a host is lost, and may
+    /// not take that back as freely.
+    pub const DRAIN: &str = "virga-drain";
     /// The agent's statuses.
     pub const AGENT: &str = "virga-agent";
     /// What the agent of the host that an Instance leaves says of its Migration. The target's agent writes as

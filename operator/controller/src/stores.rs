@@ -233,7 +233,7 @@ fn whole_image(image: &mut Image) {
 fn trim<K: Resource>(object: &mut K) {
     let meta = object.meta_mut();
     if let Some(fields) = &mut meta.managed_fields {
-        let ours = |manager: &str| manager == managers::CONTROLLER || manager == managers::SCHEDULER;
+        let ours = |manager: &str| [managers::CONTROLLER, managers::SCHEDULER, managers::DRAIN].contains(&manager);
         fields.retain(|entry| entry.manager.as_deref().is_some_and(ours));
     }
     if let Some(annotations) = &mut meta.annotations {

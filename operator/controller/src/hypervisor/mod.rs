@@ -1,5 +1,6 @@
-//! Hypervisors: notices those whose agent is not heard of, and wakes what runs there.
+//! Hypervisors: notices those whose agent is not heard of, and wakes what runs there; empties those in maintenance.
 
+mod drain;
 mod lost;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -74,8 +75,10 @@ impl Reconcile for Hypervisors {
                 tracing::info!(node = name, "its agent is heard of again");
             }
         }
-        // A lost one is looked at often enough to be welcomed back soon.
-        Ok(Done::changed_if(written.is_some()).again_in(if lost {
+        let drained = drain::drain(&self.context, &self.uses, &host, lost).await?;
+        // A lost one is looked at often enough to be welcomed back soon, and one in maintenance for what has left it.
+        let changed = written.is_some() || drained == Some(true);
+        Ok(Done::changed_if(changed).again_in(if lost || drained.is_some() {
             Duration::from_secs(5)
         } else {
             HEARTBEAT_LIMIT.saturating_sub(silence) + Duration::from_millis(100)

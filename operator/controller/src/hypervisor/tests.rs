@@ -6,10 +6,10 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
-use virga_crds::{Hypervisor, HypervisorSpec, Instance, ObservedPower, managers};
+use virga_crds::{Hypervisor, HypervisorSpec, Instance, Migration, MigrationPhase, ObservedPower, managers};
 use virga_runtime::apply::Writer;
 
-use crate::world::{NAMESPACE, World};
+use crate::world::{NAMESPACE, World, stage};
 
 /// The agent's heartbeat, once.
 fn beat(world: &World, node: &str) {
@@ -144,4 +144,76 @@ async fn a_host_that_was_taken_away_for_good_holds_no_deleted_instance() {
             .iter()
             .all(|instance| instance.name_any() != "web-1")
     );
+}
+
+fn drained(world: &World) -> Option<(String, String, String)> {
+    let host = world.api.read::<Hypervisor>(None, "a").unwrap();
+    let conditions = host.status.unwrap().conditions;
+    let drained = conditions.into_iter().find(|condition| condition.type_ == "Drained")?;
+    Some((drained.status, drained.reason, drained.message))
+}
+
+fn schedule(world: &World, scheduling: &str) {
+    world
+        .api
+        .merge::<Hypervisor>(None, "a", json!({"spec": {"scheduling": scheduling}}));
+}
+
+async fn looked_after(world: &World) {
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    world.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_in_maintenance_is_emptied_by_migrations_also_by_another_leader() {
+    let (mut world, stop) = stage(&["a", "b"]).await;
+    schedule(&world, "Maintenance");
+    looked_after(&world).await;
+    let all = world.api.list::<Migration>();
+    assert_eq!(all.len(), 1);
+    let status = all[0].status.clone().unwrap();
+    assert_eq!(status.phase, Some(MigrationPhase::Preparing));
+    assert_eq!(status.target.as_deref(), Some("b"));
+    let (status, reason, message) = drained(&world).unwrap();
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "Draining"));
+    assert_eq!(message, "1 Instance is left: 1 on the way or next, 0 not");
+
+    world.restart().await;
+    looked_after(&world).await;
+    assert_eq!(world.api.list::<Migration>().len(), 1, "it is not made twice");
+    let name = all[0].name_any();
+    let say = |part| world.api.merge_status::<Migration>(Some(NAMESPACE), &name, part);
+    say(json!({"outgoing": {"state": "LetGo"}, "incoming": {"state": "Owned"}}));
+    world.settle().await;
+    say(json!({"incoming": {"state": "Landed"}}));
+    looked_after(&world).await;
+    let (status, reason, _) = drained(&world).unwrap();
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "Drained"));
+    let written = |world: &World| world.api.writes_to("hypervisors", None, "a").len();
+    let before = written(&world);
+    looked_after(&world).await;
+    assert_eq!(written(&world), before, "nothing changes, and nothing is written");
+
+    schedule(&world, "Enabled");
+    looked_after(&world).await;
+    assert_eq!(drained(&world), None);
+    assert_eq!(world.api.list::<Migration>().len(), 1, "what is over keeps its story");
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_that_has_not_begun_ends_with_the_maintenance() {
+    let (world, stop) = stage(&["a"]).await;
+    schedule(&world, "Maintenance");
+    looked_after(&world).await;
+    let waiting = world.api.list::<Migration>();
+    assert_eq!(waiting.len(), 1);
+    let (status, reason, message) = drained(&world).unwrap();
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "DrainBlocked"));
+    assert!(message.contains("in shop: Migration drain-"), "{message}");
+    schedule(&world, "Cordoned");
+    looked_after(&world).await;
+    assert_eq!(world.api.list::<Migration>(), []);
+    assert_eq!(drained(&world), None);
+    stop.cancel();
 }

@@ -1,44 +1,11 @@
-use std::sync::Arc;
-
 use kube::ResourceExt as _;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
-use virga_crds::{Hypervisor, Instance, Migration, MigrationPhase, MigrationSpec, MigrationType, Port, finalizers};
-use virga_runtime::heartbeat;
+use virga_crds::{Instance, Migration, MigrationPhase, MigrationSpec, MigrationType, Port, finalizers};
 
 use crate::{
     fixtures,
-    world::{NAMESPACE, World, interface, ip},
+    world::{NAMESPACE, World, ip, stage},
 };
-
-/// Hosts whose agents serve, and an Instance that runs on the first.
-async fn stage(hosts: &[&str]) -> (World, CancellationToken) {
-    let world = World::start().await;
-    let stop = CancellationToken::new();
-    for (index, name) in hosts.iter().enumerate() {
-        let lease = format!("virga-{name}");
-        let options = heartbeat::Options::new("virga-system", &lease, *name, "virga-agent");
-        let client = world.api.client_as("virga-agent");
-        let clock = Arc::new(world.api.clock().reader());
-        tokio::spawn(heartbeat::run(client, clock, options, stop.clone()));
-        world.host(name);
-        let address = json!([{"type": "InternalIP", "address": format!("172.31.0.{index}")}]);
-        let serves = json!({"addresses": address, "transferPort": 9192});
-        world.api.merge_status::<Hypervisor>(None, name, serves);
-    }
-    world.api.create(&fixtures::flavor("m1.small"));
-    world.api.create(&fixtures::image("debian"));
-    world.network("front", "10.0.0.0/24");
-    world.instance("web", Some(hosts[0]), |spec| {
-        spec.interfaces = vec![interface("front", None)];
-    });
-    world
-        .api
-        .merge_status::<Instance>(Some(NAMESPACE), "web", json!({"state": "Active"}));
-    world.decide().await;
-    world.settle().await;
-    (world, stop)
-}
 
 fn migrate(world: &World, name: &str, target: Option<&str>) {
     let spec = MigrationSpec {

@@ -97,7 +97,7 @@ pub fn host(hypervisor: &Hypervisor, around: Around<'_>, defaults: &HostDefaults
     );
     host.alive = ready && around.heard_of;
     host.scheduling = match spec.scheduling {
-        Scheduling::Cordoned => virga_scheduler::Scheduling::Cordoned {
+        Scheduling::Cordoned | Scheduling::Maintenance => virga_scheduler::Scheduling::Cordoned {
             reason: spec.reason.clone().unwrap_or_default(),
         },
         // What is on its way out takes nobody in.

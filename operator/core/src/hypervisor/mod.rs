@@ -1,5 +1,6 @@
 //! Hypervisors: what to say of one whose agent is not heard of, and of what runs there; the names of what a host can do.
 
+pub mod drain;
 mod topology;
 mod traits;
 

@@ -144,15 +144,22 @@ fn pending(migration: &Migration, facts: Facts<'_>, now: Timestamp) -> Next {
     }
 }
 
+/// What holds an Instance on its host, whatever its state.
+pub fn holds(instance: &Instance) -> Option<String> {
+    let name = instance.metadata.name.as_deref().unwrap_or_default();
+    let has_volumes = instance.spec.boot_volume.is_some() || !instance.spec.volumes.is_empty();
+    has_volumes.then(|| {
+        format!("{name} has volumes, which are on its host and do not move with it: take them out of its spec first")
+    })
+}
+
 /// Why an Instance can't be moved as it is; Nova migrates what is active or stopped, and nothing else.
 fn forbids(instance: &Instance) -> Option<String> {
+    if let Some(held) = holds(instance) {
+        return Some(held);
+    }
     let name = instance.metadata.name.as_deref().unwrap_or_default();
     let spec = &instance.spec;
-    if spec.boot_volume.is_some() || !spec.volumes.is_empty() {
-        return Some(format!(
-            "{name} has volumes, which are on its host and do not move with it: take them out of its spec first"
-        ));
-    }
     let status = instance.status.as_ref();
     let state = status.and_then(|status| status.state);
     let stands = matches!(state, Some(InstanceState::Active | InstanceState::Stopped));

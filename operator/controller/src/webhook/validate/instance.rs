@@ -109,7 +109,7 @@ fn warn_of_cordon(new: &Instance, stores: &Stores, findings: &mut Findings) {
         .and_then(|placement| placement.host.as_ref());
     let Some(host) = host else { return };
     let found = stores.hypervisors.get(&ObjectRef::new(host));
-    if found.is_some_and(|found| found.spec.scheduling == Scheduling::Cordoned) {
+    if found.is_some_and(|found| found.spec.scheduling != Scheduling::Enabled) {
         let message =
             format!("the host {host:?} is cordoned: the Instance waits until it is not; or name another host");
         findings.warn("spec.placement.host", &message);
