@@ -68,6 +68,10 @@ actions! {
     Reboot
     /// It was rebuilt.
     Rebuild
+    /// It got another size, or its old one back.
+    Resize
+    /// Its new size became final.
+    ConfirmResize
     /// It was set up to boot from a rescue disk.
     Rescue
     /// It was set up to boot from its own root disk again.

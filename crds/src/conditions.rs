@@ -193,6 +193,8 @@ reasons! {
     MigrationFailed
     /// What is asked for can't be done in the state that the Instance is in; the message says in which it can.
     StateForbids
+    /// The size that spec.flavor asks for can't be had; the message says why, and what can be done.
+    ResizeRefused
     /// What the spec asked for was done. Only of events: status.actions has who asked, and when.
     ActionSucceeded
     /// What the spec asked for can't go on without help; the message says why. Only of events.

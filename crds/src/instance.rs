@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BackupSchedule, Begun, Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage, Rebuild,
-    RebuildStatus, Rescue, schema,
+    RebuildStatus, Rescue, ResizePolicy, ResizeStatus, schema,
 };
 
 /// A virtual machine: Nova's server.
@@ -55,7 +55,6 @@ use crate::{
     validation = kube::core::Rule::new("!has(self.rescue) || self.powerState == 'Running' || self.powerState == 'Stopped'").message("rescue: what is rescued can only run or be stopped: set powerState to Running or Stopped, or take rescue out"),
     validation = kube::core::Rule::new("!has(self.rescue) || has(self.rescue.image) || has(self.image)").message("rescue.image must be given: what boots from a volume has no image of its own"),
     validation = kube::core::Rule::new("!has(self.rescue) || !has(oldSelf.rescue) || self.rescue == oldSelf.rescue").message("rescue may not change while it is there: take it out, and put it in again with another image"),
-    validation = kube::core::Rule::new("self.flavor == oldSelf.flavor").message("flavor is immutable: delete the Instance and create it anew with another flavor"),
     validation = kube::core::Rule::new("has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image || (has(self.rebuild) && (!has(oldSelf.rebuild) || self.rebuild.at != oldSelf.rebuild.at)))").message("image may change only with a rebuild, which makes the root disk anew: give a new rebuild.at with it"),
     validation = kube::core::Rule::new("has(self.bootVolume) == has(oldSelf.bootVolume) && (!has(self.bootVolume) || self.bootVolume == oldSelf.bootVolume)").message("bootVolume is immutable: delete the Instance and create it anew"),
     validation = kube::core::Rule::new("(has(self.rebuild) && (!has(oldSelf.rebuild) || self.rebuild.at != oldSelf.rebuild.at)) || has(self.sshKeys) == has(oldSelf.sshKeys) && (!has(self.sshKeys) || self.sshKeys == oldSelf.sshKeys)").message("sshKeys may change only with a rebuild, since the guest reads it at its first boot: give a new rebuild.at with it"),
@@ -69,9 +68,17 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub description: String,
-    /// The Flavor: how large the machine is.
+    /// The Flavor: how large the machine is. Another one is a resize.
     #[schemars(schema_with = "schema::dotted_name")]
     pub flavor: String,
+    /// When a resize is final.
+    #[serde(default)]
+    #[schemars(extend("default" = "Auto"))]
+    pub resize_policy: ResizePolicy,
+    /// The Flavor that a resize to is final. To take back one that is not final, set flavor back instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub confirm_resize: Option<String>,
     /// The Image that the root disk is made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageRef>,
@@ -455,6 +462,9 @@ pub struct InstanceStatus {
     /// The last rebuild that was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<RebuildStatus>,
+    /// The last resize that was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<Box<ResizeStatus>>,
     /// The last interrupt that was begun. Without an end nobody knows whether the guest got it: ask for another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash_dump: Option<Begun>,
@@ -583,6 +593,8 @@ pub enum InstanceState {
     Suspended,
     /// It is set up to boot from a rescue image. `powerState` says whether it runs.
     Rescued,
+    /// It has its new size and can have its old one back, until the resize is confirmed. `powerState` says whether it runs.
+    Resized,
     /// It is off, and is deleted when its window is over, unless it is restored.
     SoftDeleted,
     /// It can't go on without help; the conditions say why.

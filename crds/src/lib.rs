@@ -24,6 +24,7 @@ mod migration;
 mod network;
 mod port;
 mod project;
+mod resize;
 mod root_disk;
 pub mod schema;
 mod server_group;
@@ -63,6 +64,7 @@ pub use network::{
 };
 pub use port::{Port, PortAddress, PortSpec, PortStatus};
 pub use project::{Project, ProjectMember, ProjectRole, ProjectSpec, ProjectStatus, SubjectKind};
+pub use resize::{ResizePolicy, ResizeStatus, ResizeVerdict};
 pub use root_disk::{Rebuild, RebuildStatus, Rescue};
 pub use server_group::{ServerGroup, ServerGroupPolicy, ServerGroupRules, ServerGroupSpec, ServerGroupStatus};
 pub use topology::{
@@ -106,6 +108,9 @@ pub mod labels {
     /// An annotation on an Instance that is placed: the decision, as JSON of `status.scheduling`. It comes with
     /// `spec.nodeName` in one write; the node's agent takes it over into the status.
     pub const SCHEDULING: &str = "virga.dev/scheduling";
+    /// An annotation on an Instance that is to be resized: whether its host has room for the new size, as JSON of
+    /// [`ResizeVerdict`](crate::ResizeVerdict). Written by the leading controller; the node's agent goes by it.
+    pub const RESIZE: &str = "virga.dev/resize";
     /// An annotation on an Instance: who changed each field that is a verb last, as JSON. Written by admission, whatever a
     /// request says of it; the node's agent takes it over into `status.actions`.
     pub const REQUESTED_BY: &str = "virga.dev/requested-by";

@@ -68,6 +68,9 @@ async fn a_decision_is_told_by_the_instance_and_by_the_process() {
             let changed = t.api::<Instance>().patch("web", &PatchParams::default(), &change).await;
             assert_eq!(carried(&changed.unwrap()), Some(told.clone()));
         }
+        let room = Patch::Merge(json!({"metadata": {"annotations": {labels::RESIZE: "{}"}}}));
+        let changed = t.api::<Instance>().patch("web", &PatchParams::default(), &room).await;
+        assert!(!changed.unwrap().annotations().contains_key(labels::RESIZE));
         let applied = json!({
             "apiVersion": "virga.dev/v1alpha1", "kind": "Instance", "metadata": {"name": "web"},
             "spec": {"flavor": flavor, "image": {"name": "guest"}},

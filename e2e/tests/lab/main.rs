@@ -23,6 +23,7 @@ mod power;
 mod properties;
 mod rebuild;
 mod rescue;
+mod resize;
 mod restarts;
 mod samples;
 mod snapshots;

@@ -7,6 +7,10 @@ use kube::{
     runtime::{reflector::Store, watcher},
 };
 use tokio_util::sync::CancellationToken;
+use virga_core::{
+    flavor::{ExtraSpecs, extra_specs},
+    problem::Problems,
+};
 use virga_crds::{BuiltFlavor, Flavor, Hypervisor, Image, ImageRef, Instance, Migration, Network, Port, Volume};
 use virga_runtime::{
     shutdown::Shutdown,
@@ -176,16 +180,24 @@ impl Stores {
     /// The flavor of an Instance: as it was built, or as its Flavor says now.
     pub fn flavor_of(&self, instance: &Instance) -> Option<BuiltFlavor> {
         let built = instance.status.as_ref().and_then(|status| status.flavor.clone());
-        built.or_else(|| {
-            let name = instance.spec.flavor.as_str();
-            let flavor = self.flavors.find(|flavor| flavor.name_any() == name)?;
-            Some(BuiltFlavor {
-                name: name.into(),
-                vcpus: flavor.spec.vcpus,
-                memory: flavor.spec.memory,
-                disk: flavor.spec.disk,
-            })
+        built.or_else(|| self.flavor_named(&instance.spec.flavor))
+    }
+
+    /// A Flavor as a machine is built with it now.
+    pub fn flavor_named(&self, name: &str) -> Option<BuiltFlavor> {
+        let flavor = self.flavors.find(|flavor| flavor.name_any() == name)?;
+        Some(BuiltFlavor {
+            name: name.into(),
+            vcpus: flavor.spec.vcpus,
+            memory: flavor.spec.memory,
+            disk: flavor.spec.disk,
         })
+    }
+
+    /// What a Flavor asks for beyond its size; nothing when there is none of that name.
+    pub fn extra_specs_of(&self, name: &str) -> Result<ExtraSpecs, Problems> {
+        let flavor = self.flavors.find(|flavor| flavor.name_any() == name);
+        flavor.map_or_else(|| Ok(ExtraSpecs::default()), |flavor| extra_specs(&flavor.spec))
     }
 }
 

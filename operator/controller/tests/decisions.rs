@@ -192,6 +192,27 @@ async fn nobody_but_the_controller_writes_how_it_was_decided() {
             "{change}"
         );
     }
+    // Nor whether it can be resized.
+    let jane = kube::Api::<Instance>::namespaced(api.client_as("jane"), "shop");
+    let said = |text: &str| json!({"metadata": {"annotations": {labels::RESIZE: text}}});
+    let patch = async |change: Value| {
+        let patch = kube::api::Patch::Merge(&change);
+        let params = kube::api::PatchParams::default();
+        let changed = jane.patch("web", &params, &patch).await.unwrap();
+        changed.metadata.annotations.unwrap().get(labels::RESIZE).cloned()
+    };
+    assert_eq!(patch(said("room")).await, None);
+    let web = api.read::<Instance>(Some("shop"), "web").unwrap();
+    let verdict = virga_crds::ResizeVerdict::default();
+    let client = api.client_as(CONTROLLER);
+    virga_controller::scheduling::resizes::say(&client, &web, &verdict)
+        .await
+        .unwrap();
+    for lie in [said("room"), json!({"metadata": {"annotations": null}})] {
+        let told: Option<virga_crds::ResizeVerdict> =
+            patch(lie).await.and_then(|text| serde_json::from_str(&text).ok());
+        assert_eq!(told.as_ref(), Some(&verdict));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -140,6 +140,12 @@ impl Names for Instance {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let within = |kind, name: &str| Target::within(kind, namespace, name);
         let mut targets = BTreeSet::from([Target::flavor(&spec.flavor)]);
+        // What it was built with is not to go while it is resized: it may go back.
+        let resize = self.status.as_ref().and_then(|status| status.resize.as_ref());
+        let sizes = resize.filter(|resize| resize.is_open()).into_iter();
+        let sizes = sizes.flat_map(|resize| [&resize.from, &resize.to]);
+        let built = self.status.as_ref().and_then(|status| status.flavor.as_ref());
+        targets.extend(sizes.chain(built).map(|size| Target::flavor(&size.name)));
         targets.extend(spec.node_name.iter().map(|node| Target::node(node)));
         targets.extend(spec.image.iter().map(|image| image_target(namespace, image)));
         let rescue = spec.rescue.iter().filter_map(|rescue| rescue.image.as_ref());
@@ -251,6 +257,37 @@ mod tests {
         );
         assert_eq!(uses.remove(&one.user()), BTreeSet::from([small.clone(), front.clone()]));
         assert_eq!((uses.of(&small).count(), uses.of(&front).count()), (1, 0));
+    }
+
+    #[test]
+    fn the_flavors_of_a_resize_are_used_until_it_is_final() {
+        let size = |name: &str| virga_crds::BuiltFlavor {
+            name: name.into(),
+            vcpus: 1,
+            ..virga_crds::BuiltFlavor::default()
+        };
+        let at = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
+        let mut one = instance("one", "large", &[]);
+        let used = |instance: &Instance, name: &str| instance.names().contains(&Target::flavor(name));
+        one.status = Some(virga_crds::InstanceStatus {
+            flavor: Some(size("small")),
+            ..virga_crds::InstanceStatus::default()
+        });
+        assert!(used(&one, "small") && used(&one, "large"), "not begun yet");
+        let status = one.status.as_mut().unwrap();
+        status.flavor = Some(size("large"));
+        status.resize = Some(Box::new(virga_crds::ResizeStatus {
+            from: size("small"),
+            to: size("large"),
+            at: at.clone(),
+            finished_at: Some(at.clone()),
+            confirmed_at: None,
+            reverted_at: None,
+        }));
+        assert!(used(&one, "small") && used(&one, "large"), "it may go back");
+        let status = one.status.as_mut().unwrap();
+        status.resize.as_mut().unwrap().confirmed_at = Some(at);
+        assert!(!used(&one, "small") && used(&one, "large"));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use kube::ResourceExt;
 use uuid::Uuid;
 use virga_core::{
-    instance::{Asked, Effect, RootRecord},
+    instance::{Asked, Effect, RootRecord, flavor_name},
     network::ValidNetwork,
     volume::volume_names,
 };
-use virga_crds::{Image, Instance, Network, Port, Volume, finalizers};
+use virga_crds::{Bytes, Image, Instance, Network, Port, Volume, finalizers};
 use virga_hypervisor::{DeviceName, DomainSpec, Firmware, Hypervisor, InterfaceOptions, InterfaceSpec, Kind};
 use virga_runtime::class::chain;
 
@@ -17,7 +17,7 @@ use super::{
     boot_image::BootImage,
     deeds_record, devices,
     domain_spec::{self, Parts, Root},
-    machine, power_record, root_disk, root_record, seed,
+    machine, power_record, root_disk, root_record, root_seen, seed,
 };
 use crate::{
     effect::Error,
@@ -54,6 +54,7 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
         Effect::ExchangeRoot => root_disk::exchange(&files).await?,
         Effect::CreateRescueDisk { uid, size } => root_disk::create_rescue(host, &files, uid, *size).await?,
         Effect::RemoveRescueDisk => root_disk::remove_rescue(&files).await?,
+        Effect::GrowRoot { size, live } => grow_root(host, uid, &files, *size, *live).await?,
         Effect::WriteSeed => write_seed(host, instance, uid, files.seed()).await?,
         Effect::EnsureNetwork { network } => {
             let namespace = instance.namespace().unwrap_or_default();
@@ -132,6 +133,20 @@ async fn set_password(host: &Host, instance: &Instance, uid: Uuid) -> Result<(),
     let password = password::fetch(&host.controller, &namespace, &instance.name_any()).await?;
     let set = move |hypervisor: &dyn Hypervisor| hypervisor.set_password(uid, &user, &password);
     host.calls.guest(uid, READ, set).await.map_err(Error::Guest)
+}
+
+/// Makes the root disk larger: by libvirt while a guest has it, else its file. One that is as large is left as it is.
+async fn grow_root(host: &Host, uid: Uuid, files: &InstanceFiles, size: Bytes, live: bool) -> Result<(), Error> {
+    if !live {
+        return root_disk::grow(host, files, size).await;
+    }
+    let defined = devices::defined(host, uid).await?;
+    let target = defined.and_then(|defined| Some(defined.disk(&files.root_disk())?.target.clone()));
+    let target = target.ok_or_else(|| Error::Gone("the domain has no root disk any more".into()))?;
+    let bytes = root_disk::whole_sectors(size);
+    host.change(uid, move |hypervisor| hypervisor.resize_disk(uid, &target, bytes))
+        .await?;
+    Ok(())
 }
 
 /// How long saving a guest's memory may take: as any change, and what a slow disk takes for all of it.
@@ -254,9 +269,9 @@ async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &Instan
         Some(_) => Some(root_disk::layer(files.rescue_base()).await?),
         None => None,
     };
-    let flavor = host.stores.flavor_of(instance);
-    let flavor = flavor.ok_or_else(|| Error::Gone(format!("the Flavor {} is gone", instance.spec.flavor)))?;
-    let machine = machine::asked(host, instance, image.as_deref(), flavor.vcpus.into()).map_err(Error::Machine)?;
+    let flavor = root_seen::built(host, instance, &record);
+    let flavor = flavor.ok_or_else(|| Error::Gone(format!("the Flavor {} is gone", flavor_name(instance))))?;
+    let machine = machine::asked(host, &flavor, image.as_deref()).map_err(Error::Machine)?;
     let root = if instance.spec.image.is_some() {
         Root::Overlay(root_disk::layer(files.base()).await?)
     } else {

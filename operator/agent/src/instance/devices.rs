@@ -6,14 +6,14 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use uuid::Uuid;
 use virga_core::flavor::Machine;
 use virga_core::instance::{
-    Asked, Devices, Disk, DiskKind, Domain, Effect, Nic, NicKind, OwnPort, Plugged, Power, Present, Side,
+    Asked, Devices, Disk, DiskKind, Domain, Effect, Nic, NicKind, OwnPort, Plugged, Power, Present, Side, flavor_name,
 };
 use virga_crds::{Address, Bytes, Instance, Port};
 use virga_hypervisor::{self as hypervisor, Device, DeviceName, DomainDevices, MacAddress};
 
 use virga_runtime::class::chain;
 
-use super::{apply, domain_spec, machine, root_record};
+use super::{apply, domain_spec, machine, root_record, root_seen};
 use crate::{effect::Error, host::Host, layout::InstanceFiles};
 
 /// Where a boot volume is.
@@ -201,14 +201,13 @@ pub(super) async fn carry_out(host: &Host, instance: &Instance, uid: Uuid, effec
 
 /// The machine that devices are plugged into, and its CPUs.
 async fn asked_machine(host: &Host, instance: &Instance, uid: Uuid) -> Result<(Machine, u32), Error> {
-    let flavor = host.stores.flavor_of(instance);
-    let flavor = flavor.ok_or_else(|| Error::Gone(format!("the Flavor {} is gone", instance.spec.flavor)))?;
-    let vcpus = u32::from(flavor.vcpus);
     let record = root_record::read(&host.layout.instance(uid)).await;
     let record = record.map_err(|error| Error::Gone(chain(&error)))?;
+    let flavor = root_seen::built(host, instance, &record);
+    let flavor = flavor.ok_or_else(|| Error::Gone(format!("the Flavor {} is gone", flavor_name(instance))))?;
     let image = apply::machines_image(host, instance, &record);
-    let machine = machine::asked(host, instance, image.as_deref(), vcpus).map_err(Error::Machine)?;
-    Ok((machine, vcpus))
+    let machine = machine::asked(host, &flavor, image.as_deref()).map_err(Error::Machine)?;
+    Ok((machine, flavor.vcpus.into()))
 }
 
 async fn attach(host: &Host, uid: Uuid, device: Device, side: Side) -> hypervisor::Result<()> {

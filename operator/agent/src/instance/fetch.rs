@@ -76,7 +76,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         root_disk,
         seed,
         power,
-        flavor: host.stores.flavor_of(instance),
+        flavor: root_seen::built(host, instance, &beside.record),
         image: image(host, instance),
         root: beside,
         interfaces: interfaces(host, instance),

@@ -1,15 +1,14 @@
 //! Which machine does a guest see? From what Flavor and image ask for to what libvirt is asked for.
 
-use kube::ResourceExt;
 use virga_core::{
     flavor::{
-        CdromBus, Choice as _, Cpus, DiskBus as AskedBus, ExtraSpecs, Firmware as AskedFirmware,
-        InputBus as AskedInput, Machine, MachineType, Rate, SecureBoot, TpmModel, TpmVersion, UsbModel, VideoModel,
-        VifModel, VifQuota, Viommu, Watchdog, extra_specs,
+        CdromBus, Choice as _, Cpus, DiskBus as AskedBus, Firmware as AskedFirmware, InputBus as AskedInput, Machine,
+        MachineType, Rate, SecureBoot, TpmModel, TpmVersion, UsbModel, VideoModel, VifModel, VifQuota, Viommu,
+        Watchdog,
     },
     problem::Problems,
 };
-use virga_crds::{Image, Instance};
+use virga_crds::{BuiltFlavor, Image};
 use virga_hypervisor::{
     Bandwidth, CpuTune, DiskBus, DiskSpec, DomainSpec, Firmware, GuestOptions, InputBus, InterfaceModel,
     InterfaceOptions, IoRate, IoTune, Iommu, RngRate, Topology, Tpm, UsbController, Video, WatchdogAction,
@@ -20,14 +19,10 @@ use crate::{host::Host, layout::InstanceFiles};
 /// The most pairs of queues of an interface: what Linux gives a tap (`MAX_TAP_QUEUES`).
 const MOST_QUEUES: u32 = 256;
 
-/// What its Flavor and this image ask for, or what of it can't be.
-pub fn asked(host: &Host, instance: &Instance, image: Option<&Image>, vcpus: u32) -> Result<Machine, Problems> {
-    let flavor = host
-        .stores
-        .flavors
-        .find(|flavor| flavor.name_any() == instance.spec.flavor);
-    let extra = flavor.map_or_else(|| Ok(ExtraSpecs::default()), |flavor| extra_specs(&flavor.spec))?;
-    extra.machine(vcpus, image.map(|image| &image.spec.properties))
+/// What this Flavor and this image ask for, or what of it can't be.
+pub fn asked(host: &Host, flavor: &BuiltFlavor, image: Option<&Image>) -> Result<Machine, Problems> {
+    let extra = host.stores.extra_specs_of(&flavor.name)?;
+    extra.machine(flavor.vcpus.into(), image.map(|image| &image.spec.properties))
 }
 
 /// How the virtual CPUs are arranged.
@@ -233,6 +228,7 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use uuid::Uuid;
+    use virga_core::flavor::extra_specs;
     use virga_crds::{Bytes, FlavorSpec};
     use virga_hypervisor::{DiskFormat, DiskSpec, DomainType, InterfaceSource, InterfaceSpec, MacAddress, Owner};
 

@@ -10,6 +10,7 @@ use std::{
 use virga_crds::Bytes;
 use virga_hypervisor::{DiskFormat, DiskLayer};
 use virga_images::{Format, disk};
+use virga_runtime::class::chain;
 
 use crate::{effect::Error, host::Host, layout::InstanceFiles, removal::remove_file};
 
@@ -64,9 +65,30 @@ async fn overlay(
     blocking("linking the base image", move || replace_link(&link, &target)).await?;
     let format = entry.inspection.format;
     host.disks
-        .create_overlay(&entry.path, format, &disk, size.0.next_multiple_of(512))
+        .create_overlay(&entry.path, format, &disk, whole_sectors(size))
         .await?;
     Ok(())
+}
+
+/// Makes the file of the root disk larger, which no guest has in use.
+pub(super) async fn grow(host: &Host, files: &InstanceFiles, size: Bytes) -> Result<(), Error> {
+    host.disks
+        .resize(&files.root_disk(), Format::Qcow2, whole_sectors(size))
+        .await?;
+    Ok(())
+}
+
+/// How large the root disk is; nothing when that can't be told.
+pub(super) async fn size(host: &Host, files: &InstanceFiles) -> Option<Bytes> {
+    let info = host.disks.info(&files.root_disk(), Format::Qcow2).await;
+    info.inspect_err(|error| tracing::debug!(error = chain(error), "looking at a root disk"))
+        .ok()
+        .map(|info| Bytes(info.virtual_size))
+}
+
+/// A disk is whole sectors.
+pub(super) fn whole_sectors(size: Bytes) -> u64 {
+    size.0.next_multiple_of(512)
 }
 
 fn replace_link(link: &Path, target: &Path) -> io::Result<()> {

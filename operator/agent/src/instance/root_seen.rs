@@ -1,12 +1,16 @@
 //! What is there for an Instance's root disk to be exchanged?
 
 use kube::ResourceExt;
-use virga_core::instance::{RootSeen, root_image};
-use virga_crds::{ImageRef, Instance};
+use virga_core::{
+    flavor::Shape,
+    instance::{ResizeRecord, ResizeSeen, RootRecord, RootSeen, flavor_name, root_image},
+};
+use virga_crds::{BuiltFlavor, ImageRef, Instance};
 
 use super::{
+    apply,
     fetch::exists,
-    machine,
+    machine, root_disk,
     root_record::{self, Error},
 };
 use crate::{host::Host, layout::InstanceFiles, topology};
@@ -25,8 +29,9 @@ pub(super) async fn seen(host: &Host, instance: &Instance, files: &InstanceFiles
     let rescue = rescue.and_then(|rescue| rescue.image.as_ref().or(root));
     let next = instance.spec.image.as_ref().filter(|next| Some(*next) != root);
     Ok(RootSeen {
-        misfit: next.and_then(|next| misfit(host, instance, next)),
-        rescue_misfit: rescue.and_then(|image| no_machine(host, instance, image, "spec.rescue.image")),
+        resize: resize(host, instance, files, &record).await,
+        misfit: next.and_then(|next| misfit(host, instance, &record, next)),
+        rescue_misfit: rescue.and_then(|image| no_machine(host, instance, &record, image, "spec.rescue.image")),
         next: disk && seed,
         rescue_disk,
         rescue_image: rescue.map(|image| host.images.seen(&own, image)),
@@ -34,25 +39,78 @@ pub(super) async fn seen(host: &Host, instance: &Instance, files: &InstanceFiles
     })
 }
 
+/// The size that its domain is to be defined with: as it was resized last, else as it was built or is to be built.
+pub(super) fn built(host: &Host, instance: &Instance, record: &RootRecord) -> Option<BuiltFlavor> {
+    let resized = record.resize.as_ref().map(|resize| resize.size().clone());
+    resized.or_else(|| host.stores.flavor_of(instance))
+}
+
+/// What there is for it to be resized, if that is asked for or under way.
+async fn resize(host: &Host, instance: &Instance, files: &InstanceFiles, record: &RootRecord) -> ResizeSeen {
+    let Some(built) = built(host, instance, record) else {
+        return ResizeSeen::default();
+    };
+    let asked = built.name != instance.spec.flavor;
+    if !asked && !record.resize.as_ref().is_some_and(ResizeRecord::is_open) {
+        return ResizeSeen::default();
+    }
+    let wanted = host.stores.flavor_named(&instance.spec.flavor).filter(|_| asked);
+    ResizeSeen {
+        misfit: wanted
+            .as_ref()
+            .and_then(|wanted| no_size(host, instance, record, wanted)),
+        wanted,
+        root_size: match instance.spec.image {
+            Some(_) => root_disk::size(host, files).await,
+            None => None,
+        },
+    }
+}
+
+/// Why it can't get this size. What it has of the host's CPUs, pages and devices was chosen for the size that it has.
+fn no_size(host: &Host, instance: &Instance, record: &RootRecord, wanted: &BuiltFlavor) -> Option<String> {
+    let image = apply::machines_image(host, instance, record);
+    if let Err(problems) = machine::asked(host, wanted, image.as_deref()) {
+        return Some(format!("spec.flavor: {problems}"));
+    }
+    let shapes = [
+        topology::shape(host, instance),
+        topology::shape_of(host, &wanted.name, image.as_deref()),
+    ];
+    for shape in shapes {
+        match shape {
+            Err(problems) => return Some(format!("spec.flavor: {problems}")),
+            Ok(shape) if shape != Shape::default() => {
+                return Some(
+                    "spec.flavor: a size with CPUs, pages or devices of its own is had only by what is created with it, and \
+                     kept: create another Instance, or set spec.flavor back"
+                        .into(),
+                );
+            }
+            Ok(_) => {}
+        }
+    }
+    None
+}
+
 /// Why no machine can be made of its Flavor and this image. Found out before anything is changed.
-fn no_machine(host: &Host, instance: &Instance, image: &ImageRef, field: &str) -> Option<String> {
+fn no_machine(host: &Host, instance: &Instance, record: &RootRecord, image: &ImageRef, field: &str) -> Option<String> {
     let own = instance.namespace().unwrap_or_default();
     let image = host.stores.named_image(&own, image)?;
-    let flavor = host.stores.flavor_of(instance)?;
-    let asked = machine::asked(host, instance, Some(&image), flavor.vcpus.into());
+    let asked = machine::asked(host, &built(host, instance, record)?, Some(&image));
     asked.err().map(|problems| format!("{field}: {problems}"))
 }
 
 /// Why an Instance that was made from another image can't be rebuilt from this one. What it has of the host's CPUs, pages
 /// and devices stays as it is (Nova refuses a change of NUMA topology too).
-fn misfit(host: &Host, instance: &Instance, next: &ImageRef) -> Option<String> {
+fn misfit(host: &Host, instance: &Instance, record: &RootRecord, next: &ImageRef) -> Option<String> {
     let own = instance.namespace().unwrap_or_default();
     let image = host.stores.named_image(&own, next)?;
     let (old, new) = (
         topology::shape(host, instance),
-        topology::shape_of(host, instance, Some(&image)),
+        topology::shape_of(host, flavor_name(instance), Some(&image)),
     );
-    if let Some(why) = no_machine(host, instance, next, "spec.image") {
+    if let Some(why) = no_machine(host, instance, record, next, "spec.image") {
         return Some(why);
     }
     match (old, new) {

@@ -5,8 +5,11 @@ mod offer;
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use virga_core::{flavor, hypervisor::partition, instance::Room};
-use virga_crds::{Bytes, Instance, Resources};
+use virga_core::{
+    hypervisor::partition,
+    instance::{Counted, Room, counted as counted_sizes},
+};
+use virga_crds::{BuiltFlavor, Bytes, Instance, Resources};
 
 use crate::{
     capacity::{Disk, capacity},
@@ -14,7 +17,7 @@ use crate::{
     topology,
 };
 pub use offer::ratios;
-use offer::{Offer, Promise, sum};
+use offer::{Offer, Promise, largest, sum};
 
 /// Whether the host has room for an Instance of which nothing exists here yet.
 pub async fn room(host: &Host, instance: &Instance) -> virga_hypervisor::Result<Room> {
@@ -69,35 +72,42 @@ fn promise(host: &Host, instance: &Instance) -> Option<Promise> {
         return None;
     }
     let built = instance.status.as_ref().is_some_and(|status| status.flavor.is_some());
-    let flavor = host.stores.flavor_of(instance)?;
     let uid = instance.uid()?;
     let begun = || {
         let files = uid.parse().ok().map(|uid| host.layout.instance(uid));
         files.is_some_and(|files| files.directory().is_dir())
     };
     let local = instance.spec.image.is_some();
-    let own = Resources {
+    let own = |flavor: &BuiltFlavor| Resources {
         vcpus: flavor.vcpus.into(),
         memory: flavor.memory,
         // A boot volume's room is its own Volume's.
         disk: if local { flavor.disk } else { Bytes::ZERO },
     };
+    let sizes = sizes(host, instance);
+    let counted = sizes.iter().map(|size| counted(host, instance, size, own(size)));
     Some(Promise {
         built: built || begun(),
         created: instance.metadata.creation_timestamp.as_ref().map(|time| time.0),
-        resources: counted(host, instance, own),
+        resources: counted.reduce(largest)?,
         uid,
     })
 }
 
+/// The sizes that count: of one that is resized, that it has, and that it gets or may have again.
+fn sizes(host: &Host, instance: &Instance) -> Vec<BuiltFlavor> {
+    let Counted { mut built, granted } = counted_sizes(instance);
+    if built.is_empty() {
+        built.extend(host.stores.flavor_of(instance));
+    }
+    built.extend(granted.and_then(|name| host.stores.flavor_named(&name)));
+    built
+}
+
 /// The same amounts as the scheduler counts: the Flavor's extra specs may say others than its own fields, and CPUs of
 /// its own are none of the shared ones. Memory counts in full, whatever pages back it.
-fn counted(host: &Host, instance: &Instance, own: Resources) -> Resources {
-    let flavor = host
-        .stores
-        .flavors
-        .find(|flavor| flavor.name_any() == instance.spec.flavor);
-    let extra = flavor.and_then(|flavor| flavor::extra_specs(&flavor.spec).ok());
+fn counted(host: &Host, instance: &Instance, size: &BuiltFlavor, own: Resources) -> Resources {
+    let extra = host.stores.extra_specs_of(&size.name);
     let shape = topology::shape(host, instance).unwrap_or_default();
     extra.map_or(own, |extra| extra.counted(own, &shape))
 }

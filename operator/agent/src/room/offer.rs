@@ -113,6 +113,15 @@ impl Offer {
     }
 }
 
+/// Of each the larger one.
+pub fn largest(a: Resources, b: Resources) -> Resources {
+    Resources {
+        vcpus: a.vcpus.max(b.vcpus),
+        memory: a.memory.max(b.memory),
+        disk: a.disk.max(b.disk),
+    }
+}
+
 /// Both together.
 pub fn sum(a: Resources, b: Resources) -> Resources {
     Resources {

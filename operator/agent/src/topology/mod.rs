@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use uuid::Uuid;
 use virga_core::{
     flavor::{Shape, extra_specs},
-    instance::told,
+    instance::{flavor_name, told},
     problem::Problems,
 };
 use virga_crds::{HypervisorSpec, Image, Instance, InstanceTopology, Resources};
@@ -99,15 +99,13 @@ pub async fn claim(host: &Host, instance: &Instance, uid: Uuid) -> Result<Option
 
 /// What an Instance asks of the host's CPUs, cells and devices; nothing while its Flavor is not known.
 pub fn shape(host: &Host, instance: &Instance) -> Result<Shape, Problems> {
-    shape_of(host, instance, BootImage::of(host, instance).known().as_deref())
+    let image = BootImage::of(host, instance).known();
+    shape_of(host, flavor_name(instance), image.as_deref())
 }
 
-/// The same, if it had this image.
-pub fn shape_of(host: &Host, instance: &Instance, image: Option<&Image>) -> Result<Shape, Problems> {
-    let flavor = host
-        .stores
-        .flavors
-        .find(|flavor| flavor.name_any() == instance.spec.flavor);
+/// The same, with this Flavor and this image.
+pub fn shape_of(host: &Host, flavor: &str, image: Option<&Image>) -> Result<Shape, Problems> {
+    let flavor = host.stores.flavors.find(|found| found.name_any() == flavor);
     let Some(flavor) = flavor else {
         return Ok(Shape::default());
     };

@@ -13,6 +13,7 @@ mod migrations;
 mod nodes;
 mod ovn;
 mod peers;
+mod resizes;
 mod root_disks;
 mod signer;
 mod snapshots;

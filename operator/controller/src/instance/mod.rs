@@ -19,12 +19,13 @@ use virga_core::{
     instance::reclaimed_in,
 };
 use virga_crds::{
-    Instance,
+    Instance, ResizeVerdict,
     conditions::{Reason, types},
     finalizers,
 };
 use virga_runtime::{
     apply,
+    class::chain,
     reconcile::{self, Done, Reconcile, Settings, object_ref},
 };
 
@@ -33,6 +34,7 @@ use crate::{
     Context,
     hypervisor::{Lost, is_decommissioned},
     network::Ipam,
+    scheduling::resizes,
     stores::Watches,
     uses::UseIndex,
 };
@@ -41,6 +43,9 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long to wait for the end of a soft-deleted Instance's window at a time: clocks are set.
 const LOOK_AGAIN: Duration = Duration::from_hours(1);
+
+/// How soon to look again whether a host has room for a size that it had none for.
+const RESIZE_AGAIN: Duration = Duration::from_secs(10);
 
 struct Instances {
     context: Arc<Context>,
@@ -124,6 +129,7 @@ impl Instances {
             let done = if made { Done::changed() } else { Done::waiting() };
             return Ok(done.again_in(AGAIN));
         };
+        let asked = self.answer_resize(instance).await;
         let waits = obstacle.is_some() || status != json!({});
         let written = self.context.writer.apply_status(instance, &status).await?.is_some();
         if let Some(obstacle) = obstacle.filter(|_| written) {
@@ -131,7 +137,43 @@ impl Instances {
             events.warning(instance, obstacle.reason.as_str(), "Plugging", obstacle.message);
         }
         let done = Done::changed_if(made || written);
-        Ok(if waits { done.again_in(AGAIN) } else { done })
+        Ok(match asked {
+            _ if waits => done.again_in(AGAIN),
+            Some(again) => done.again_in(again),
+            None => done,
+        })
+    }
+
+    /// Tells an Instance that is to be resized whether its host has room. Returns when to look again.
+    async fn answer_resize(&self, instance: &Instance) -> Option<Duration> {
+        let verdict = match self.context.scheduler.resize(instance) {
+            resizes::Answer::Nothing => return None,
+            resizes::Answer::Later => return Some(RESIZE_AGAIN),
+            resizes::Answer::Say(verdict) => verdict,
+        };
+        let (namespace, name) = (instance.namespace(), instance.name_any());
+        let ResizeVerdict {
+            flavor, host, refused, ..
+        } = &verdict;
+        match resizes::say(&self.context.client, instance, &verdict).await {
+            Ok(_) => tracing::info!(
+                kind = "Instance",
+                namespace,
+                name,
+                host,
+                flavor,
+                refused,
+                "answered a resize"
+            ),
+            // It has changed meanwhile, or is seen again soon.
+            Err(error) => tracing::debug!(
+                namespace,
+                name,
+                error = chain(&error),
+                "answering a resize, will try again"
+            ),
+        }
+        refused.as_ref().map(|_| RESIZE_AGAIN).or(Some(AGAIN))
     }
 
     /// The controller's own part of a bound Instance's status.

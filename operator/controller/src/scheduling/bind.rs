@@ -123,7 +123,7 @@ pub async fn unbind(client: &Client, instance: &Instance) -> Result<Instance, Er
     send(client, instance, "unbinding", &params, &Patch::Json::<Value>(patch)).await
 }
 
-async fn send(
+pub(super) async fn send(
     client: &Client,
     instance: &Instance,
     what: &'static str,

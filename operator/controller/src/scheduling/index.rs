@@ -15,7 +15,7 @@ use super::{
     load::{Build, Load},
     missing, rejection,
     state::{Key, Known, LEASE_PREFIX, Pending, Scheduler, State},
-    takes::{self, Held},
+    takes,
 };
 
 impl Scheduler {
@@ -61,7 +61,7 @@ impl Scheduler {
         );
         reload(state, &busy);
         if let Some(host) = host {
-            let held = Held::of(instance, &self.stores, state.cluster.profile());
+            let held = self.held(state, &uid, instance);
             state.cluster.place_claim(&uid, &held.claim(host));
             if before.is_none() {
                 confirm(state, &uid, instance, host, &held.taken.resources);
@@ -269,6 +269,7 @@ impl Scheduler {
 fn forget(state: &mut State, key: &Key) {
     if let Some(known) = state.known.remove(key) {
         state.cluster.forget(&known.uid);
+        state.grants.remove(&known.uid);
         stop_waiting(state, &known.uid);
         let busy = state.loads.note(known.build.as_ref(), None);
         reload(state, &busy);

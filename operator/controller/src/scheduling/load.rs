@@ -51,6 +51,7 @@ impl Build {
                 | InstanceState::Paused
                 | InstanceState::Suspended
                 | InstanceState::Rescued
+                | InstanceState::Resized
                 | InstanceState::SoftDeleted,
             ) => Some(Self::Done(host)),
             // What went wrong may be the image's fault, which is not the host's.

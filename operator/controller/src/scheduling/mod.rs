@@ -23,6 +23,7 @@
 //! | what does the user hear meanwhile? | [`explain`] |
 //! | what is kept of a decision, and in which forms is it told? | [`record`] |
 //! | where does an Instance move to? | `moves` |
+//! | has its host room for another size of it? | [`resizes`] |
 //! | what is said of what is missing? | `missing` |
 //! | what is counted? | `metrics` |
 
@@ -44,6 +45,7 @@ pub mod queue;
 pub mod record;
 pub mod rejection;
 pub mod request;
+pub mod resizes;
 pub mod state;
 pub mod takeover;
 pub mod takes;

@@ -12,7 +12,7 @@ use super::{
     index::key_of,
     request,
     state::{Decision, Key, Scheduler, State},
-    takes::Held,
+    takes::{self, Held},
 };
 
 impl Scheduler {
@@ -23,6 +23,8 @@ impl Scheduler {
         let request =
             request::request(&uid.to_string(), instance, &self.stores, self.clock.now()).map(|mut request| {
                 request.excluded_hosts.extend(instance.spec.node_name.clone());
+                // One that waits to be resized moves with the size that it has, and is resized there.
+                request.resources = takes::larger(request.resources, takes::taken(instance, &self.stores).resources);
                 if let Some(target) = &migration.spec.target {
                     request.only_hosts = Some(OnlyHosts {
                         hosts: BTreeSet::from([target.clone()]),
@@ -81,7 +83,7 @@ impl Scheduler {
         let instance = self.stores.instance(&key.0, &migration.spec.instance);
         match (target, instance) {
             (Some(target), Some(instance)) if instance.spec.node_name.as_deref() != Some(target) => {
-                let held = Held::of(&instance, &self.stores, state.cluster.profile());
+                let held = Held::moving(&instance, &self.stores, state.cluster.profile());
                 let claim = Claim {
                     // Those that it has are its present host's.
                     pinning: None,

@@ -27,6 +27,7 @@ use super::{
     metrics::Metrics,
     obstacle::Obstacle,
     profile, request,
+    resizes::Grant,
 };
 use crate::stores::Stores;
 
@@ -70,6 +71,8 @@ pub(super) struct State {
     pub(super) loads: Loads,
     /// What admission reserved for creates that have not been seen yet, oldest first.
     pub(super) pending: HashMap<Key, Vec<Pending>>,
+    /// What was found for a resize and is not seen in the stores yet.
+    pub(super) grants: HashMap<Uid, Grant>,
     /// What is held on the targets of Migrations.
     pub(super) migrations: HashMap<Key, Uid>,
     pub(super) open: bool,
@@ -137,6 +140,7 @@ impl Scheduler {
                 memberships: HashMap::new(),
                 loads: Loads::default(),
                 pending: HashMap::new(),
+                grants: HashMap::new(),
                 migrations: HashMap::new(),
                 open: false,
             }),

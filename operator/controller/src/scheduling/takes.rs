@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use kube::ResourceExt;
 use virga_core::{
     flavor::{self, ExtraSpecs, Shape},
-    instance::pinning,
+    instance::{Counted, counted, pinning},
 };
 use virga_crds::{Bytes, Flavor, Image, Instance, Volume};
 use virga_scheduler::{Claim, ImageFacts, Profile, Resources, Uid, topology::Pinning};
@@ -52,6 +52,19 @@ impl Held {
         }
     }
 
+    /// What it holds on a host that it moves to: room for the size that it is asked to get, too, if it has not got it yet.
+    pub(super) fn moving(instance: &Instance, stores: &Stores, profile: &Profile) -> Self {
+        let mut held = Self::of(instance, stores, profile);
+        let namespace = instance.namespace().unwrap_or_default();
+        if let Some(flavor) = stores.flavor(&instance.spec.flavor) {
+            let volumes = volumes(instance, &namespace, stores, &mut Vec::new());
+            let image = image(instance, &namespace, stores);
+            let asked = of_flavor(instance, &flavor, &extra_specs(&flavor), image.as_deref(), &volumes);
+            held.taken = largest(held.taken, asked);
+        }
+        held
+    }
+
     /// The same as a claim on this host.
     pub fn claim<'a>(&'a self, host: &'a str) -> Claim<'a> {
         let Taken {
@@ -86,34 +99,60 @@ fn image(instance: &Instance, namespace: &str, stores: &Stores) -> Option<Arc<Im
     stores.image(image.namespace.as_deref().unwrap_or(namespace), &image.name)
 }
 
-/// What an Instance takes of the host that it is bound to: as built, else as its Flavor says.
+/// What an Instance takes of the host that it is bound to: as built, else as its Flavor says; of one that is resized the
+/// larger of both sizes, until the resize is final or taken back.
 ///
 /// Volumes that are not bound to a node yet count with the Instance; afterwards they count by themselves, because they
 /// stay when the Instance goes.
-fn taken(instance: &Instance, stores: &Stores) -> Taken {
+pub(super) fn taken(instance: &Instance, stores: &Stores) -> Taken {
     let namespace = instance.namespace().unwrap_or_default();
     let volumes = volumes(instance, &namespace, stores, &mut Vec::new());
-    let flavor = stores.flavor(&instance.spec.flavor);
-    // What a Flavor asks for never changes, so what it says now was said when the Instance was placed.
-    let extra = flavor
-        .as_ref()
-        .and_then(|flavor| flavor::extra_specs(&flavor.spec).ok())
-        .unwrap_or_default();
     let image = image(instance, &namespace, stores);
-    let built = instance.status.as_ref().and_then(|status| status.flavor.as_ref());
-    if let Some(built) = built {
+    let named = |name: &str| {
+        let flavor = stores.flavor(name)?;
+        let extra = extra_specs(&flavor);
+        Some(of_flavor(instance, &flavor, &extra, image.as_deref(), &volumes))
+    };
+    let Counted { built, granted } = counted(instance);
+    let built = built.into_iter().map(|built| {
         let size = virga_crds::Resources {
             vcpus: built.vcpus.into(),
             memory: built.memory,
             disk: root_disk(instance, built.disk, None),
         };
-        return sum(size, &extra, image.as_deref(), &volumes);
+        // What a Flavor asks for never changes, so what it says now was said when the Instance was placed.
+        let extra = stores.flavor(&built.name).map(|flavor| extra_specs(&flavor));
+        sum(size, &extra.unwrap_or_default(), image.as_deref(), &volumes)
+    });
+    let sizes = built.chain(granted.and_then(|name| named(&name)));
+    // The finalizer keeps a used Flavor, so one that is not there is of a cluster that was restored without it.
+    sizes
+        .reduce(largest)
+        .or_else(|| named(&instance.spec.flavor))
+        .unwrap_or_default()
+}
+
+fn extra_specs(flavor: &Flavor) -> ExtraSpecs {
+    flavor::extra_specs(&flavor.spec).unwrap_or_default()
+}
+
+/// Of each amount the larger one.
+pub(super) fn larger(a: Resources, b: Resources) -> Resources {
+    Resources {
+        vcpus: a.vcpus.max(b.vcpus),
+        memory_bytes: a.memory_bytes.max(b.memory_bytes),
+        disk_bytes: a.disk_bytes.max(b.disk_bytes),
     }
-    let Some(flavor) = flavor else {
-        // Its finalizer keeps a used Flavor, so this is a cluster that was restored without it.
-        return Taken::default();
-    };
-    of_flavor(instance, &flavor, &extra, image.as_deref(), &volumes)
+}
+
+/// The same of all that is taken. What is its own of CPUs, pages and devices is never resized: the first one's.
+pub(super) fn largest(mut first: Taken, other: Taken) -> Taken {
+    first.resources = larger(first.resources, other.resources);
+    for (class, units) in other.units {
+        let most = first.units.entry(class).or_default();
+        *most = units.max(*most);
+    }
+    first
 }
 
 /// Which CPUs, pages and devices of its host it has, as its host says; `None` while it has not said.
@@ -272,6 +311,17 @@ mod tests {
         };
         assert_eq!(distro(1.0).as_deref(), Some("debian"));
         assert_eq!(distro(0.0), None);
+    }
+
+    #[test]
+    fn of_two_sizes_the_larger_amount_of_each_counts() {
+        let (one, other) = (
+            of(&[("resources:CUSTOM_LICENCE", "3")], |_| {}),
+            of(&[("resources:VCPU", "4")], |_| {}),
+        );
+        for taken in [largest(one.clone(), other.clone()), largest(other, one)] {
+            assert_eq!((taken.resources.vcpus, taken.units["CUSTOM_LICENCE"]), (4, 3));
+        }
     }
 
     #[test]

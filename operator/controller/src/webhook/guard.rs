@@ -1,5 +1,5 @@
 //! Who may bind? Only the controller: `spec.nodeName` decides on which host a guest runs and whose agent may read its
-//! secrets. Nor may anybody else write the annotation that says how it was decided, and nobody at all the one that says who
+//! secrets. Nor may anybody else write the annotations that say how it was decided and whether it can be resized, and nobody at all the one that says who
 //! asked for what: that is written here, from what the API server knows of the user.
 //!
 //! A user who writes the object back without the field (a `kubectl replace` of a file from Git) does not mean to unbind
@@ -62,15 +62,17 @@ fn binding(request: &Request) -> Answer {
     }
 }
 
-/// What makes the annotations that others can't write as they should be: how it was scheduled, as it was (nothing, on a
-/// create); who asked for what, from the user of this request.
+/// What makes the annotations that others can't write as they should be: how it was scheduled and what was said of
+/// a resize, as they were (nothing, on a create); who asked for what, from the user of this request.
 fn annotations(request: &Request, user: &str) -> Vec<PatchOperation> {
     let Some(new) = request.object.as_ref() else {
         return Vec::new();
     };
     let old = request.old_object.as_ref();
     let said = |object: Option<&DynamicObject>, key: &str| object?.annotations().get(key).cloned();
-    let mut wanted = vec![(labels::SCHEDULING, said(old, labels::SCHEDULING))];
+    let mut wanted: Vec<_> = [labels::SCHEDULING, labels::RESIZE]
+        .map(|key| (key, said(old, key)))
+        .into();
     if request.kind.kind == Instance::kind(&()) {
         let spec = |object: &DynamicObject| object.data.get("spec").cloned().unwrap_or_default();
         let noted = said(old, labels::REQUESTED_BY);

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 use virga_crds::{
-    ActionName, ActionResult, Instance, InstanceAction, InstanceState, InstanceStatus, PowerState, conditions::Reason,
-    labels,
+    ActionName, ActionResult, Instance, InstanceAction, InstanceState, InstanceStatus, PowerState, ResizePolicy,
+    conditions::Reason, labels,
 };
 
 use super::effect::Note;
@@ -61,6 +61,18 @@ const VERBS: &[Verb] = &[
         name: |_, to| to.map(|_| ActionName::Rebuild),
     },
     Verb {
+        field: "flavor",
+        asked: |instance, _| Some(instance.spec.flavor.clone()),
+        before: |old| old.flavor.as_ref().map(|built| built.name.clone()),
+        name: |from, _| from.map(|_| ActionName::Resize),
+    },
+    Verb {
+        field: "confirmResize",
+        asked: |instance, new| confirmed(new).filter(|_| instance.spec.resize_policy == ResizePolicy::Confirm),
+        before: confirmed,
+        name: |_, to| to.map(|_| ActionName::ConfirmResize),
+    },
+    Verb {
         field: "rescue",
         asked: |instance, _| {
             let rescue = instance.spec.rescue.as_ref()?;
@@ -95,6 +107,11 @@ const VERBS: &[Verb] = &[
         name: |_, to| Some(to.map_or(ActionName::Restore, |_| ActionName::SoftDelete)),
     },
 ];
+
+fn confirmed(status: &InstanceStatus) -> Option<String> {
+    let resize = status.resize.as_ref()?;
+    resize.confirmed_at.as_ref().map(|at| at.0.to_string())
+}
 
 /// What an Instance that has no rows yet was asked to be, as far as it shows.
 fn built_to_be(old: &InstanceStatus) -> Option<PowerState> {

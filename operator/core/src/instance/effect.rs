@@ -43,6 +43,13 @@ pub enum Effect {
     },
     /// Remove the disk to be rescued with.
     RemoveRescueDisk,
+    /// Make the root disk larger.
+    GrowRoot {
+        /// How large.
+        size: Bytes,
+        /// Whether a guest has it in use.
+        live: bool,
+    },
     /// Write the seed that tells cloud-init in the guest who it is.
     WriteSeed,
     /// Bring a network up on this node, with all the ports that are plugged here.
@@ -131,6 +138,7 @@ impl Effect {
             Self::RecordRoot(_) | Self::DropNextRoot => "exchanging the root disk",
             Self::CreateNextRoot { .. } | Self::WriteNextSeed | Self::ExchangeRoot => "rebuilding",
             Self::CreateRescueDisk { .. } | Self::RemoveRescueDisk => "rescuing",
+            Self::GrowRoot { .. } => "growing the root disk",
             Self::WriteSeed => "writing the seed",
             Self::EnsureNetwork { .. } => "plugging the ports",
             Self::Define => "defining the domain",
@@ -175,6 +183,7 @@ impl Effect {
             Self::ExchangeRoot => "ExchangeRoot",
             Self::CreateRescueDisk { .. } => "CreateRescueDisk",
             Self::RemoveRescueDisk => "RemoveRescueDisk",
+            Self::GrowRoot { .. } => "GrowRoot",
             Self::WriteSeed => "WriteSeed",
             Self::EnsureNetwork { .. } => "EnsureNetwork",
             Self::Define => "Define",

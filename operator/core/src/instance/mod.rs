@@ -17,6 +17,7 @@ mod power;
 mod reboot;
 mod rebuild;
 mod rescue;
+mod resize;
 mod root;
 mod seen;
 mod snapshotting;
@@ -39,6 +40,7 @@ pub use plan::plan;
 pub use ports::{is_unplugged, port, port_name};
 pub use power::{DELETE_GRACE, STOP_GRACE};
 pub use rebuild::rebuild_in_time;
+pub use resize::{Counted, ResizeRecord, ResizeSeen, ResizeStage, counted, flavor_name, granted};
 pub use root::{RebuildRecord, RebuildStage, RescueRecord, RescueStage, RootRecord, RootSeen, root_image};
 pub use seen::{
     Cache, Domain, Failure, Image, Interface, InterfaceUse, Power, PowerRecord, RebootRecord, Room, Seen, Volume,

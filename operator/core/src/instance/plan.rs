@@ -14,6 +14,7 @@ use super::{
     health, leaving,
     needs::{self, Aspect, Need},
     power::{self, DELETE_GRACE, Step, Wish},
+    resize,
     root::{self, Work},
     seen::{Domain, Power, Room, Seen},
     status::{Story, tell},
@@ -214,14 +215,14 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
         Work::Now(step) => {
             exchanging = true;
             if matches!(power, Power::Off(_)) {
-                running = Aspect::waits(Reason::Starting, "the guest is off while its root disk is exchanged");
+                running = Aspect::waits(Reason::Starting, resize::off_because(step.task));
             }
             (step, Work::Nothing)
         }
         work => (power::step(&wish, power, seen.power, now), work),
     };
     let pace = if exchanging {
-        Pace::Wait("it is done when its root disk is exchanged")
+        Pace::Wait("it is done when the guest may be started again")
     } else {
         pace(power, &step)
     };

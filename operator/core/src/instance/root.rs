@@ -15,6 +15,7 @@ use super::{
     needs::{self, Aspect},
     power::{self, Step, Wish},
     rebuild, rescue,
+    resize::{self, ResizeRecord, ResizeSeen},
     seen::{Domain, Image, Power, Seen},
 };
 
@@ -31,6 +32,9 @@ pub struct RootRecord {
     /// The rescue that it is in, or on the way to or from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rescue: Option<RescueRecord>,
+    /// The last resize that was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<ResizeRecord>,
 }
 
 /// A rebuild that was begun.
@@ -109,6 +113,8 @@ pub struct RootSeen {
     pub rescue_disk: bool,
     /// The image that it is to be rescued with; absent when that isn't asked for.
     pub rescue_image: Option<Image>,
+    /// What there is for a machine to be resized.
+    pub resize: ResizeSeen,
 }
 
 /// What is to be done about the root disk now.
@@ -143,6 +149,22 @@ impl Work {
         }
     }
 
+    /// Whether it asks for nothing but to be looked at again.
+    fn is_idle(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Waits { why, effects, .. } => why.is_none() && effects.is_empty(),
+            Self::Now(_) => false,
+        }
+    }
+
+    fn again(&self) -> Option<Duration> {
+        match self {
+            Self::Waits { again, .. } => *again,
+            Self::Nothing | Self::Now(_) => None,
+        }
+    }
+
     pub fn now(task: &'static str, effects: Vec<Effect>) -> Self {
         Self::Now(Step::act(task, effects))
     }
@@ -159,6 +181,24 @@ pub(super) fn work(instance: &Instance, seen: &Seen, wish: &Wish, power: Option<
     if exchanging {
         return rebuild::work(instance, seen, wish, power, now);
     }
+    let exchange = exchange(instance, seen, wish, power, now);
+    let open = seen.root.record.resize.as_ref().filter(|resize| resize.is_open());
+    if open.is_none() && !exchange.is_idle() {
+        return exchange;
+    }
+    match (resize::work(instance, seen, wish, power, now), open) {
+        (Work::Nothing, Some(resize)) if !exchange.is_idle() => Work::waits(resize::unconfirmed(resize)),
+        (Work::Nothing, _) => exchange,
+        (Work::Waits { why, effects, again }, _) => Work::Waits {
+            why,
+            effects,
+            again: again.into_iter().chain(exchange.again()).min(),
+        },
+        (work @ Work::Now(_), _) => work,
+    }
+}
+
+fn exchange(instance: &Instance, seen: &Seen, wish: &Wish, power: Option<Power>, now: Timestamp) -> Work {
     match rescue::work(instance, seen, wish, power, now) {
         Work::Nothing => rebuild::work(instance, seen, wish, power, now),
         work => work,

@@ -12,7 +12,7 @@ use super::{
     health,
     needs::Aspect,
     plan::old_conditions,
-    power, reboot, rebuild,
+    power, reboot, rebuild, resize,
     root::{is_rescued, root_image},
     seen::{Domain, Failure, InterfaceUse, Power, Seen},
     soft_delete,
@@ -127,7 +127,9 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
         }),
         task: (progress == Progress::Working && !story.task.is_empty()).then(|| story.task.into()),
         power_state: power_state(seen, &old),
-        flavor: old.flavor.clone().or_else(|| seen.flavor.clone().filter(|_| exists)),
+        flavor: resize::built(&seen.root.record)
+            .or_else(|| old.flavor.clone())
+            .or_else(|| seen.flavor.clone().filter(|_| exists)),
         host: (!rejected).then(|| seen.node.clone()),
         addresses: addresses(seen, &old),
         image: exists
@@ -136,6 +138,7 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
             .or_else(|| old.image.clone()),
         reboot: reboot::told(seen.power).or(old.reboot),
         rebuild: rebuild::told(&seen.root.record).or(old.rebuild),
+        resize: resize::told(&seen.root.record).or(old.resize),
         topology: seen.topology.clone(),
         rejected_by,
         scheduling: decision(instance).or(old.scheduling),
@@ -194,6 +197,7 @@ fn state(instance: &Instance, seen: &Seen, old: &InstanceStatus, settled: bool) 
     let first_time = matches!(old.state, None | Some(InstanceState::Building));
     match &seen.domain {
         Domain::Defined(_) if is_rescued(seen) => InstanceState::Rescued,
+        Domain::Defined(_) if resize::awaits_confirmation(instance, seen) => InstanceState::Resized,
         Domain::Defined(Power::Running | Power::ShuttingDown | Power::Saving) => InstanceState::Active,
         Domain::Defined(Power::Saved | Power::BrokenSave) => InstanceState::Suspended,
         Domain::Defined(Power::Paused | Power::IoError | Power::Sleeping) => InstanceState::Paused,
@@ -260,6 +264,7 @@ pub fn after_failure(
         | Effect::CreateRescueDisk { .. }
         | Effect::RemoveRescueDisk
         | Effect::RecordRoot(_)
+        | Effect::GrowRoot { .. }
         | Effect::Redefine
         | Effect::MarkInLine => None,
         _ => Some(types::RUNNING),

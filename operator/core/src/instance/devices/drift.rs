@@ -8,7 +8,7 @@ use std::time::Duration;
 use virga_crds::{Bytes, ConditionStatus, DriftPolicy, Instance, conditions::Reason};
 
 use super::{Asked, DiskKind, NicKind, Pace, Plugged, Present, step::Step};
-use crate::instance::{effect::Effect, needs::Aspect, seen::Seen};
+use crate::instance::{effect::Effect, needs::Aspect, resize::ResizeRecord, seen::Seen};
 
 /// How soon a definition that did not come out as asked is written again.
 const DEFINE_AGAIN: Duration = Duration::from_mins(10);
@@ -82,10 +82,11 @@ fn added_to(side: &Plugged) -> Vec<String> {
 /// What of a machine's size and name is not as it was built. While it is being resized that is for the resize to say.
 fn changed(instance: &Instance, seen: &Seen, side: &Plugged) -> Vec<String> {
     let mut all = Vec::new();
+    let resize = seen.root.record.resize.as_ref();
     let flavor = seen
         .flavor
         .as_ref()
-        .filter(|flavor| flavor.name == instance.spec.flavor);
+        .filter(|_| !resize.is_some_and(ResizeRecord::is_half_done));
     if let Some(flavor) = flavor {
         if side.vcpus != u32::from(flavor.vcpus) {
             all.push(format!("{} CPUs instead of {}", side.vcpus, flavor.vcpus));

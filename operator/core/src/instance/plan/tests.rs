@@ -156,7 +156,7 @@ impl World {
     }
 
     fn plan(&self) -> Plan {
-        plan(&self.instance, &self.seen, self.now)
+        plan(&self.instance, &self.as_seen(), self.now)
     }
 
     /// Plans and carries out once. Returns whether there was anything to do.
@@ -210,6 +210,7 @@ impl World {
             | Effect::DropNextRoot
             | Effect::ExchangeRoot
             | Effect::CreateRescueDisk { .. }
+            | Effect::GrowRoot { .. }
             | Effect::RemoveRescueDisk => self.apply_to_disks(effect),
             Effect::PullImage { .. } => self.seen.image = Some(image(Cache::Pulling(None))),
             Effect::CreateRootDisk { .. } => {
@@ -233,7 +234,7 @@ impl World {
                     self.seen.domain == Domain::Absent || exchanging && matches!(self.power(), Some(Power::Off(_))),
                     "defined twice"
                 );
-                self.disks.define(&self.seen);
+                self.disks.define(&self.as_seen());
                 self.seen.domain = Domain::Defined(Power::Off(WentOff::Unknown));
             }
             Effect::RecordPower(record) => self.seen.power = *record,
@@ -711,6 +712,7 @@ fn computing_the_same_again_gives_the_same_status() {
 }
 
 mod leaving;
+mod resize;
 mod root;
 mod verbs;
 

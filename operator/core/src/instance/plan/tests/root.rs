@@ -14,6 +14,10 @@ pub(super) struct Disks {
     next_seed: bool,
     /// Which root disk the domain is defined over, and whether with a rescue disk.
     defined: Option<(u32, bool)>,
+    /// The Flavor that it is defined with.
+    pub(super) size: Option<String>,
+    /// How large the root disk has grown.
+    pub(super) grown: Option<Bytes>,
 }
 
 impl Disks {
@@ -31,6 +35,7 @@ impl Disks {
             "defined with a rescue disk that is not there"
         );
         self.defined = Some((self.root, rescued));
+        self.size = seen.flavor.as_ref().map(|flavor| flavor.name.clone());
     }
 
     pub(super) fn assert_started_as_defined(&self, seen: &Seen) {
@@ -46,6 +51,8 @@ impl Disks {
             .rebuild
             .is_some_and(|r| r.stage == RebuildStage::Exchanging);
         assert!(!exchanging, "started in the middle of an exchange");
+        let resizing = seen.root.record.resize.as_ref().filter(|resize| resize.is_half_done());
+        assert_eq!(resizing, None, "started in the middle of a resize");
     }
 }
 
@@ -57,6 +64,7 @@ impl World {
             || self.instance.spec.rescue.is_some()
             || record.rescue.is_some()
             || record.rebuild.is_some()
+            || self.is_resized()
     }
 
     pub(super) fn apply_to_disks(&mut self, effect: &Effect) {
@@ -65,6 +73,11 @@ impl World {
         let off = matches!(self.seen.domain, Domain::Absent | Domain::Defined(Power::Off(_)));
         match effect {
             Effect::RecordRoot(record) => self.seen.root.record = (**record).clone(),
+            Effect::GrowRoot { size, live } => {
+                assert_ne!(*live, off, "grown where the guest does not know, or there is none");
+                assert!(self.disks.grown.is_none_or(|grown| grown <= *size), "shrunk");
+                self.disks.grown = Some(*size);
+            }
             Effect::CreateNextRoot { .. } => {
                 assert_eq!(stage, Some(RebuildStage::Preparing));
                 self.disks.made += 1;
