@@ -280,3 +280,23 @@ async fn two_that_are_told_no_are_told_once() {
     );
     assert!(scheduled(&api.read("shop".into(), "web").unwrap()).is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_takes_long_holds_up_nobody_else() {
+    let api = api();
+    stock(&api);
+    let _agent = node(&api, "node-1").await;
+    let _replica = leader(&api).await;
+    api.inject(Fault::hang().resource("instances").name("stuck").times(1));
+    let began = tokio::time::Instant::now();
+    api.create(&instance("stuck"));
+    settle(&api).await;
+    api.create(&instance("free"));
+    bound(&api, "free").await;
+    let waited = began.elapsed();
+    assert!(
+        waited < Duration::from_secs(5),
+        "a write may take 10 s, and this took {waited:?}"
+    );
+    bound(&api, "stuck").await;
+}

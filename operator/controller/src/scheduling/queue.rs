@@ -1,8 +1,8 @@
 //! Who waits for a host, and when is it worth another try? The leader's task for what admission could not place.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt as _, StreamExt, stream::FuturesUnordered};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -16,10 +16,8 @@ use super::{
     state::{Decision, Key, Scheduler},
 };
 
-/// How many are decided before anything is written.
-const BATCH: usize = 32;
 /// How many writes are under way at once.
-const WRITERS: usize = 8;
+const WRITERS: usize = 16;
 /// How often reservations are looked at while there are any.
 const TICK: Duration = Duration::from_secs(2);
 
@@ -60,29 +58,45 @@ impl Queue {
     }
 
     /// Places those that wait, whenever something happens that may help, until `stop` is cancelled.
+    ///
+    /// Decided one after the other, each when there is a writer for it: a write that takes long holds up nobody else's.
     pub async fn run(self, stop: CancellationToken) {
-        loop {
+        let mut writes = FuturesUnordered::new();
+        let mut written: HashSet<Key> = HashSet::new();
+        while !stop.is_cancelled() {
             self.scheduler.expire();
-            let (due, next) = self.scheduler.due(BATCH);
-            let full = due.len() == BATCH;
-            // Decided one after the other, written together.
-            let acts: Vec<Act> = due.iter().filter_map(|key| self.decide(key)).collect();
-            stream::iter(acts)
-                .for_each_concurrent(WRITERS, |act| self.carry_out(act))
-                .await;
-            if full {
-                if stop.is_cancelled() {
-                    return;
+            let room = WRITERS - writes.len();
+            let (due, next) = self.scheduler.due(room);
+            let more = due.len() == room;
+            for key in due {
+                if written.contains(&key) {
+                    // What it is told now may be out of date, and two writes at once would race.
+                    self.again(&key);
+                } else if let Some(act) = self.decide(&key) {
+                    written.insert(key.clone());
+                    writes.push(self.carry_out(act).map(|()| key));
                 }
+            }
+            let full = writes.len() == WRITERS;
+            if more && !full {
                 continue;
             }
             let tick = (self.scheduler.reservations() > 0).then_some(TICK);
             let nap = [next, tick].into_iter().flatten().min();
             tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.scheduler.woken.notified() => {}
-                () = tokio::time::sleep(nap.unwrap_or_default()), if nap.is_some() => {}
+                () = stop.cancelled() => {}
+                Some(key) = writes.next() => drop(written.remove(&key)),
+                () = self.scheduler.woken.notified(), if !full => {}
+                () = tokio::time::sleep(nap.unwrap_or_default()), if nap.is_some() && !full => {}
             }
+        }
+        // What was begun is ended; each has its time-out.
+        writes.for_each(|_| async {}).await;
+    }
+
+    fn again(&self, key: &Key) {
+        if let Some(instance) = self.scheduler.stores.instance(&key.0, &key.1) {
+            self.scheduler.retry(&instance);
         }
     }
 
@@ -106,7 +120,7 @@ impl Queue {
     }
 
     async fn carry_out(&self, act: Act) {
-        // Asked before each write: a batch may take a while.
+        // Asked before each write: the one before may have taken a while.
         if !self.leadership.is_leader() {
             return;
         }

@@ -252,10 +252,12 @@ impl Scheduler {
         let now = self.now();
         let mut state = self.state();
         let expired = state.cluster.expire(now);
-        for list in state.pending.values_mut() {
-            list.retain(|pending| !expired.contains(&pending.review));
+        if !expired.is_empty() {
+            for list in state.pending.values_mut() {
+                list.retain(|pending| !expired.contains(&pending.review));
+            }
+            state.pending.retain(|_, list| !list.is_empty());
         }
-        state.pending.retain(|_, list| !list.is_empty());
         self.spread(&mut state);
         expired.len()
     }
