@@ -167,6 +167,14 @@ reasons! {
     NorthboundUnavailable
     /// Something in OVN's north-bound database that isn't Virga's is in the way; the message names the row.
     NorthboundConflict
+    /// What carries the networks can't do it; the message says what can.
+    NotSupported
+    /// The Router has no address in its external Network yet.
+    WaitingForAddress
+    /// No host is known that the external Network's physical network reaches, so no guest gets out; the message says which.
+    NoGatewayHost
+    /// Which hosts can be gateways is not known: OVN's south-bound database has not been read, or is not configured.
+    GatewayHostsUnknown
     /// Another Network has the VLAN, or the physical network untagged, already. Take another tag.
     SegmentTaken
     /// The domain runs.

@@ -5,7 +5,7 @@ use kube::CustomResourceExt as _;
 use serde_json::Value;
 
 use crate::{
-    Flavor, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, ServerGroup, Volume,
+    Flavor, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router, ServerGroup, Volume,
 };
 
 /// Every kind's definition, in the order of their names.
@@ -20,6 +20,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         Network::crd(),
         Port::crd(),
         Project::crd(),
+        Router::crd(),
         ServerGroup::crd(),
         Volume::crd(),
     ]

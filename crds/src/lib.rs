@@ -26,6 +26,7 @@ mod port;
 mod project;
 mod resize;
 mod root_disk;
+mod router;
 pub mod schema;
 mod server_group;
 mod topology;
@@ -59,13 +60,16 @@ pub use migration::{
     OfferedFile, Outgoing, OutgoingState,
 };
 pub use network::{
-    AllocationPool, Dhcp, HostRoute, Network, NetworkSpec, NetworkStatus, NetworkType, PortSecurity, Subnet,
-    SubnetUsage,
+    AllocationPool, Dhcp, HostRoute, Network, NetworkRef, NetworkScope, NetworkSpec, NetworkStatus, NetworkType,
+    PortSecurity, Subnet, SubnetUsage,
 };
-pub use port::{Port, PortAddress, PortSpec, PortStatus};
+pub use port::{Port, PortAddress, PortHolder, PortSpec, PortStatus};
 pub use project::{Project, ProjectMember, ProjectRole, ProjectSpec, ProjectStatus, SubjectKind};
 pub use resize::{ResizePolicy, ResizeStatus, ResizeVerdict};
 pub use root_disk::{Rebuild, RebuildStatus, Rescue};
+pub use router::{
+    Distribution, ExternalGateway, JoinedNetwork, Router, RouterNetwork, RouterRoute, RouterSpec, RouterStatus, Snat,
+};
 pub use server_group::{ServerGroup, ServerGroupPolicy, ServerGroupRules, ServerGroupSpec, ServerGroupStatus};
 pub use topology::{
     CpuPartition, CpuPin, EmulatorCpus, EmulatorPolicy, InstanceCell, InstancePciDevice, InstanceTopology, MemoryPages,
@@ -97,6 +101,8 @@ pub mod labels {
     pub const PROJECT: &str = "virga.dev/project";
     /// On a Port: the name of the Instance it is plugged into. On an Image that is a backup: the one it was made of.
     pub const INSTANCE: &str = "virga.dev/instance";
+    /// On a Port that is an address of a Router: the Router's uid.
+    pub const ROUTER: &str = "virga.dev/router";
     /// On an Image that is a backup: the uid of the Instance that it was made of.
     pub const BACKUP_OF: &str = "virga.dev/backup-of";
     /// On an Image that is a backup: when it was due, as `20261122T180000Z`.

@@ -30,6 +30,7 @@ use crate::{Condition, schema};
 #[x_kube(
     validation = kube::core::Rule::new("self.type == 'Overlay' ? !has(self.physicalNetwork) : has(self.physicalNetwork)").message("physicalNetwork is for the types Flat and VLAN, which need it: name the one that the hosts are mapped to"),
     validation = kube::core::Rule::new("(self.type == 'VLAN') == has(self.segmentID)").message("segmentID is for the type VLAN, which needs it: its tag, from 1 to 4094"),
+    validation = kube::core::Rule::new("self.scope == 'Internal' || self.type != 'Overlay'").message("scope External is for the types Flat and VLAN: tunnels between the hosts lead nowhere else"),
     validation = kube::core::Rule::new("oldSelf.subnets.all(old, self.subnets.exists(new, new.name == old.name && new.cidr == old.cidr))").message("subnets can be added, but their name and cidr can't change, and none can be taken away: create another Network"),
 )]
 pub struct NetworkSpec {
@@ -48,6 +49,10 @@ pub struct NetworkSpec {
     #[schemars(range(min = 1, max = 4094))]
     #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("segmentID is immutable: create another Network"))]
     pub segment_id: Option<u16>,
+    /// Who may go out through it: its own Instances, or the Routers of every Project.
+    #[serde(default)]
+    #[schemars(extend("default" = "Internal"))]
+    pub scope: NetworkScope,
     /// Whether guests may send from their Ports' addresses only.
     #[serde(default)]
     #[schemars(extend("default" = "Enabled"))]
@@ -79,6 +84,16 @@ pub enum NetworkType {
     Vlan,
 }
 
+/// Who may go out through a Network.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkScope {
+    /// Its own Instances.
+    #[default]
+    Internal,
+    /// Routers of every Project too: it is the outside, and they take addresses of it.
+    External,
+}
+
 /// Whether guests may send from their Ports' addresses only.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PortSecurity {
@@ -87,6 +102,19 @@ pub enum PortSecurity {
     Enabled,
     /// From any, and they are sent what is for addresses that nobody is known to have: for routers and firewalls.
     Disabled,
+}
+
+/// A Network, of this namespace or another.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkRef {
+    /// Its name.
+    #[schemars(schema_with = "schema::name")]
+    pub name: String,
+    /// Its namespace, when it is another Project's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::name")]
+    pub namespace: Option<String>,
 }
 
 /// One range of addresses in a Network.

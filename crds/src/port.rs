@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Condition, schema};
 
-/// An Instance's plug in a Network: Neutron's port. Made, filled and deleted with its Instance.
+/// An Instance's plug in a Network, or a Router's address there: Neutron's port. Made, filled and deleted with its holder.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "virga.dev",
@@ -13,7 +13,7 @@ use crate::{Condition, schema};
     singular = "port",
     category = "virga",
     namespaced,
-    doc = "An Instance's plug in a Network. Made with its Instance, and deleted with it.",
+    doc = "An Instance's plug in a Network, or a Router's address there. Made with its holder, and deleted with it.",
     status = "PortStatus",
     derive = "PartialEq",
     selectable = ".spec.nodeName",
@@ -31,16 +31,22 @@ use crate::{Condition, schema};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = kube::core::Rule::new("has(self.instance) != has(self.router)").message("a Port is either an Instance's or a Router's"),
     validation = kube::core::Rule::new("self.network == oldSelf.network && self.mac == oldSelf.mac && self.addresses == oldSelf.addresses").message("network, mac and addresses are immutable: an address is for the life of its Port"),
 )]
 pub struct PortSpec {
     /// The Network.
     #[schemars(schema_with = "schema::name")]
     pub network: String,
-    /// The Instance.
+    /// The Instance whose plug it is; empty when it is nobody's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(schema_with = "schema::dotted_name")]
     pub instance: String,
+    /// The Router whose address it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<PortHolder>,
     /// The guest's host name, that the network's DNS answers to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(schema_with = "schema::name")]
     pub hostname: String,
     /// The node that plugs it: the Instance's.
@@ -57,6 +63,21 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["subnet"]))]
     pub addresses: Vec<PortAddress>,
+}
+
+/// Whose address a Port is, when that is in another namespace maybe.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortHolder {
+    /// Its namespace.
+    #[schemars(schema_with = "schema::name")]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(schema_with = "schema::name")]
+    pub name: String,
+    /// Its uid: another one may have the name by now.
+    #[schemars(length(min = 1, max = 63))]
+    pub uid: String,
 }
 
 /// An address of a Port.

@@ -106,9 +106,11 @@ impl Installation {
             return None;
         };
         let northbound = ovn.endpoint(OvnDaemon::NorthBound).unwrap_or_default();
+        let southbound = ovn.endpoint(OvnDaemon::SouthBound).unwrap_or_default();
         self.install(&[
             "--set=network.backend=ovn",
             &format!("--set=network.ovn.northbound={{{northbound}}}"),
+            &format!("--set=network.ovn.southbound={{{southbound}}}"),
             // The lab's switches are in user space.
             "--set=network.ovn.offloads=Disabled",
         ]);

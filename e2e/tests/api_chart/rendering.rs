@@ -76,11 +76,13 @@ fn the_flags_that_the_chart_gives_follow_its_values() {
         &chart,
         "--set=network.backend=ovn",
         "--set=network.ovn.northbound={ssl:192.0.2.10:6641,ssl:192.0.2.11:6641}",
+        "--set=network.ovn.southbound={ssl:192.0.2.10:6642}",
         "--set=network.ovn.tls.secretName=ovn-client",
         "--set=network.ovn.offloads=Disabled",
     ]);
     for words in [
         "--ovn-northbound=ssl:192.0.2.10:6641,ssl:192.0.2.11:6641",
+        "--ovn-southbound=ssl:192.0.2.10:6642",
         "--ovn-tls=/etc/virga/ovn",
         "--ovn-tls-check=name",
         "secretName: ovn-client",

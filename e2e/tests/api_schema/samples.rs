@@ -66,12 +66,23 @@ fn they_apply_in_both_ways_and_again_without_a_change() {
 }
 
 #[test]
+fn what_needs_ovn_applies_after_them_and_again_without_a_change() {
+    let cluster = Cluster::api_only();
+    let (samples, ovn) = (path("config"), path("config/ovn"));
+    cluster.kubectl(&["apply", "--kustomize", &samples]);
+    cluster.kubectl(&["apply", "--validate=strict", "--kustomize", &ovn]);
+    let difference = cluster.kubectl(&["diff", "--kustomize", &ovn]);
+    assert_eq!(difference, "");
+}
+
+#[test]
 fn every_kind_that_stays_and_is_made_by_people_has_a_sample() {
     let mut missing: Vec<String> = virga_crds::definitions::all()
         .into_iter()
         .map(|definition| definition.spec.names.kind)
         .collect();
-    for file in std::fs::read_dir(checkout().join("config/samples")).unwrap() {
+    let folders = ["config/samples", "config/ovn"].map(|folder| std::fs::read_dir(checkout().join(folder)).unwrap());
+    for file in folders.into_iter().flatten() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         missing.retain(|kind| !text.contains(&format!("\nkind: {kind}\n")));
     }

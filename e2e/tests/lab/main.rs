@@ -25,6 +25,7 @@ mod rebuild;
 mod rescue;
 mod resize;
 mod restarts;
+mod router;
 mod samples;
 mod snapshots;
 mod user_data;

@@ -56,6 +56,7 @@ impl Index {
             ports: Writer::default().as_reader(),
             projects: Writer::default().as_reader(),
             role_bindings: Writer::default().as_reader(),
+            routers: Writer::default().as_reader(),
             server_groups: filled(&objects.server_groups),
             volumes: volumes.as_reader(),
         };

@@ -7,7 +7,7 @@ use virga_core::condition::Conditions;
 use virga_crds::{
     Bytes, Cpu, Flavor, FlavorSpec, HostAggregate, Hypervisor, HypervisorSpec, HypervisorStatus, Image, ImageRef,
     ImageSource, ImageSpec, ImageVisibility, Instance, InstanceSpec, Migration, Network, Port, Project, Resources,
-    ServerGroup, ServerGroupPolicy, ServerGroupSpec, Volume, VolumeSpec,
+    Router, ServerGroup, ServerGroupPolicy, ServerGroupSpec, Volume, VolumeSpec,
     conditions::{Reason, types},
 };
 use virga_testkit::FakeApi;
@@ -27,6 +27,7 @@ pub fn api() -> FakeApi {
         .with_crd::<Network>()
         .with_crd::<Port>()
         .with_crd::<Project>()
+        .with_crd::<Router>()
         .with_crd::<ServerGroup>()
         .with_crd::<Volume>()
 }

@@ -6,6 +6,7 @@ use virga_core::network::Backend;
 use virga_ovsdb::{
     northbound,
     remote::Remote,
+    southbound,
     tls::{ServerCheck, TlsFiles},
 };
 use virga_runtime::flags::CommonArgs;
@@ -97,6 +98,11 @@ pub struct NetworkArgs {
     #[arg(long, env = "VIRGA_OVN_NORTHBOUND", value_delimiter = ',')]
     pub ovn_northbound: Vec<Remote>,
 
+    /// OVN's south-bound database, which says which hosts can be gateways; as the north-bound one. Without it no Router
+    /// leads outside
+    #[arg(long, env = "VIRGA_OVN_SOUTHBOUND", value_delimiter = ',')]
+    pub ovn_southbound: Vec<Remote>,
+
     /// What this installation calls its rows in the database; no two that share one may have the same
     #[arg(long, env = "VIRGA_OVN_OWNER", default_value = "virga")]
     pub ovn_owner: String,
@@ -135,7 +141,9 @@ pub enum NetworkError {
     #[error("--network-backend=ovn needs --ovn-northbound: where OVN's north-bound database is served")]
     NoNorthbound,
     /// TLS without certificates.
-    #[error("--ovn-northbound has {0}, which needs --ovn-tls: the folder with ca.crt, tls.crt and tls.key")]
+    #[error(
+        "--ovn-northbound or --ovn-southbound has {0}, which needs --ovn-tls: the folder with ca.crt, tls.crt and tls.key"
+    )]
     NoCertificates(Remote),
 }
 
@@ -152,13 +160,12 @@ impl NetworkArgs {
         let secret = self
             .ovn_northbound
             .iter()
+            .chain(&self.ovn_southbound)
             .find(|remote| matches!(remote, Remote::Ssl { .. }));
         if let (Some(remote), None) = (secret, &self.ovn_tls) {
             return Err(NetworkError::NoCertificates(remote.clone()));
         }
-        let mut client =
-            virga_ovsdb::Options::new(self.ovn_northbound, northbound::DATABASE, northbound::TABLES.to_vec());
-        client.tls = self.ovn_tls.map(|folder| TlsFiles {
+        let tls = self.ovn_tls.map(|folder| TlsFiles {
             authorities: folder.join("ca.crt"),
             certificate: folder.join("tls.crt"),
             key: folder.join("tls.key"),
@@ -167,8 +174,23 @@ impl NetworkArgs {
                 TlsCheckFlag::Authority => ServerCheck::Authority,
             },
         });
+        let options = |remotes, database: &str, tables| {
+            let mut options = virga_ovsdb::Options::new(remotes, database, tables);
+            options.tls.clone_from(&tls);
+            options
+        };
+        let client = options(self.ovn_northbound, northbound::DATABASE, northbound::TABLES.to_vec());
+        let southbound = (!self.ovn_southbound.is_empty()).then(|| {
+            let options = options(self.ovn_southbound, southbound::DATABASE, southbound::TABLES.to_vec());
+            // Any member may answer: nothing is written.
+            virga_ovsdb::Options {
+                leader_only: false,
+                ..options
+            }
+        });
         let settings = ovn::Settings {
             client,
+            southbound,
             owner: self.ovn_owner,
         };
         Ok(Carrier {
@@ -253,7 +275,14 @@ mod tests {
         );
         let carrier = of(&["--ovn-northbound=ssl:[fd00::1]:6641", "--ovn-tls=/etc/virga/ovn"]).unwrap();
         assert_eq!(carrier.backend, Backend::Ovn { underlay_mtu: 1500 });
-        assert!(carrier.northbound.unwrap().client.tls.is_some());
+        let told = carrier.northbound.unwrap();
+        assert!(told.client.tls.is_some() && told.southbound.is_none());
+        let both = [
+            "--ovn-northbound=tcp:10.0.0.1:6641",
+            "--ovn-southbound=tcp:10.0.0.1:6642",
+        ];
+        let southbound = of(&both).unwrap().northbound.unwrap().southbound.unwrap();
+        assert_eq!(southbound.database, "OVN_Southbound");
         assert!(Args::try_parse_from(["virga-controller", "--ovn-northbound=nb:6641"]).is_err());
         let default = Args::parse_from(["virga-controller"]).network.carrier().unwrap();
         assert_eq!(default.backend, Backend::Libvirt);

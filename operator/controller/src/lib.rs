@@ -35,6 +35,7 @@ mod port;
 pub mod process;
 mod project;
 mod protect;
+mod router;
 pub mod scheduling;
 mod server_group;
 pub mod stores;
@@ -78,6 +79,7 @@ fn controllers(context: &Arc<Context>, watches: &Watches, stop: &CancellationTok
         migration::controller(context(), watches, lost(), stop()).boxed(),
         network::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
         project::controller(context(), watches, stop()).boxed(),
+        router::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
         server_group::controller(context(), watches, uses(), stop()).boxed(),
         volume::controller(context(), watches, uses(), lost(), stop()).boxed(),
     ];

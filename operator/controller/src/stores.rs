@@ -14,8 +14,8 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use virga_crds::{
-    Flavor, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, ServerGroup, Volume, labels,
-    managers,
+    Flavor, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router, ServerGroup, Volume,
+    labels, managers,
 };
 use virga_runtime::watch::{self, Watch};
 
@@ -45,6 +45,8 @@ pub struct Watches {
     pub projects: Watch<Project>,
     /// The role bindings that belong to a Project.
     pub role_bindings: Watch<RoleBinding>,
+    /// Routers of all namespaces.
+    pub routers: Watch<Router>,
     /// Server groups of all namespaces.
     pub server_groups: Watch<ServerGroup>,
     /// Volumes of all namespaces.
@@ -78,6 +80,8 @@ pub struct Stores {
     pub projects: Store<Project>,
     /// The role bindings that belong to a Project.
     pub role_bindings: Store<RoleBinding>,
+    /// Routers of all namespaces.
+    pub routers: Store<Router>,
     /// Server groups of all namespaces.
     pub server_groups: Store<ServerGroup>,
     /// Volumes of all namespaces.
@@ -102,6 +106,7 @@ impl Watches {
             ports: everywhere(client, all()),
             projects: everywhere(client, all()),
             role_bindings: everywhere(client, of_projects()),
+            routers: everywhere(client, all()),
             server_groups: everywhere(client, all()),
             volumes: everywhere(client, all()),
         }
@@ -122,6 +127,7 @@ impl Watches {
             ports: self.ports.store(),
             projects: self.projects.store(),
             role_bindings: self.role_bindings.store(),
+            routers: self.routers.store(),
             server_groups: self.server_groups.store(),
             volumes: self.volumes.store(),
         }
@@ -142,6 +148,7 @@ impl Watches {
             tokio::spawn(self.ports.run(stop.clone())),
             tokio::spawn(self.projects.run(stop.clone())),
             tokio::spawn(self.role_bindings.run(stop.clone())),
+            tokio::spawn(self.routers.run(stop.clone())),
             tokio::spawn(self.server_groups.run(stop.clone())),
             tokio::spawn(self.volumes.run(stop)),
         ];
@@ -167,6 +174,7 @@ impl Stores {
             && watch::ready(&self.ports).await
             && watch::ready(&self.projects).await
             && watch::ready(&self.role_bindings).await
+            && watch::ready(&self.routers).await
             && watch::ready(&self.server_groups).await
             && watch::ready(&self.volumes).await
     }
@@ -194,6 +202,11 @@ impl Stores {
     /// A Network.
     pub fn network(&self, namespace: &str, name: &str) -> Option<Arc<Network>> {
         self.networks.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// A Router.
+    pub fn router(&self, namespace: &str, name: &str) -> Option<Arc<Router>> {
+        self.routers.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// A ServerGroup.

@@ -37,6 +37,7 @@ impl UseIndex {
         let changes = stream::select_all([
             watches.instances.changes().map(named).boxed(),
             watches.ports.changes().map(named).boxed(),
+            watches.routers.changes().map(named).boxed(),
             watches.volumes.changes().map(named).boxed(),
         ]);
         let keep = index.clone().keep(watches.stores(), changes);
@@ -100,6 +101,7 @@ impl UseIndex {
             .iter()
             .for_each(|instance| add(instance.as_ref()));
         stores.ports.state().iter().for_each(|port| add(port.as_ref()));
+        stores.routers.state().iter().for_each(|router| add(router.as_ref()));
         stores.volumes.state().iter().for_each(|volume| add(volume.as_ref()));
         *self.uses.write().unwrap_or_else(PoisonError::into_inner) = uses;
     }

@@ -125,15 +125,21 @@ impl World {
 
     /// A network of one subnet.
     pub(crate) fn network(&self, name: &str, cidr: &str) {
+        self.network_as(name, cidr, |_| {});
+    }
+
+    /// A network of one subnet, and of another kind.
+    pub(crate) fn network_as(&self, name: &str, cidr: &str, change: impl FnOnce(&mut NetworkSpec)) {
         let subnet = Subnet {
             name: "v4".into(),
             cidr: cidr.into(),
             ..Subnet::default()
         };
-        let spec = NetworkSpec {
+        let mut spec = NetworkSpec {
             subnets: vec![subnet],
             ..NetworkSpec::default()
         };
+        change(&mut spec);
         self.api.create(&fixtures::in_shop(Network::new(name, spec)));
     }
 

@@ -381,6 +381,42 @@ async fn what_is_in_use_is_not_lost() {
     assert!(warnings(&answer).is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_router_that_cannot_be_is_refused_and_one_that_waits_is_warned_of() {
+    let api = api();
+    stock(&api);
+    api.create(&network("front", "10.0.0.0/24"));
+    api.create(&network("wide", "10.0.0.0/16"));
+    let replica = Replica::start(&api, "a").await;
+    let router = json!({"apiVersion": "virga.dev/v1alpha1", "kind": "Router", "metadata": {"name": "edge", "namespace": "shop"},
+    "spec": {
+        "networks": [{"network": "front"}, {"network": "wide"}, {"network": "later"}],
+        "externalGateway": {"network": {"name": "front"}},
+        "routes": [{"destination": "192.0.2.0/24", "nextHop": "fd00::1"}],
+    }});
+    let answer = replica
+        .ask("/validate", &review("CREATE", "jane", Some(router.clone()), None))
+        .await;
+    assert_eq!(
+        causes(&answer).1,
+        [
+            "spec.externalGateway.network: Network \"front\" in namespace shop is not external: name one with scope External",
+            "spec.networks[wide]: 10.0.0.0/16 overlaps with 10.0.0.0/24 of Network \"front\": a Router can't tell them apart, so \
+             leave one out",
+            "spec.routes[192.0.2.0/24 fd00::1]: one is IPv4 and the other IPv6",
+        ]
+    );
+    let mut waits = router;
+    waits["spec"] = json!({"networks": [{"network": "later"}]});
+    let answer = replica
+        .ask("/validate", &review("CREATE", "jane", Some(waits), None))
+        .await;
+    assert_eq!(
+        warnings(&answer),
+        ["spec.networks[later]: there is no Network \"later\" in namespace shop: create it"]
+    );
+}
+
 #[test]
 fn the_kinds_that_are_validated_are_all_there_are() {
     let kinds: Vec<String> = virga_crds::definitions::all()
@@ -389,7 +425,7 @@ fn the_kinds_that_are_validated_are_all_there_are() {
         .collect();
     assert_eq!(
         kinds.len(),
-        11,
+        12,
         "a new kind needs an arm in webhook/validate: {kinds:?}"
     );
 }

@@ -15,6 +15,7 @@ pub mod network;
 pub mod problem;
 pub mod project;
 pub mod protection;
+pub mod router;
 pub mod server_group;
 pub mod uses;
 pub mod volume;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use virga_crds::{ImageRef, Instance, Port, Volume};
+use virga_crds::{ImageRef, Instance, Port, Router, Volume};
 
 /// A thing that others name in their spec.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +26,7 @@ pub enum TargetKind {
     Flavor,
     /// By Instances, and by Volumes that are filled with it.
     Image,
-    /// By Instances and Ports.
+    /// By Instances, Ports and Routers.
     Network,
     /// By Instances and Volumes that are bound to it.
     Node,
@@ -182,6 +182,23 @@ impl Names for Volume {
             .iter()
             .map(|source| image_target(namespace, &source.image))
             .collect()
+    }
+}
+
+impl Names for Router {
+    fn user(&self) -> User {
+        user("Router", &self.metadata)
+    }
+
+    fn names(&self) -> BTreeSet<Target> {
+        let own = self.metadata.namespace.as_deref().unwrap_or_default();
+        let network = |namespace: &str, name: &str| Target::within(TargetKind::Network, namespace, name);
+        let joined = self.spec.networks.iter().map(|joined| network(own, &joined.network));
+        let external = self.spec.external_gateway.iter().map(|gateway| {
+            let namespace = gateway.network.namespace.as_deref().unwrap_or(own);
+            network(namespace, &gateway.network.name)
+        });
+        joined.chain(external).collect()
     }
 }
 

@@ -10,11 +10,16 @@ use uuid::Uuid;
 use virga_core::{
     network::{Backend, Segment, ValidNetwork, validate},
     problem::Problems,
+    router::Seen,
 };
-use virga_crds::{Network, Port, conditions::Reason};
+use virga_crds::{Network, Port, Router, conditions::Reason};
 use virga_ovsdb::reconcile::Desired;
 
-use crate::{key, switch};
+use crate::{
+    GatewayHosts, key,
+    router::{self, NetworkSeen, Routers},
+    switch,
+};
 
 /// `namespace`, `name`.
 type Name = (String, String);
@@ -30,7 +35,8 @@ pub struct Cloud {
     names: BTreeMap<Uuid, Name>,
     /// Who has, or wants, each piece of a physical network.
     segments: BTreeMap<Segment, BTreeSet<Age>>,
-    /// Networks whose rows may differ from what they should be.
+    routers: Routers,
+    /// Networks and Routers whose rows may differ from what they should be.
     changed: BTreeSet<Uuid>,
     /// Whether all rows may, also those of Networks that nobody knows any more.
     everything: bool,
@@ -65,6 +71,8 @@ pub struct Wanted {
     pub everything: bool,
     /// The Networks that it covers, with their generations; none: the Network is gone.
     pub networks: BTreeMap<Uuid, Option<i64>>,
+    /// The Routers that it covers, with their generations and what becomes of them.
+    pub routers: BTreeMap<Uuid, (Option<i64>, Seen)>,
     /// Networks that are not as their spec says even when this is written.
     pub refused: BTreeMap<Uuid, Refusal>,
 }
@@ -78,6 +86,7 @@ impl Cloud {
             networks: BTreeMap::new(),
             names: BTreeMap::new(),
             segments: BTreeMap::new(),
+            routers: Routers::default(),
             changed: BTreeSet::new(),
             everything: true,
         }
@@ -106,6 +115,7 @@ impl Cloud {
             self.changed.extend(wanting.iter().map(|(_, uid)| uid));
         }
         self.names.insert(uid, name.clone());
+        self.changed.extend(self.routers.on(&name));
         self.networks.entry(name).or_default().network = Some(Known {
             uid,
             object: network.clone(),
@@ -134,6 +144,7 @@ impl Cloud {
         }
         self.names.remove(&known.uid);
         self.changed.insert(known.uid);
+        self.changed.extend(self.routers.on(name));
         if let Ok(ValidNetwork { segment, .. }) = &known.valid
             && let Some(wanting) = self.segments.get_mut(segment)
         {
@@ -145,8 +156,44 @@ impl Cloud {
         }
     }
 
+    /// A Router is there, new or changed. What only its status says does not count.
+    pub fn set_router(&mut self, router: &Arc<Router>) {
+        let touched = self.routers.set(router);
+        self.stir(touched);
+    }
+
+    /// A Router is gone.
+    pub fn remove_router(&mut self, router: &Router) {
+        let touched = self.routers.remove(router);
+        self.stir(touched);
+    }
+
+    /// These hosts can be gateways.
+    pub fn set_gateway_hosts(&mut self, hosts: GatewayHosts) {
+        self.changed.extend(self.routers.set_hosts(hosts));
+    }
+
+    /// A Router may differ, its plugs in these Networks too, and what the other Routers there can have.
+    fn stir(&mut self, touched: Option<(Uuid, BTreeSet<Name>)>) {
+        let Some((router, networks)) = touched else { return };
+        self.changed.insert(router);
+        for name in networks {
+            self.changed.extend(self.routers.on(&name));
+            let known = self.networks.get(&name).and_then(|held| held.network.as_ref());
+            self.changed.extend(known.map(|known| known.uid));
+        }
+    }
+
+    fn stir_router(&mut self, router: Option<Uuid>) {
+        self.stir(router.map(|router| (router, self.routers.networks(router))));
+    }
+
     /// A Port is there, new or changed.
     pub fn set_port(&mut self, port: &Arc<Port>) {
+        if port.spec.router.is_some() {
+            let router = self.routers.set_port(port);
+            return self.stir_router(router);
+        }
         let network = (port.namespace().unwrap_or_default(), port.spec.network.clone());
         let held = self.networks.entry(network).or_default();
         let old = held.ports.insert(port.name_any(), port.clone());
@@ -160,6 +207,10 @@ impl Cloud {
 
     /// A Port is gone.
     pub fn remove_port(&mut self, port: &Port) {
+        if port.spec.router.is_some() {
+            let router = self.routers.remove_port(port);
+            return self.stir_router(router);
+        }
         let network = (port.namespace().unwrap_or_default(), port.spec.network.clone());
         let Some(held) = self.networks.get_mut(&network) else {
             return;
@@ -184,10 +235,13 @@ impl Cloud {
         &mut self,
         networks: impl IntoIterator<Item = &'a Arc<Network>>,
         ports: impl IntoIterator<Item = &'a Arc<Port>>,
+        routers: impl IntoIterator<Item = &'a Arc<Router>>,
     ) {
         let mut fresh = Self::new(&*self.owner, self.backend);
+        fresh.set_gateway_hosts(self.routers.hosts().clone());
         networks.into_iter().for_each(|network| fresh.set_network(network));
         ports.into_iter().for_each(|port| fresh.set_port(port));
+        routers.into_iter().for_each(|router| fresh.set_router(router));
         *self = fresh;
     }
 
@@ -196,9 +250,9 @@ impl Cloud {
         self.everything = true;
     }
 
-    /// The rows of a Network may differ.
-    pub fn touch(&mut self, network: Uuid) {
-        self.changed.insert(network);
+    /// The rows of a Network or Router may differ.
+    pub fn touch(&mut self, uid: Uuid) {
+        self.changed.insert(uid);
     }
 
     /// Whether there is something to write.
@@ -218,6 +272,26 @@ impl Cloud {
     pub fn name(&self, network: Uuid) -> Option<(&str, &str)> {
         let (namespace, name) = self.names.get(&network)?;
         Some((namespace, name))
+    }
+
+    /// The Routers that wait to be written: namespace and name.
+    pub fn waiting_routers(&self) -> impl Iterator<Item = (String, String)> {
+        let waiting = self
+            .routers
+            .uids()
+            .filter(|uid| self.everything || self.changed.contains(uid));
+        waiting.filter_map(|uid| self.router_name(uid))
+    }
+
+    /// The namespace and name of a Router.
+    pub fn router_name(&self, router: Uuid) -> Option<(String, String)> {
+        let router = self.routers.get(router)?;
+        Some((router.namespace().unwrap_or_default(), router.name_any()))
+    }
+
+    /// The generation of a Router.
+    pub fn router_generation(&self, router: Uuid) -> Option<i64> {
+        self.routers.get(router)?.metadata.generation
     }
 
     /// The generation of a Network.
@@ -244,25 +318,37 @@ impl Cloud {
         let everything = std::mem::take(&mut self.everything);
         let changed = std::mem::take(&mut self.changed);
         let scope: BTreeSet<Uuid> = if everything {
-            self.names.keys().copied().chain(changed).collect()
+            let all = self.names.keys().copied().chain(self.routers.uids());
+            all.chain(changed).collect()
         } else {
             changed
         };
         self.wanted(scope, everything)
     }
 
-    /// What is to be written of one Network alone.
-    pub fn of(&self, network: Uuid) -> Wanted {
-        self.wanted([network].into(), false)
+    /// What is to be written of one Network or Router alone.
+    pub fn of(&self, uid: Uuid) -> Wanted {
+        self.wanted([uid].into(), false)
     }
 
     fn wanted(&self, scope: BTreeSet<Uuid>, everything: bool) -> Wanted {
         let mut networks = BTreeMap::new();
+        let mut routers = BTreeMap::new();
+        let mut resolved = Vec::new();
         let mut refused = BTreeMap::new();
+        let look = |name: &Name| self.look(name);
         // What is invalid now was valid once: its guests keep what they have.
         let mut left_alone = HashSet::new();
         let mut rows = Vec::new();
         for uid in scope {
+            if let Some(router) = self.routers.resolve(uid, &look) {
+                if router.chassis.is_none() {
+                    left_alone.insert(uid);
+                }
+                routers.insert(uid, (self.router_generation(uid), seen(&router)));
+                resolved.push(router);
+                continue;
+            }
             let held = self.names.get(&uid).and_then(|name| self.networks.get(name));
             let known = held.and_then(|held| Some((held.network.as_ref()?, &held.ports)));
             networks.insert(uid, known.and_then(|(known, _)| known.object.metadata.generation));
@@ -287,6 +373,7 @@ impl Cloud {
         }
         let covered: HashSet<Uuid> = networks
             .keys()
+            .chain(routers.keys())
             .copied()
             .filter(|uid| !left_alone.contains(uid))
             .collect();
@@ -298,14 +385,33 @@ impl Cloud {
         for (known, valid, ports) in rows {
             let mtu = self.backend.mtu(valid).unwrap_or_default();
             let ports: Vec<Arc<Port>> = ports.values().cloned().collect();
-            switch::insert(&mut desired, known.uid, &known.object, valid, mtu, &ports);
+            let joints = self.routers.joints(&name(&known.object), &look);
+            switch::insert(&mut desired, known.uid, &known.object, valid, mtu, &ports, &joints);
+        }
+        for router in &resolved {
+            if let Some(chassis) = &router.chassis {
+                router::insert(&mut desired, router, chassis);
+            }
         }
         Wanted {
             desired,
             everything,
             networks,
+            routers,
             refused,
         }
+    }
+
+    /// A Network as Routers see it. One whose piece of the physical network is another's is none to go out by.
+    fn look(&self, name: &Name) -> Option<NetworkSeen<'_>> {
+        let known = self.networks.get(name)?.network.as_ref()?;
+        let valid = known.valid.as_ref().ok();
+        let valid = valid.filter(|valid| self.has_before(known, valid).is_none());
+        Some(NetworkSeen {
+            uid: known.uid,
+            valid,
+            mtu: valid.and_then(|valid| self.backend.mtu(valid)).unwrap_or_default(),
+        })
     }
 
     /// Whether an older Network has the piece of the physical network already.
@@ -336,6 +442,20 @@ fn is_as_before(old: &Network, new: &Network) -> bool {
 fn is_same(old: &Port, new: &Port) -> bool {
     let (old, new) = (&old.spec, &new.spec);
     old.mac == new.mac && old.addresses == new.addresses && old.hostname == new.hostname && old.instance == new.instance
+}
+
+fn seen(router: &router::Resolved) -> Seen {
+    let external = router.external().map(|joint| &joint.addresses);
+    Seen {
+        external: external
+            .into_iter()
+            .flatten()
+            .map(|(address, _)| address.to_string())
+            .collect(),
+        chassis: router.chassis.clone().unwrap_or_default(),
+        networks: router.joined(),
+        problem: router.problems.first().cloned(),
+    }
 }
 
 fn name(network: &Network) -> Name {

@@ -8,7 +8,7 @@ use virga_ovsdb::reconcile::Problem;
 /// The objects that a row belongs to, by their uids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Whose {
-    /// The Network.
+    /// The Network, or the Router.
     pub network: Uuid,
     /// The Port, for its own row.
     pub port: Option<Uuid>,
@@ -38,6 +38,22 @@ pub fn of_problem(problem: &Problem) -> Option<Whose> {
 
 pub(crate) fn switch(network: Uuid) -> String {
     network.to_string()
+}
+
+pub(crate) fn router(router: Uuid) -> String {
+    router.to_string()
+}
+
+/// What OVN calls a Router's port in a Network.
+pub(crate) fn router_port(router: Uuid, network: Uuid) -> String {
+    format!("{router}-{network}")
+}
+
+/// The MAC address of a Router in a Network: locally administered, and of another kind than Ports' and services'.
+pub(crate) fn router_mac(router: Uuid, network: Uuid) -> String {
+    let digits = Uuid::new_v5(&router, network.as_bytes()).simple().to_string();
+    let pairs = (0..5).map(|pair| &digits[2 * pair..2 * pair + 2]);
+    pairs.fold("0e".to_owned(), |mac, pair| format!("{mac}:{pair}"))
 }
 
 pub(crate) fn part(network: Uuid, part: impl std::fmt::Display) -> String {

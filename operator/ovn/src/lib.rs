@@ -1,4 +1,4 @@
-//! From Networks and Ports to the rows of OVN's north-bound database. Pure: no client, no clock.
+//! From Networks, Ports and Routers to the rows of OVN's north-bound database. Pure: no client, no clock.
 //!
 //! [`Cloud`] is what the cluster wants, kept from its watches, and knows what has changed since it was last written.
 //! [`Cloud::take`] makes the rows of that, and of that only, for [`virga_ovsdb::reconcile::plan`].
@@ -11,11 +11,19 @@
 //! | subnet with DHCP | `DHCP_Options` | uid, `/dhcp/`, the subnet's name |
 //! | names of the guests | `DNS` | uid, `/dns` |
 //! | Port | `Logical_Switch_Port`, called by the Port's uid | uid, `/`, the Port's uid |
+//! | a Router's plug in a Network | `Logical_Switch_Port` of type `router` | the Network's uid, `/router-`, the Router's |
+//! | Router | `Logical_Router` | the Router's uid |
+//! | its port in a Network | `Logical_Router_Port` | uid, `/port/`, the Network's uid |
+//! | a host that can be its gateway | `Gateway_Chassis` | uid, `/gateway/`, the Network's uid, `/`, the host |
+//! | its routes | `Logical_Router_Static_Route` | uid, `/route/`, where to, `/`, by which way |
+//! | the address that guests go out with | `NAT` of type `snat` | uid, `/snat/`, the guests' range |
 
 mod cloud;
 mod dhcp;
 mod key;
+mod router;
 mod switch;
 
 pub use cloud::{Cloud, Refusal, Wanted};
 pub use key::{Whose, of_problem, whose};
+pub use router::GatewayHosts;

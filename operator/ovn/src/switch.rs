@@ -16,7 +16,10 @@ use virga_ovsdb::{
     table::{Keep, Ref},
 };
 
-use crate::{dhcp, key};
+use crate::{
+    dhcp, key,
+    router::{self, Joint},
+};
 
 /// What an operator finds an object by in `ovn-nbctl list`.
 const NETWORK: &str = "virga.dev/network";
@@ -34,10 +37,16 @@ pub(crate) fn insert(
     valid: &ValidNetwork,
     mtu: u16,
     ports: &[Arc<Port>],
+    routers: &[(Uuid, String, Joint)],
 ) {
     let mut refs = BTreeSet::new();
     refs.extend(localnet(desired, uid, valid));
-    refs.extend(service(desired, uid, valid));
+    refs.extend(service(desired, uid, valid, routers));
+    refs.extend(
+        routers
+            .iter()
+            .map(|(router, name, joint)| router::plug(desired, *router, name, joint)),
+    );
     let mut options = BTreeMap::new();
     for subnet in &valid.subnets {
         if let Some(row) = dhcp::options(uid, valid, mtu, subnet) {
@@ -100,11 +109,21 @@ fn localnet(desired: &mut Desired, uid: Uuid, valid: &ValidNetwork) -> Option<Re
 
 /// Has each host say where the address is that its guests ask for leases and names; OVN answers what is sent there. The
 /// rest of what is sent to a gateway that is no router goes nowhere.
-fn service(desired: &mut Desired, uid: Uuid, valid: &ValidNetwork) -> Option<Ref<LogicalSwitchPort>> {
+///
+/// Where a Router has the address it says so itself.
+fn service(
+    desired: &mut Desired,
+    uid: Uuid,
+    valid: &ValidNetwork,
+    routers: &[(Uuid, String, Joint)],
+) -> Option<Ref<LogicalSwitchPort>> {
+    let of_routers = routers.iter().flat_map(|(_, _, joint)| &joint.addresses);
+    let routed: BTreeSet<IpAddr> = of_routers.map(|(address, _)| *address).collect();
     let addresses: BTreeSet<IpAddr> = valid
         .subnets
         .iter()
         .filter_map(|subnet| dhcp::service(valid, subnet))
+        .filter(|address| !routed.contains(address))
         .collect();
     if addresses.is_empty() {
         return None;

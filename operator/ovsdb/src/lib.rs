@@ -43,6 +43,7 @@ pub mod reconcile;
 pub mod remote;
 pub mod replica;
 pub mod schema;
+pub mod southbound;
 pub mod table;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -3,7 +3,7 @@
 //! A struct has the columns that are ours. What `ovn-northd` writes back is watched too, and read with
 //! [`Row::get`](crate::replica::Row::get). Columns that are not here are never touched.
 
-mod describe;
+pub(crate) mod describe;
 mod global;
 mod load_balancer;
 mod router;

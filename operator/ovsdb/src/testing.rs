@@ -9,6 +9,10 @@ use std::{
 
 use tempfile::TempDir;
 
+mod northd;
+
+pub use northd::Northd;
+
 use crate::{
     Options,
     northbound::{DATABASE, TABLES},

@@ -7,7 +7,7 @@ use std::{fmt::Debug, future::Future, time::Duration};
 
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions},
     core::ApiResource,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -244,6 +244,15 @@ impl Writer {
         };
         let found: K = decode(&what, found)?;
         Ok((found.uid() == seen.uid()).then_some(found))
+    }
+
+    /// All objects of a kind that have this label, in every namespace, as the API server has them now.
+    pub async fn labelled<K: Object>(&self, label: &str, value: &str) -> Result<Vec<K>, Error> {
+        let what = format!("listing {} with {label}={value}", K::plural(&()));
+        let chosen = ListParams::default().labels(&format!("{label}={value}"));
+        let api = self.api::<K>(None);
+        let found = self.within(what.clone(), api.list(&chosen)).await?;
+        found.into_iter().map(|object| decode(&what, object)).collect()
     }
 
     /// Deletes this very object, not another that has its name by now. One that is gone already is deleted.

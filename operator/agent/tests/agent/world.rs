@@ -295,6 +295,7 @@ impl World {
                     subnet: "v4".into(),
                     ip: address.into(),
                 }],
+                ..PortSpec::default()
             },
         );
         port.metadata.namespace = Some(SHOP.into());

@@ -62,7 +62,10 @@ pub fn controller(
     ipam: Arc<Ipam>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let of_port = |port: Arc<virga_crds::Port>| Some(object_ref(port.namespace().as_deref(), &port.spec.instance));
+    let of_port = |port: Arc<virga_crds::Port>| {
+        let is_plug = port.spec.router.is_none();
+        is_plug.then(|| object_ref(port.namespace().as_deref(), &port.spec.instance))
+    };
     let controller = Controller::for_shared_stream(watches.instances.applied(), watches.instances.store())
         .watches_shared_stream(watches.ports.touched(), of_port)
         .reconcile_on(lost.instances());

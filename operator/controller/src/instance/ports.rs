@@ -13,7 +13,7 @@ use virga_runtime::apply;
 
 use crate::{
     Context,
-    network::{Claim, Given, Ipam},
+    network::{Claim, Given, Holder, Ipam},
     uses::UseIndex,
 };
 
@@ -166,12 +166,12 @@ impl Ports {
             });
         };
         let namespace = network.namespace().unwrap_or_default();
-        let (port, name) = (format!("{namespace}/{port}"), instance.name_any());
+        let (port, holder) = (format!("{namespace}/{port}"), Holder::Instance(instance.name_any()));
         let seed = format!("{}/{}", instance.uid().unwrap_or_default(), interface.network);
         let mac = interface.mac.as_deref();
         let claim = Claim {
             port: &port,
-            instance: &name,
+            holder: &holder,
             seed: &seed,
             address: wanted,
             mac,

@@ -22,13 +22,47 @@ pub struct Ipam {
     networks: Mutex<HashMap<String, Allocator>>,
 }
 
-/// Who takes addresses: a Port, for an Instance, and what it wants.
+/// Whose a Port is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// An Instance's, in the Port's namespace.
+    Instance(String),
+    /// A Router's, in any.
+    Router {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Holder {
+    /// Whose this Port is.
+    fn of(port: &Port) -> Self {
+        match &port.spec.router {
+            None => Self::Instance(port.spec.instance.clone()),
+            Some(router) => Self::Router {
+                namespace: router.namespace.clone(),
+                name: router.name.clone(),
+            },
+        }
+    }
+
+    fn is_there(&self, namespace: &str, stores: &Stores) -> bool {
+        match self {
+            Self::Instance(name) => stores.instance(namespace, name).is_some(),
+            Self::Router { namespace, name } => stores.router(namespace, name).is_some(),
+        }
+    }
+}
+
+/// Who takes addresses: a Port, for its holder, and what it wants.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
     /// `namespace/name` of the Port.
     pub port: &'a str,
-    /// The Instance's name, in the same namespace.
-    pub instance: &'a str,
+    /// Whose it will be.
+    pub holder: &'a Holder,
     /// What names the interface for ever: its MAC address is made from it.
     pub seed: &'a str,
     /// The address that it must be.
@@ -49,7 +83,7 @@ pub struct Given {
 /// What a Port has.
 #[derive(Clone, Debug)]
 struct Held {
-    instance: String,
+    holder: Holder,
     addresses: Vec<IpAddr>,
     mac: String,
 }
@@ -68,7 +102,7 @@ struct Allocator {
 impl Ipam {
     /// Makes the allocator of a Network anew from its Ports, and returns a copy to count in.
     ///
-    /// What was given for an Instance that is no more, and never became a Port, is free again.
+    /// What was given for somebody who is no more, and never became a Port, is free again.
     pub fn refresh(
         &self,
         network: &Network,
@@ -82,7 +116,7 @@ impl Ipam {
         let given = networks.remove(&key(network)).map(|old| old.given).unwrap_or_default();
         let given = given
             .into_iter()
-            .filter(|(port, held)| !ports.contains_key(port) && stores.instance(&namespace, &held.instance).is_some());
+            .filter(|(port, held)| !ports.contains_key(port) && held.holder.is_there(&namespace, stores));
         let allocator = Allocator::new(network, valid, &ports, given.collect());
         let addresses = allocator.addresses.clone();
         networks.insert(key(network), allocator);
@@ -144,7 +178,7 @@ impl Allocator {
         let mac = claim.mac.map_or_else(made, str::to_owned);
         self.macs.insert(mac.clone(), claim.port.to_owned());
         let held = Held {
-            instance: claim.instance.to_owned(),
+            holder: claim.holder.clone(),
             addresses: addresses.iter().map(|address| address.ip).collect(),
             mac: mac.clone(),
         };
@@ -162,7 +196,7 @@ fn ports(users: &[User], stores: &Stores) -> HashMap<String, Held> {
             .get(&ObjectRef::<Port>::new(&user.name).within(&user.namespace))
     });
     let held = |port: &Port| Held {
-        instance: port.spec.instance.clone(),
+        holder: Holder::of(port),
         addresses: port
             .spec
             .addresses

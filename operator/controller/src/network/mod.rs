@@ -16,7 +16,7 @@ use virga_runtime::{
     reconcile::{self, Done, Reconcile},
 };
 
-pub use ipam::{Claim, Given, Ipam};
+pub use ipam::{Claim, Given, Holder, Ipam};
 
 use crate::{Context, ovn::Reports, protect, stores::Watches, uses::UseIndex};
 

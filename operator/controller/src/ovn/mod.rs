@@ -1,8 +1,9 @@
-//! OVN: keeps its north-bound database as the Networks and Ports say, and says how they are.
+//! OVN: keeps its north-bound database as the Networks, Ports and Routers say, and says how they are.
 //!
 //! One task in the leader. It is told of changes by the watches and by the database itself, waits a moment for more, and
 //! writes what follows in one transaction. Everything is compared at each new connection and once a minute.
 
+mod gateways;
 mod reports;
 mod writer;
 
@@ -31,6 +32,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub struct Settings {
     /// The north-bound database.
     pub client: virga_ovsdb::Options,
+    /// The south-bound database, if gateways are to be found.
+    pub southbound: Option<virga_ovsdb::Options>,
     /// The name of this installation's rows in it.
     pub owner: String,
 }
@@ -52,9 +55,13 @@ pub fn writer(
     stop: CancellationToken,
 ) -> Option<impl Future<Output = ()> + Send + use<>> {
     let settings = context.carrier.northbound.clone()?;
-    let (networks, ports) = (watches.networks.changes(), watches.ports.changes());
+    let changes = writer::Changes {
+        networks: watches.networks.changes(),
+        ports: watches.ports.changes(),
+        routers: watches.routers.changes(),
+    };
     let (backend, stores) = (context.carrier.backend, context.stores.clone());
-    Some(writer::run(backend, settings, stores, networks, ports, reports, stop))
+    Some(writer::run(backend, settings, stores, changes, reports, stop))
 }
 
 #[cfg(test)]

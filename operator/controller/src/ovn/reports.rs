@@ -11,9 +11,10 @@ use uuid::Uuid;
 use virga_core::{
     condition::is_true,
     network::{Carried, PortSeen},
+    router,
 };
 use virga_crds::{
-    Network, Port,
+    Network, Port, Router,
     conditions::{Reason, types},
 };
 use virga_runtime::wake::Wakeups;
@@ -23,12 +24,14 @@ use virga_runtime::wake::Wakeups;
 pub struct Reports {
     known: Mutex<Known>,
     networks: Wakeups<(String, String)>,
+    routers: Wakeups<(String, String)>,
     ports: Wakeups<(String, String)>,
 }
 
 #[derive(Default)]
 struct Known {
     networks: HashMap<Uuid, NetworkReport>,
+    routers: HashMap<Uuid, RouterReport>,
     ports: HashMap<Uuid, PortReport>,
     /// Why nothing can be written, once that has lasted.
     down: Option<String>,
@@ -42,6 +45,9 @@ pub(super) struct NetworkReport {
     /// What is in the way.
     pub problem: Option<(Reason, String)>,
 }
+
+/// What became of a Router, and of which generation.
+pub(super) type RouterReport = (Option<i64>, router::Seen);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct PortReport {
@@ -76,6 +82,27 @@ impl Reports {
         }
     }
 
+    /// What is to be said of a Router.
+    pub fn router(&self, router: &Router) -> router::Carried {
+        let known = self.lock();
+        let report = uid(router).and_then(|uid| known.routers.get(&uid));
+        if let Some((generation, seen)) = report
+            && *generation == router.metadata.generation
+        {
+            return router::Carried::Seen(seen.clone());
+        }
+        let said = router.status.as_ref().is_some_and(|status| {
+            status.observed_generation == router.metadata.generation && is_true(&status.conditions, types::READY)
+        });
+        match &known.down {
+            Some(message) if !said => router::Carried::No(router::Obstacle {
+                reason: Reason::NorthboundUnavailable,
+                message: message.clone(),
+            }),
+            _ => router::Carried::Unknown,
+        }
+    }
+
     /// What is to be said of a Port, if anything is known.
     pub fn port(&self, port: &Port) -> Option<PortSeen> {
         let known = self.lock();
@@ -104,6 +131,12 @@ impl Reports {
             .picked(|(namespace, name)| Some(ObjectRef::new(&name).within(&namespace)))
     }
 
+    /// The Routers to look at again.
+    pub fn routers(&self) -> impl Stream<Item = ObjectRef<Router>> + Send + use<> {
+        self.routers
+            .picked(|(namespace, name)| Some(ObjectRef::new(&name).within(&namespace)))
+    }
+
     /// The Ports to look at again.
     pub fn ports(&self) -> impl Stream<Item = ObjectRef<Port>> + Send + use<> {
         self.ports
@@ -121,6 +154,22 @@ impl Reports {
     /// A Network is gone.
     pub(super) fn forget_network(&self, uid: Uuid) {
         self.lock().networks.remove(&uid);
+    }
+
+    /// A Router was written, or can't be.
+    pub(super) fn set_router(&self, uid: Uuid, name: (String, String), report: RouterReport) {
+        let mut known = self.lock();
+        if known.routers.get(&uid) == Some(&report) {
+            return;
+        }
+        known.routers.insert(uid, report);
+        drop(known);
+        self.routers.send(name);
+    }
+
+    /// A Router is gone.
+    pub(super) fn forget_router(&self, uid: Uuid) {
+        self.lock().routers.remove(&uid);
     }
 
     /// A Port's row is there, up or not.
@@ -179,8 +228,13 @@ impl Reports {
         rows.map(|(uid, _)| *uid).collect()
     }
 
-    /// Why the database takes no writes, if it doesn't, and which Networks wait for it.
-    pub(super) fn set_down<'a>(&self, down: Option<String>, waiting: impl Iterator<Item = (&'a str, &'a str)>) {
+    /// Why the database takes no writes, if it doesn't, and which Networks and Routers wait for it.
+    pub(super) fn set_down<'a>(
+        &self,
+        down: Option<String>,
+        waiting: impl Iterator<Item = (&'a str, &'a str)>,
+        routers: impl Iterator<Item = (String, String)>,
+    ) {
         let mut known = self.lock();
         if known.down == down {
             return;
@@ -190,6 +244,7 @@ impl Reports {
         for (namespace, name) in waiting {
             self.networks.send((namespace.to_owned(), name.to_owned()));
         }
+        routers.for_each(|name| self.routers.send(name));
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use virga_core::network::Backend;
-use virga_crds::{Instance, Network, Port};
+use virga_crds::{Instance, Network, NetworkScope, NetworkType, Port, Router};
 use virga_ovsdb::{
     Client,
-    northbound::{LogicalSwitch, LogicalSwitchPort},
+    northbound::{GatewayChassis, LogicalRouter, LogicalSwitch, LogicalSwitchPort},
     operation::{Condition, Operation},
     reconcile::Desired,
     table::Table as _,
-    testing::Server,
+    testing::{Northd, Server},
     value::{Atom, Set, Value},
 };
 
@@ -22,10 +22,15 @@ use crate::world::{NAMESPACE, World, interface};
 const LONG: Duration = Duration::from_mins(1);
 
 fn world(server: &Server) -> World {
+    world_with(server, None)
+}
+
+fn world_with(server: &Server, southbound: Option<virga_ovsdb::Options>) -> World {
     let carrier = Carrier {
         backend: Backend::Ovn { underlay_mtu: 1500 },
         northbound: Some(Settings {
             client: server.options(),
+            southbound,
             owner: "test".into(),
         }),
     };
@@ -64,6 +69,7 @@ fn switches(client: &Client) -> Vec<String> {
 fn is_ready(world: &World, kind: &str, name: &str, wanted: &str) -> bool {
     let (ready, _) = match kind {
         "Network" => world.ready::<Network>(Some(NAMESPACE), name),
+        "Router" => world.ready::<Router>(Some(NAMESPACE), name),
         _ => world.ready::<Port>(Some(NAMESPACE), name),
     };
     ready == wanted
@@ -180,4 +186,56 @@ async fn while_the_database_is_away_new_networks_wait_and_an_empty_one_is_filled
     let mut there = switches(&client);
     there.sort();
     assert_eq!(there, ["shop/back", "shop/front"]);
+}
+
+#[tokio::test]
+async fn a_router_is_written_with_the_hosts_that_there_are_and_leaves_nothing() {
+    let ovn = Northd::start().unwrap();
+    let host = |name: &str, tunnels: &str| {
+        ovn.sbctl(&["chassis-add", name, "geneve", tunnels]).unwrap();
+        ovn.sbctl(&["set", "Chassis", name, "other_config:ovn-bridge-mappings=physnet:br-ex"])
+            .unwrap();
+    };
+    host("node-1", "192.0.2.1");
+    let world = world_with(ovn.northbound(), Some(ovn.southbound()));
+    let client = client(ovn.northbound()).await;
+    world.network("front", "10.0.0.0/24");
+    world.network_as("public", "10.200.0.0/24", |spec| {
+        spec.type_ = NetworkType::Flat;
+        spec.physical_network = Some("physnet".into());
+        spec.scope = NetworkScope::External;
+    });
+    let spec = serde_json::json!({
+        "networks": [{"network": "front"}], "externalGateway": {"network": {"name": "public"}},
+    });
+    let edge = Router::new("edge", serde_json::from_value(spec).unwrap());
+    world.api.create(&crate::fixtures::in_shop(edge));
+    let status = || {
+        world
+            .api
+            .read::<Router>(Some(NAMESPACE), "edge")
+            .unwrap()
+            .status
+            .unwrap()
+    };
+    so("Ready", || is_ready(&world, "Router", "edge", "True/AsSpecified")).await;
+    so("a gateway", || status().gateway_chassis == ["node-1"]).await;
+    assert_eq!(status().external_addresses, ["10.200.0.2"]);
+    assert_eq!(status().networks[0].addresses, ["10.0.0.1"]);
+    assert_eq!(names(&client, LogicalRouter::SPEC.name), ["shop/edge"]);
+
+    // Another host, without anybody touching an object.
+    host("node-2", "192.0.2.2");
+    so("two gateways", || status().gateway_chassis.len() == 2).await;
+    assert_eq!(names(&client, GatewayChassis::SPEC.name).len(), 2);
+
+    world.api.delete::<Router>(Some(NAMESPACE), "edge");
+    so("no row is left", || {
+        names(&client, LogicalRouter::SPEC.name).is_empty() && names(&client, GatewayChassis::SPEC.name).is_empty()
+    })
+    .await;
+    so("the object is gone", || {
+        world.api.read::<Router>(Some(NAMESPACE), "edge").is_none() && world.api.list::<Port>().is_empty()
+    })
+    .await;
 }

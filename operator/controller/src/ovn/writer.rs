@@ -6,8 +6,11 @@ use futures::{FutureExt as _, Stream, StreamExt as _};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use virga_core::network::Backend;
-use virga_crds::{Network, Port, conditions::Reason};
+use virga_core::{
+    network::Backend,
+    router::{Obstacle, Seen},
+};
+use virga_crds::{Network, Port, Router, conditions::Reason};
 use virga_ovn::{Cloud, Wanted, of_problem, whose};
 use virga_ovsdb::{
     Client,
@@ -19,7 +22,9 @@ use virga_ovsdb::{
 };
 use virga_runtime::{class::chain, watch::Change};
 
-use super::{AUDIT, DEBOUNCE, GRACE, LONGEST_PAUSE, Reports, SHORTEST_PAUSE, Settings, reports::NetworkReport};
+use super::{
+    AUDIT, DEBOUNCE, GRACE, LONGEST_PAUSE, Reports, SHORTEST_PAUSE, Settings, gateways, reports::NetworkReport,
+};
 use crate::stores::Stores;
 
 /// The mark of a port's row by which people find its Port, and we do.
@@ -40,21 +45,42 @@ struct Writer {
     told: Vec<Problem>,
 }
 
+/// What the watches tell.
+pub(super) struct Changes<N, P, R> {
+    pub networks: N,
+    pub ports: P,
+    pub routers: R,
+}
+
 pub(super) async fn run(
     backend: Backend,
     settings: Settings,
     stores: Stores,
-    networks: impl Stream<Item = Change<Network>>,
-    ports: impl Stream<Item = Change<Port>>,
+    watched: Changes<
+        impl Stream<Item = Change<Network>>,
+        impl Stream<Item = Change<Port>>,
+        impl Stream<Item = Change<Router>>,
+    >,
     reports: std::sync::Arc<Reports>,
     stop: CancellationToken,
 ) {
-    let Settings { client, owner } = settings;
+    let Settings {
+        client,
+        southbound,
+        owner,
+    } = settings;
+    let mut hosts = gateways::follow(southbound, stop.clone());
+    hosts.mark_changed();
     let client = Client::start(client);
     let (mut state, mut changes) = (client.state(), client.changes());
     // What came before this was asked is news too.
     state.mark_changed();
-    let (mut networks, mut ports) = (pin!(networks), pin!(ports));
+    let Changes {
+        networks,
+        ports,
+        routers,
+    } = watched;
+    let (mut networks, mut ports, mut routers) = (pin!(networks), pin!(ports), pin!(routers));
     let mut writer = Writer {
         client,
         cloud: Cloud::new(owner.as_str(), backend),
@@ -79,13 +105,25 @@ pub(super) async fn run(
                 Change::Applied(port) => writer.cloud.set_port(&port),
                 Change::Deleted(port) => writer.cloud.remove_port(&port),
             },
+            Some(change) = routers.next() => match change {
+                Change::Applied(router) => writer.cloud.set_router(&router),
+                Change::Deleted(router) => writer.cloud.remove_router(&router),
+            },
+            Ok(()) = hosts.changed() => {
+                let hosts = hosts.borrow_and_update().clone();
+                writer.cloud.set_gateway_hosts(hosts);
+            }
             Ok(()) = state.changed() => {
                 let state = state.borrow_and_update().clone();
                 writer.connection(&state);
             }
             Some(news) = changes.next() => writer.hear(&news),
             // The first one is at once.
-            _ = audit.tick() => writer.cloud.reset(&stores.networks.state(), &stores.ports.state()),
+            _ = audit.tick() => {
+                writer
+                    .cloud
+                    .reset(&stores.networks.state(), &stores.ports.state(), &stores.routers.state());
+            }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 writer.work().await;
                 // What was just written comes back; only what it says of ports is news.
@@ -132,31 +170,31 @@ impl Writer {
         if let Some((_, error)) = &self.down {
             let message = format!("OVN's north-bound database can't be reached: {error}");
             tracing::warn!(error, "OVN's north-bound database can't be reached");
-            self.reports.set_down(Some(message), self.cloud.waiting());
+            self.set_down(Some(message));
             return;
         }
         self.dirty = None;
         let wanted = self.cloud.take();
-        let (everything, networks) = (wanted.everything, wanted.networks.clone());
+        let everything = wanted.everything;
+        let covered: Vec<Uuid> = wanted.networks.keys().chain(wanted.routers.keys()).copied().collect();
         let result = match self.write(wanted).await {
             // One that the database refuses must not keep the others from being written.
-            Err(Error::Refused(refused)) if networks.len() > 1 => {
+            Err(Error::Refused(refused)) if covered.len() > 1 => {
                 tracing::warn!(
                     error = chain(&refused),
                     "OVN's north-bound database refuses; trying one by one"
                 );
-                self.one_by_one(networks.keys().copied().collect()).await
+                self.one_by_one(covered).await
             }
-            result => result.map_err(|error| (error, networks.keys().copied().collect())),
+            result => result.map_err(|error| (error, covered)),
         };
-        let Err((error, networks)) = result else {
+        let Err((error, failed)) = result else {
             self.pause = None;
-            self.reports.set_down(None, self.cloud.waiting());
+            self.set_down(None);
             return;
         };
-        let networks: Vec<Uuid> = networks;
-        for network in &networks {
-            self.cloud.touch(*network);
+        for uid in &failed {
+            self.cloud.touch(*uid);
         }
         if everything {
             self.cloud.touch_everything();
@@ -167,31 +205,53 @@ impl Writer {
         self.pause = Some((Instant::now() + pause, pause));
         tracing::warn!(
             error = chain(&error),
-            networks = networks.len(),
+            objects = failed.len(),
             "writing to OVN's north-bound database"
         );
         if let Error::Refused(_) = error {
             let message = format!("OVN's north-bound database refuses: {}", chain(&error));
-            for network in networks {
-                let Some(name) = self.cloud.name(network) else { continue };
-                let report = NetworkReport {
-                    generation: self.cloud.generation(network),
-                    problem: Some((Reason::NorthboundConflict, message.clone())),
-                };
-                self.reports.set_network(network, name, &report);
+            for uid in failed {
+                self.tell_refused(uid, &message);
             }
         }
     }
 
+    fn tell_refused(&self, uid: Uuid, message: &str) {
+        let reason = Reason::NorthboundConflict;
+        if let Some(name) = self.cloud.router_name(uid) {
+            let seen = Seen {
+                problem: Some(Obstacle {
+                    reason,
+                    message: message.to_owned(),
+                }),
+                ..Seen::default()
+            };
+            self.reports
+                .set_router(uid, name, (self.cloud.router_generation(uid), seen));
+        }
+        if let Some(name) = self.cloud.name(uid) {
+            let report = NetworkReport {
+                generation: self.cloud.generation(uid),
+                problem: Some((reason, message.to_owned())),
+            };
+            self.reports.set_network(uid, name, &report);
+        }
+    }
+
+    fn set_down(&self, down: Option<String>) {
+        self.reports
+            .set_down(down, self.cloud.waiting(), self.cloud.waiting_routers());
+    }
+
     /// Writes each alone. The answer has those that failed, and why the last of them did.
-    async fn one_by_one(&mut self, networks: Vec<Uuid>) -> Result<(), (Error, Vec<Uuid>)> {
+    async fn one_by_one(&mut self, covered: Vec<Uuid>) -> Result<(), (Error, Vec<Uuid>)> {
         let mut failed: Option<(Error, Vec<Uuid>)> = None;
-        for network in networks {
-            let wanted = self.cloud.of(network);
+        for uid in covered {
+            let wanted = self.cloud.of(uid);
             if let Err(error) = self.write(wanted).await {
-                let mut networks = failed.map(|(_, networks)| networks).unwrap_or_default();
-                networks.push(network);
-                failed = Some((error, networks));
+                let mut uids = failed.map(|(_, uids)| uids).unwrap_or_default();
+                uids.push(uid);
+                failed = Some((error, uids));
             }
         }
         failed.map_or(Ok(()), Err)
@@ -211,12 +271,13 @@ impl Writer {
         if !plan.is_empty() {
             self.client.transact_in(plan.epoch, &plan.operations).await?;
             let (inserted, updated, removed) = (plan.inserted, plan.updated, plan.removed);
-            let networks = wanted.networks.len();
+            let (networks, routers) = (wanted.networks.len(), wanted.routers.len());
             tracing::info!(
                 inserted,
                 updated,
                 removed,
                 networks,
+                routers,
                 "wrote to OVN's north-bound database"
             );
         }
@@ -248,6 +309,7 @@ impl Writer {
         for (network, generation) in &wanted.networks {
             let Some(name) = self.cloud.name(*network) else {
                 self.reports.forget_network(*network);
+                self.reports.forget_router(*network);
                 continue;
             };
             let refused = wanted.refused.get(network);
@@ -260,6 +322,17 @@ impl Writer {
             let generation = *generation;
             let report = NetworkReport { generation, problem };
             self.reports.set_network(*network, name, &report);
+        }
+        for (router, (generation, seen)) in &wanted.routers {
+            let Some(name) = self.cloud.router_name(*router) else {
+                continue;
+            };
+            let mut seen = seen.clone();
+            if let (None, Some(message)) = (&seen.problem, of_networks.remove(router)) {
+                let reason = Reason::NorthboundConflict;
+                seen.problem = Some(Obstacle { reason, message });
+            }
+            self.reports.set_router(*router, name, (*generation, seen));
         }
         for (port, (network, problem)) in &of_ports {
             if let Some((namespace, name)) = self.cloud.port_name(*network, *port) {

@@ -15,6 +15,7 @@ pub(super) fn inside(stores: &Stores, namespace: &str) -> Vec<Inside> {
         of("Images", &stores.images, namespace),
         of("ServerGroups", &stores.server_groups, namespace),
         of("Ports", &stores.ports, namespace),
+        of("Routers", &stores.routers, namespace),
     ];
     kinds.into_iter().filter(|inside| inside.count > 0).collect()
 }

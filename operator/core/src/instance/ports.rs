@@ -52,6 +52,7 @@ pub fn port(instance: &Instance, interface: &Interface, mac: String, addresses: 
             node_name: instance.spec.node_name.clone(),
             mac,
             addresses: addresses.collect(),
+            router: None,
         },
         status: None,
     }

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use ipnet::{IpAdd as _, IpNet};
-use virga_crds::{Dhcp, NetworkSpec, NetworkType, PortSecurity, Subnet};
+use virga_crds::{Dhcp, NetworkScope, NetworkSpec, NetworkType, PortSecurity, Subnet};
 
 use crate::problem::Problems;
 
@@ -16,6 +16,8 @@ pub struct ValidNetwork {
     pub segment: Segment,
     /// Whether guests may send from their own addresses only.
     pub port_security: bool,
+    /// Whether Routers of every Project may go out through it.
+    pub external: bool,
     /// Whether guests reach the outside.
     pub egress: Egress,
     /// The subnets, in the order of the spec.
@@ -97,11 +99,19 @@ pub fn validate(spec: &NetworkSpec) -> Result<ValidNetwork, Problems> {
         }
     }
     let segment = segment(spec, &mut problems);
+    let external = spec.scope == NetworkScope::External;
+    if external && segment == Segment::Overlay {
+        problems.add(
+            "spec.scope",
+            "External is for the types Flat and VLAN: tunnels between the hosts lead nowhere else",
+        );
+    }
     let isolated = subnets.iter().all(|subnet| subnet.gateway.is_none());
     problems.or(|| ValidNetwork {
         mtu: (spec.mtu > 0).then_some(spec.mtu),
         dns_domain: spec.dns_domain.clone(),
         segment,
+        external,
         port_security: spec.port_security == PortSecurity::Enabled,
         egress: if isolated { Egress::Isolated } else { Egress::Nat },
         subnets,

@@ -7,6 +7,7 @@
 
 mod objects;
 mod properties;
+mod routed;
 mod rows;
 mod scale;
 mod server;

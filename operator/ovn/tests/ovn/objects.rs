@@ -56,6 +56,7 @@ pub fn port(number: u64, network: &str, addresses: &[&str]) -> Arc<Port> {
         node_name: None,
         mac: format!("fa:16:3e:00:{:02x}:{:02x}", number / 256 % 256, number % 256),
         addresses: addresses.iter().map(address).collect(),
+        ..PortSpec::default()
     };
     let mut port = Port::new(&format!("web-{number}-{network}"), spec);
     port.metadata.namespace = Some("shop".into());

@@ -104,4 +104,4 @@ macro_rules! words {
     };
 }
 
-pub(super) use {table, words};
+pub(crate) use {table, words};

@@ -64,5 +64,6 @@ fn users(target: &Target, stores: &Stores) -> BTreeSet<User> {
     instances
         .chain(of(stores.volumes.state(), target))
         .chain(of(stores.ports.state(), target))
+        .chain(of(stores.routers.state(), target))
         .collect()
 }

@@ -164,19 +164,19 @@ fn validate_interface(new: &Instance, interface: &Interface, stores: &Stores, fi
             findings.problems.extend(instance::validate_address(&field, ip, &valid));
         }
         if let Some(owner) = owner_of(new, interface, stores, |address, _| address.parse() == Ok(ip)) {
-            let message = format!("{ip} belongs to Instance {owner:?}: choose another, or leave the address out");
+            let message = format!("{ip} belongs to {owner}: choose another, or leave the address out");
             findings.problems.add(field, message);
         }
     }
     if let Some(mac) = &interface.mac
         && let Some(owner) = owner_of(new, interface, stores, |_, theirs| theirs == mac)
     {
-        let message = format!("{mac} belongs to Instance {owner:?}: choose another, or leave the mac out");
+        let message = format!("{mac} belongs to {owner}: choose another, or leave the mac out");
         findings.problems.add(format!("{field}.mac"), message);
     }
 }
 
-/// The other Instance that has, or asks for, an interface like this in the same network.
+/// Who else has, or asks for, an interface like this in the same network.
 fn owner_of(
     new: &Instance,
     interface: &Interface,
@@ -192,7 +192,10 @@ fn owner_of(
             && (same("", &port.spec.mac) || port.spec.addresses.iter().any(|address| same(&address.ip, "")))
     });
     if let Some(port) = has {
-        return Some(port.spec.instance.clone());
+        return Some(match &port.spec.router {
+            None => format!("Instance {:?}", port.spec.instance),
+            Some(router) => format!("Router {:?}", router.name),
+        });
     }
     let asks = other_instances(new, stores).find(|other| {
         other.spec.interfaces.iter().any(|theirs| {
@@ -203,7 +206,7 @@ fn owner_of(
             theirs.network == interface.network && same(address, mac)
         })
     });
-    asks.map(|other| other.name_any())
+    asks.map(|other| format!("Instance {:?}", other.name_any()))
 }
 
 /// The Instances of the same namespace that are there to stay.

@@ -6,6 +6,7 @@ mod deletion;
 mod hosts;
 mod instance;
 mod migration;
+mod router;
 
 use kube::{ResourceExt, core::admission::Operation};
 use serde::de::DeserializeOwned;
@@ -59,6 +60,7 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
         // must stay changeable whatever the others have become.
         ("Migration" | "Project" | "Volume", Operation::Update) => Answer::allow(),
         ("Project", _) => check(request, |new, _| project(new, stores)),
+        ("Router", _) => check(request, |new, _| router::router(new, stores)),
         ("ServerGroup", _) => check::<ServerGroup>(request, |_, _| Findings::default()),
         ("Volume", _) => check(request, |new, _| volume(new, stores)),
         // The chart sends our kinds only.
@@ -144,7 +146,7 @@ fn port(hooks: &Webhooks, request: &Request) -> Answer {
     if changes && !by_us && answer.refusal.is_none() {
         return Answer::forbid(
             "",
-            "a Port is made and changed with its Instance: write spec.interfaces there",
+            "a Port is made and changed with its Instance or Router: write spec.interfaces there",
         );
     }
     answer

@@ -1,0 +1,137 @@
+//! Do guests get out by a Router, and what does the outside see of them?
+
+use kube::ResourceExt;
+use serde_json::json;
+use virga_crds::{Image, Instance, Network, Placement, Router, UserData};
+use virga_e2e::objects::{guest, instance, network, tiny};
+use virga_e2e::{BOUND, Installation, eventually, is_ready, on_node, with_temp_namespace};
+use virga_lab::Ovn;
+
+use crate::{GUEST, host, nothing_new_is_left, remains};
+
+/// What a guest tries: the outside, which tells who asked, and the guest of the other Network.
+const SCRIPT: &str = r#"#!/bin/sh
+try() { n=0; until "$@" >/tmp/said 2>&1; do n=$((n + 1)); [ $n -ge 25 ] && return 1; sleep 1; done; }
+who() { printf 'GET /cgi-bin/who HTTP/1.0\r\n\r\n' | nc -w 3 203.0.113.1 80 | grep '^10\.'; }
+page() { printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 3 10.62.0.12 80 | grep hello; }
+try who && echo "SEEN outside-as=$(tail -n 1 /tmp/said)" || echo "SEEN no-outside: $(cat /tmp/said)"
+try page && echo "SEEN page=$(tail -n 1 /tmp/said)" || echo "SEEN no-page: $(cat /tmp/said)"
+echo "SEEN end"
+"#;
+
+/// Runs a script outside, and returns what it said.
+fn outside(ovn: &Ovn, script: &str) -> Result<String, String> {
+    let mut command = ovn.outside(&["timeout", "10", "bash", "-c", script]).unwrap();
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() {
+        Ok(said)
+    } else {
+        Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+/// Serves a page outside that tells who asks for it. It ends with the lab; a second one finds the address taken.
+fn tells_who_asks(ovn: &Ovn) {
+    let web = std::env::temp_dir().join("virga-e2e-outside");
+    let script = web.join("cgi-bin/who");
+    std::fs::create_dir_all(web.join("cgi-bin")).unwrap();
+    std::fs::write(&script, "#!/bin/sh\necho\necho $REMOTE_ADDR\n").unwrap();
+    let serve = format!(
+        "chmod +x {} && (busybox httpd -p 0.0.0.0:80 -h {} >/dev/null 2>&1 || true)",
+        script.display(),
+        web.display()
+    );
+    outside(ovn, &serve).unwrap();
+}
+
+/// A guest on a node, in a network, with what it is to try.
+fn plugged_on(flavor: &str, name: &str, node: &str, network: &str, address: &str, script: &str) -> Instance {
+    let mut made = instance(name, flavor);
+    made.spec.interfaces = serde_json::from_value(json!([{"network": network, "address": address}])).unwrap();
+    made.spec.placement = Some(Placement {
+        host: Some(node.into()),
+        ..Placement::default()
+    });
+    made.spec.user_data = Some(UserData {
+        inline: Some(script.into()),
+        secret_ref: None,
+    });
+    made
+}
+
+/// The outside as a Network: the physical network of every node, of which the pool is ours.
+fn public() -> Network {
+    let spec = json!({
+        "type": "Flat", "physicalNetwork": Ovn::PHYSICAL_NETWORK, "scope": "External",
+        "subnets": [{
+            "name": "v4", "cidr": "10.200.0.0/24", "gateway": "10.200.0.1", "dhcp": "Disabled",
+            "allocationPools": [{"start": "10.200.0.100", "end": "10.200.0.199"}],
+        }],
+    });
+    Network::new("public", serde_json::from_value(spec).unwrap())
+}
+
+#[tokio::test]
+async fn guests_get_out_by_a_router_with_its_address_and_reach_each_other() {
+    let (installation, _turn) = Installation::turn().await;
+    let Some(lab) = installation.lab("looks into nodes, and has an outside") else {
+        return;
+    };
+    let Some(_on_ovn) = installation.on_ovn() else { return };
+    let ovn = lab.ovn().unwrap();
+    tells_who_asks(&ovn);
+    with_temp_namespace(&installation.cluster, async |t| {
+        let before = remains(lab);
+        let flavor = t.flavor("tiny", tiny()).await;
+        t.create(guest()).await;
+        t.create(public()).await;
+        t.create(network("front", "10.61.0.0/24")).await;
+        t.create(network("back", "10.62.0.0/24")).await;
+        let spec = json!({
+            "networks": [{"network": "front"}, {"network": "back"}],
+            "externalGateway": {"network": {"name": "public"}},
+        });
+        t.create(Router::new("edge", serde_json::from_value(spec).unwrap()))
+            .await;
+        let router = t.await_condition::<Router>("edge", "Ready", is_ready).await;
+        let status = router.status.unwrap();
+        assert_eq!(status.external_addresses, ["10.200.0.100"]);
+        assert_eq!(status.gateway_chassis.len(), 3, "every node has the physical network");
+        t.await_within::<Image>(GUEST, "guest", "Ready", is_ready).await;
+
+        for (name, node, network, address, script) in [
+            ("two", "node-2", "back", "10.62.0.12", "#!/bin/sh\n"),
+            ("one", "node-1", "front", "10.61.0.11", SCRIPT),
+        ] {
+            t.create(plugged_on(&flavor, name, node, network, address, script))
+                .await;
+        }
+        t.await_within::<Instance>(GUEST, "two", "Ready", is_ready).await;
+        let one = t.await_within::<Instance>(GUEST, "one", "Ready", is_ready).await;
+        let (node, uid) = (host(lab, &one), one.uid().unwrap());
+        let console = eventually("the guest has tried", GUEST, async || {
+            let console = on_node::console(&node, &uid);
+            if console.contains("SEEN end") {
+                Ok(console)
+            } else {
+                Err(console)
+            }
+        })
+        .await;
+        for words in ["SEEN outside-as=10.200.0.100", "SEEN page=hello from two"] {
+            assert!(console.contains(words), "{words:?} is not in\n{console}");
+        }
+
+        for name in ["one", "two"] {
+            t.delete::<Instance>(GUEST, name).await;
+        }
+        // The address outside goes with the Router, else its Network would stay.
+        t.delete::<Router>(BOUND, "edge").await;
+        for name in ["front", "back", "public"] {
+            t.delete::<Network>(BOUND, name).await;
+        }
+        nothing_new_is_left(lab, &before).await;
+    })
+    .await;
+}

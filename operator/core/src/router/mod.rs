@@ -1,0 +1,7 @@
+//! Routers: which addresses each needs, and what is to be said of it. What its rows are is the back end's to know.
+
+mod port;
+mod status;
+
+pub use port::{Need, holds, needs, port};
+pub use status::{Carried, Obstacle, Seen, plan};

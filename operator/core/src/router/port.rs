@@ -1,0 +1,120 @@
+use std::{collections::BTreeMap, net::IpAddr};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use virga_crds::{Port, PortAddress, PortHolder, PortSpec, Router, labels};
+
+use crate::{instance::port_name, network::Allocated};
+
+/// An address that a Router needs and that is nobody's: not a subnet's gateway, which is its by right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The path of the field that asks for it.
+    pub field: String,
+    /// The Network's namespace.
+    pub namespace: String,
+    /// The Network.
+    pub network: String,
+    /// The address, if it must be that.
+    pub address: Option<IpAddr>,
+}
+
+/// The addresses that a Router's spec asks for: one in the external Network, and those of its own choice. What is no address
+/// is left out: the schema refuses it.
+pub fn needs(router: &Router) -> Vec<Need> {
+    let own = router.metadata.namespace.clone().unwrap_or_default();
+    let external = router.spec.external_gateway.iter().map(|gateway| Need {
+        field: "spec.externalGateway".into(),
+        namespace: gateway.network.namespace.clone().unwrap_or_else(|| own.clone()),
+        network: gateway.network.name.clone(),
+        address: gateway.address.as_deref().and_then(|text| text.parse().ok()),
+    });
+    let chosen = router.spec.networks.iter().filter_map(|joined| {
+        Some(Need {
+            field: format!("spec.networks[{}]", joined.network),
+            namespace: own.clone(),
+            network: joined.network.clone(),
+            address: Some(joined.address.as_deref()?.parse().ok()?),
+        })
+    });
+    external.chain(chosen).collect()
+}
+
+/// Whether a Port is an address of this very Router.
+pub fn holds(router: &Router, port: &Port) -> bool {
+    let uid = port.spec.router.as_ref().map(|holder| &holder.uid);
+    uid.is_some() && uid == router.metadata.uid.as_ref()
+}
+
+/// The Port that is the record of an address. It is where its Network is; nothing owns across namespaces, so the Router's
+/// finalizer is what takes it away.
+pub fn port(router: &Router, need: &Need, mac: String, addresses: &[Allocated]) -> Port {
+    let meta = &router.metadata;
+    let uid = meta.uid.clone().unwrap_or_default();
+    let short = uid.get(..8).unwrap_or(&uid);
+    let addresses = addresses.iter().map(|address| PortAddress {
+        subnet: address.subnet.clone(),
+        ip: address.ip.to_string(),
+    });
+    Port {
+        metadata: ObjectMeta {
+            name: Some(port_name(&format!("router-{short}"), &need.network)),
+            namespace: Some(need.namespace.clone()),
+            labels: Some(BTreeMap::from([(labels::ROUTER.to_owned(), uid.clone())])),
+            ..ObjectMeta::default()
+        },
+        spec: PortSpec {
+            network: need.network.clone(),
+            router: Some(PortHolder {
+                namespace: meta.namespace.clone().unwrap_or_default(),
+                name: meta.name.clone().unwrap_or_default(),
+                uid: uid.clone(),
+            }),
+            mac,
+            addresses: addresses.collect(),
+            ..PortSpec::default()
+        },
+        status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use virga_crds::{ExternalGateway, NetworkRef, RouterNetwork, RouterSpec};
+
+    use super::*;
+
+    #[test]
+    fn a_router_needs_an_address_outside_and_those_that_it_chooses_itself() {
+        let network = |network: &str, address: Option<&str>| RouterNetwork {
+            network: network.into(),
+            address: address.map(Into::into),
+            subnet: None,
+        };
+        let spec = RouterSpec {
+            networks: vec![network("front", None), network("back", Some("10.1.0.9"))],
+            external_gateway: Some(ExternalGateway {
+                network: NetworkRef {
+                    name: "public".into(),
+                    namespace: Some("infra".into()),
+                },
+                ..ExternalGateway::default()
+            }),
+            ..RouterSpec::default()
+        };
+        let mut router = Router::new("edge", spec);
+        router.metadata.namespace = Some("shop".into());
+        router.metadata.uid = Some("0123456789".into());
+        let needs = needs(&router);
+        let told: Vec<_> = needs
+            .iter()
+            .map(|need| format!("{}/{} {:?}", need.namespace, need.network, need.address))
+            .collect();
+        assert_eq!(told, ["infra/public None", "shop/back Some(10.1.0.9)"]);
+        let port = port(&router, &needs[0], String::new(), &[]);
+        assert_eq!(port.metadata.name.as_deref().unwrap(), "router-01234567-public");
+        assert_eq!(port.metadata.namespace.as_deref(), Some("infra"));
+        assert!(holds(&router, &port) && port.metadata.owner_references.is_none());
+        router.metadata.uid = Some("another".into());
+        assert!(!holds(&router, &port), "of the same name, and not the same");
+    }
+}
