@@ -29,6 +29,10 @@ enum Verb {
     Power(&'static str),
     Reboot(&'static str),
     RunPolicy(&'static str),
+    Rebuild,
+    Rescue(bool),
+    SoftDelete(bool),
+    Volume(bool),
 }
 
 /// What happens, one after the other.
@@ -52,6 +56,10 @@ fn verb() -> impl Strategy<Value = Verb> {
         4 => prop::sample::select(&["Running", "Stopped", "Paused", "Suspended"][..]).prop_map(Verb::Power),
         2 => prop::sample::select(&["Soft", "Hard"][..]).prop_map(Verb::Reboot),
         1 => prop::sample::select(&["Always", "OnFailure", "Manual"][..]).prop_map(Verb::RunPolicy),
+        1 => Just(Verb::Rebuild),
+        2 => any::<bool>().prop_map(Verb::Rescue),
+        1 => any::<bool>().prop_map(Verb::SoftDelete),
+        2 => any::<bool>().prop_map(Verb::Volume),
     ]
 }
 
@@ -76,6 +84,8 @@ struct Walk {
     effects_left: Arc<AtomicUsize>,
     dead: Arc<AtomicBool>,
     power: &'static str,
+    rescued: bool,
+    has_volume: bool,
 }
 
 impl Walk {
@@ -94,6 +104,8 @@ impl Walk {
             effects_left,
             dead,
             power: "Running",
+            rescued: false,
+            has_volume: true,
         }
     }
 
@@ -130,22 +142,35 @@ impl Walk {
 
     fn ask(&mut self, verb: Verb) {
         let spec = match verb {
-            // The schema refuses it.
+            // The schema refuses these.
             Verb::Power("Suspended") if self.power == "Stopped" => return,
+            Verb::Power("Paused" | "Suspended") if self.rescued => return,
+            Verb::Rescue(true) if ["Paused", "Suspended"].contains(&self.power) => return,
             Verb::Power(power) => {
                 self.power = power;
                 json!({ "powerState": power })
             }
-            Verb::Reboot(how) => {
-                // No two at one time, and none in the future that the walk might end before.
-                self.world.api.clock().jump(SignedDuration::from_secs(2));
-                let at = self.world.api.clock().reader().now();
-                let at = jiff::Timestamp::from_second(at.as_second() - 1).unwrap();
-                json!({"reboot": {"at": at, "type": how}})
-            }
+            Verb::Reboot(how) => json!({"reboot": {"at": self.moment(), "type": how}}),
+            Verb::Rebuild => json!({"rebuild": {"at": self.moment()}}),
             Verb::RunPolicy(policy) => json!({ "runPolicy": policy }),
+            Verb::Rescue(rescued) => {
+                self.rescued = rescued;
+                json!({"rescue": rescued.then(|| json!({}))})
+            }
+            Verb::SoftDelete(deleted) => json!({"softDelete": deleted.then(|| json!({"reclaimAfter": "100h"}))}),
+            Verb::Volume(attached) => {
+                self.has_volume = attached;
+                json!({"volumes": attached.then(|| json!([{"name": "data"}])).unwrap_or(json!([]))})
+            }
         };
         self.edit(&spec);
+    }
+
+    /// A time that has passed, and that was not given before.
+    fn moment(&self) -> jiff::Timestamp {
+        self.world.api.clock().jump(SignedDuration::from_secs(2));
+        let now = self.world.api.clock().reader().now();
+        jiff::Timestamp::from_second(now.as_second() - 1).unwrap()
     }
 
     fn edit(&self, spec: &Value) {
@@ -196,7 +221,8 @@ impl Walk {
             .eventually("it is as asked", || self.world.is_ready(NAME) && self.is_as_asked());
     }
 
-    /// What libvirt has: the one domain, in the state that is asked for. A status may be from before the agent looked.
+    /// What libvirt has: the one domain, in the state and with the disks that are asked for. A status may be from before the
+    /// agent looked.
     fn is_as_asked(&self) -> bool {
         let wanted = match self.power {
             "Running" => (DomainState::Running, SavedMemory::None),
@@ -207,8 +233,18 @@ impl Walk {
         let domains = self.world.host.domains().unwrap();
         assert!(domains.len() <= 1, "{domains:?}");
         domains.first().is_some_and(|domain| {
-            domain.uuid == uid(&self.instance) && (domain.state, &domain.saved) == (wanted.0, &wanted.1)
+            domain.uuid == uid(&self.instance)
+                && (domain.state, &domain.saved) == (wanted.0, &wanted.1)
+                && self.disks() == if self.has_volume { 2 } else { 1 }
         })
+    }
+
+    /// How many disks the domain is defined with, of which the first is its own root disk.
+    fn disks(&self) -> usize {
+        let spec = self.world.host.spec(uid(&self.instance)).unwrap();
+        let root = self.world.files(&self.instance).join("root.qcow2");
+        assert!(spec.disks.iter().any(|disk| disk.path == root), "{:?}", spec.disks);
+        spec.disks.len()
     }
 
     fn delete(self) {
@@ -245,8 +281,10 @@ proptest! {
         for step in steps {
             walk.take(step);
         }
-        // A guest that ended by itself stays off under other policies, a reboot waits until the guest should run, and what
-        // is off can't be suspended.
+        // A guest that ended by itself stays off under other policies, a reboot or a rebuild waits until the guest should
+        // run, what is off can't be suspended, and what is rescued or deleted waits to be so no more.
+        walk.rescued = false;
+        walk.edit(&json!({"rescue": null, "softDelete": null}));
         for power in ["Running", walk.power] {
             walk.power = power;
             walk.edit(&json!({"runPolicy": "Always", "powerState": power}));
