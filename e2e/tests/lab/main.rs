@@ -30,6 +30,7 @@ mod samples;
 mod snapshots;
 mod user_data;
 mod volumes;
+mod walk;
 mod writes;
 
 use std::path::Path;
