@@ -109,6 +109,8 @@ pub mod labels {
     pub const BACKUP_AT: &str = "virga.dev/backup-at";
     /// On a Migration: the uid of the Instance that it takes from a host in maintenance.
     pub const DRAINS: &str = "virga.dev/drains";
+    /// On a Migration: the uid of the Instance that it moves because its host has no room for the size that it is to get.
+    pub const RESIZES: &str = "virga.dev/resizes";
     /// On a controller's Pod: `true` while it leads.
     pub const LEADER: &str = "virga.dev/leader";
     /// An annotation on an Instance that is placed: the decision, as JSON of `status.scheduling`. It comes with

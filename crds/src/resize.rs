@@ -59,4 +59,7 @@ pub struct ResizeVerdict {
     /// Why the host has no room; absent when it has, and keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// The Migration that moves the Instance to a host that has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<String>,
 }

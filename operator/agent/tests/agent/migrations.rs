@@ -18,6 +18,7 @@ use virga_scheduler::Ratios;
 use crate::{
     crashes::{Trap, trap},
     peers::served,
+    resizes::{answer_of, larger},
     signer::Signer,
     world::{NODE, SHOP, World},
 };
@@ -201,6 +202,29 @@ impl Pair {
 fn entries(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap();
     entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn a_guest_that_waits_to_be_resized_arrives_with_its_size_and_is_resized_there() {
+    let pair = Pair::started();
+    larger(&pair.source, "m1.large", virga_crds::Bytes::mib(96));
+    pair.source.edit("web-1", &json!({"flavor": "m1.large"}));
+    pair.source.await_reason("web-1", types::READY, "WaitingForLeader");
+    pair.migrate();
+    pair.await_phase(MigrationPhase::Completed);
+    let cpus = || {
+        let spec = pair.target.host.spec(crate::world::uid(&pair.instance));
+        spec.map(|spec| spec.topology.vcpus())
+    };
+    pair.target
+        .eventually("it runs there", || Pair::runs(&pair.target, &pair.instance));
+    assert_eq!(cpus(), Some(1));
+    // What was said of its old host is none of this one's.
+    answer_of(&pair.target, NODE, None);
+    pair.target.await_reason("web-1", types::READY, "WaitingForLeader");
+    answer_of(&pair.target, OTHER, None);
+    pair.target.await_ready("web-1");
+    assert_eq!(cpus(), Some(2));
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn status(world: &World) -> InstanceStatus {
 }
 
 /// Two CPUs, 512 MiB of memory, and so much disk.
-fn larger(world: &World, name: &str, disk: Bytes) {
+pub fn larger(world: &World, name: &str, disk: Bytes) {
     let spec = FlavorSpec {
         vcpus: 2,
         memory: Bytes::mib(512),
@@ -48,12 +48,17 @@ fn a_guest(world: &World) -> Instance {
 
 /// What the leading controller does: it says whether there is room for what is asked for now.
 fn answer(world: &World, refused: Option<&str>) {
+    answer_of(world, NODE, refused);
+}
+
+pub fn answer_of(world: &World, host: &str, refused: Option<&str>) {
     let instance = world.read::<Instance>("web-1").unwrap();
     let verdict = ResizeVerdict {
         flavor: instance.spec.flavor.clone(),
         generation: instance.metadata.generation.unwrap(),
-        host: NODE.into(),
+        host: host.into(),
         refused: refused.map(str::to_owned),
+        migration: None,
     };
     let text = serde_json::to_string(&verdict).unwrap();
     let annotations = json!({"metadata": {"annotations": {labels::RESIZE: text}}});
@@ -261,7 +266,7 @@ fn what_is_refused_runs_on_as_it_is_and_says_why() {
             "m1.large",
             Some("RamFilter"),
             "ResizeRefused",
-            "node-1 has no room for m1.large: RamFilter; create a Migration",
+            "node-1 has no room for m1.large: RamFilter; name a smaller Flavor",
         ),
         (
             "m1.thin",

@@ -6,6 +6,7 @@
 //! node is lost.
 
 pub mod backups;
+mod moving;
 mod ports;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -29,7 +30,10 @@ use virga_runtime::{
     reconcile::{self, Done, Reconcile, Settings, object_ref},
 };
 
-use self::ports::{Obstacle, Ports};
+use self::{
+    moving::Moving,
+    ports::{Obstacle, Ports},
+};
 use crate::{
     Context,
     hypervisor::{Lost, is_decommissioned},
@@ -132,7 +136,7 @@ impl Instances {
             let done = if made { Done::changed() } else { Done::waiting() };
             return Ok(done.again_in(AGAIN));
         };
-        let asked = self.answer_resize(instance).await;
+        let asked = self.answer_resize(instance).await?;
         let waits = obstacle.is_some() || status != json!({});
         let written = self.context.writer.apply_status(instance, &status).await?.is_some();
         if let Some(obstacle) = obstacle.filter(|_| written) {
@@ -147,13 +151,33 @@ impl Instances {
         })
     }
 
-    /// Tells an Instance that is to be resized whether its host has room. Returns when to look again.
-    async fn answer_resize(&self, instance: &Instance) -> Option<Duration> {
-        let verdict = match self.context.scheduler.resize(instance) {
-            resizes::Answer::Nothing => return None,
-            resizes::Answer::Later => return Some(RESIZE_AGAIN),
-            resizes::Answer::Say(verdict) => verdict,
+    /// Tells an Instance that is to be resized whether its host has room, and has it moved if another one has. Returns when to
+    /// look again.
+    async fn answer_resize(&self, instance: &Instance) -> Result<Option<Duration>, apply::Error> {
+        let answer = self.context.scheduler.resize(instance);
+        let waits = matches!(answer, resizes::Answer::Later | resizes::Answer::Refused { .. });
+        moving::take_back(&self.context, instance, waits).await?;
+        let (verdict, again) = match answer {
+            resizes::Answer::Nothing => return Ok(None),
+            resizes::Answer::Later => return Ok(Some(RESIZE_AGAIN)),
+            resizes::Answer::Granted(verdict) => (verdict, AGAIN),
+            resizes::Answer::Refused { verdict, elsewhere } => {
+                let verdict = match moving::moving(&self.context, instance, elsewhere).await? {
+                    Moving::By(name) => ResizeVerdict {
+                        migration: Some(name),
+                        ..verdict
+                    },
+                    Moving::Not(why) => ResizeVerdict {
+                        refused: verdict.refused.map(|refused| format!("{refused}; {why}")),
+                        ..verdict
+                    },
+                };
+                (verdict, RESIZE_AGAIN)
+            }
         };
+        if resizes::is_told(instance, &verdict) {
+            return Ok(Some(again));
+        }
         let (namespace, name) = (instance.namespace(), instance.name_any());
         let ResizeVerdict {
             flavor, host, refused, ..
@@ -176,7 +200,7 @@ impl Instances {
                 "answering a resize, will try again"
             ),
         }
-        refused.as_ref().map(|_| RESIZE_AGAIN).or(Some(AGAIN))
+        Ok(Some(again))
     }
 
     /// The controller's own part of a bound Instance's status.

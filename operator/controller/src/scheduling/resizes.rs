@@ -32,10 +32,17 @@ pub(super) struct Grant {
 pub enum Answer {
     /// Nothing: none is asked for, or it was answered.
     Nothing,
-    /// It waits for what is missing, for room that was refused and told of, or for a leader that knows enough.
+    /// It waits for what is missing, or for a leader that knows enough.
     Later,
-    /// This is to be said.
-    Say(ResizeVerdict),
+    /// There is room, and it is held.
+    Granted(ResizeVerdict),
+    /// There is none.
+    Refused {
+        /// What is to be said.
+        verdict: ResizeVerdict,
+        /// Whether another host has room, for the size that it has, too.
+        elsewhere: bool,
+    },
 }
 
 impl Scheduler {
@@ -53,15 +60,25 @@ impl Scheduler {
             generation: instance.metadata.generation.unwrap_or_default(),
             host: host.to_owned(),
             refused,
+            migration: None,
         };
         let request = match request::request(&uid, instance, &self.stores, self.clock.now()) {
             Ok(request) => request,
             Err(obstacles) => {
                 let stuck = obstacles.iter().find(|obstacle| obstacle.stuck);
                 let refused = stuck.map(|obstacle| format!("{}: {}", obstacle.field, obstacle.message));
-                return refused.map_or(Answer::Later, |why| unless_told(instance, said(Some(why))));
+                return refused.map_or(Answer::Later, |why| Answer::Refused {
+                    verdict: said(Some(why)),
+                    elsewhere: false,
+                });
             }
         };
+        let mut other = virga_scheduler::Request {
+            uid: format!("resize {uid}").into(),
+            resources: takes::larger(request.resources, takes::taken(instance, &self.stores).resources),
+            ..request.clone()
+        };
+        other.excluded_hosts.insert(host.to_owned());
         let request = virga_scheduler::Request {
             only_hosts: Some(OnlyHosts {
                 hosts: BTreeSet::from([host.to_owned()]),
@@ -79,12 +96,11 @@ impl Scheduler {
         }
         let table = state.cluster.explain(&request);
         if table.chosen.is_none() {
-            drop(state);
             let why = table.hosts.iter().find(|verdict| verdict.host == host);
-            return unless_told(
-                instance,
-                said(Some(why.map_or_else(|| "it is not known".into(), reason))),
-            );
+            return Answer::Refused {
+                verdict: said(Some(why.map_or_else(|| "it is not known".into(), reason))),
+                elsewhere: state.cluster.dry_run(&other).is_ok(),
+            };
         }
         let grant = Grant {
             generation: instance.metadata.generation,
@@ -98,7 +114,7 @@ impl Scheduler {
         let held = self.held(&mut state, &uid, instance);
         state.cluster.place_claim(&uid, &held.claim(host));
         self.spread(&mut state);
-        Answer::Say(said(None))
+        Answer::Granted(said(None))
     }
 
     /// What an Instance holds on its host, with room that was found for a resize just now.
@@ -125,14 +141,11 @@ fn asked_of(instance: &Instance) -> Option<&str> {
     (other && !under_way && instance.metadata.deletion_timestamp.is_none()).then_some(host)
 }
 
-/// A refusal is written when it is news.
-fn unless_told(instance: &Instance, verdict: ResizeVerdict) -> Answer {
+/// Whether this was said already: a refusal is written when it is news.
+pub fn is_told(instance: &Instance, verdict: &ResizeVerdict) -> bool {
     let told = instance.annotations().get(labels::RESIZE);
     let told = told.and_then(|text| serde_json::from_str::<ResizeVerdict>(text).ok());
-    if told.as_ref() == Some(&verdict) {
-        return Answer::Later;
-    }
-    Answer::Say(verdict)
+    told.as_ref() == Some(verdict)
 }
 
 /// Why a host was rejected, in words for everybody.

@@ -293,13 +293,18 @@ fn unsaid(instance: &Instance, host: &str) -> Option<Aspect> {
     let flavor = &instance.spec.flavor;
     match verdict(instance, host) {
         Some(ResizeVerdict { refused: None, .. }) => None,
-        Some(ResizeVerdict { refused: Some(why), .. }) => Some(Aspect::waits(
-            Reason::ResizeRefused,
-            format!(
-                "spec.flavor: {host} has no room for {flavor}: {why}; create a Migration to another host, name a smaller \
-                 Flavor, or set spec.flavor back"
-            ),
-        )),
+        Some(ResizeVerdict {
+            refused: Some(why),
+            migration,
+            ..
+        }) => {
+            let cure = match migration {
+                Some(name) => format!("the Migration {name} moves it to a host that has, and says how far it is"),
+                None => "name a smaller Flavor, or set spec.flavor back".into(),
+            };
+            let message = format!("spec.flavor: {host} has no room for {flavor}: {why}; {cure}");
+            Some(Aspect::waits(Reason::ResizeRefused, message))
+        }
         None => Some(Aspect::waits(
             Reason::WaitingForLeader,
             format!("spec.flavor: room for {flavor} is being looked for on {host}"),

@@ -5,4 +5,4 @@
 
 mod plan;
 
-pub use plan::{Act, Facts, KEPT, Next, holds, is_active, placed, plan, waits};
+pub use plan::{Act, Facts, KEPT, Next, forbids, holds, is_active, placed, plan, waits};

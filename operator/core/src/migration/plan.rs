@@ -154,7 +154,7 @@ pub fn holds(instance: &Instance) -> Option<String> {
 }
 
 /// Why an Instance can't be moved as it is; Nova migrates what is active or stopped, and nothing else.
-fn forbids(instance: &Instance) -> Option<String> {
+pub fn forbids(instance: &Instance) -> Option<String> {
     if let Some(held) = holds(instance) {
         return Some(held);
     }

@@ -3,12 +3,12 @@ use std::{sync::Arc, time::Duration};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use virga_crds::{Flavor, Instance, ResizeVerdict, labels, managers};
+use virga_crds::{Bytes, Flavor, Hypervisor, Instance, Migration, MigrationPhase, ResizeVerdict, labels, managers};
 use virga_runtime::heartbeat;
 
 use crate::{
     fixtures,
-    world::{NAMESPACE, World},
+    world::{self, NAMESPACE, World},
 };
 
 const AT: &str = "2026-11-22T10:00:00Z";
@@ -33,7 +33,7 @@ async fn stage() -> (World, CancellationToken) {
     tokio::spawn(heartbeat::run(client, clock, options, stop.clone()));
     world.host("a");
     let ratios = json!({"spec": {"allocationRatios": {"vcpus": "1"}}});
-    world.api.merge::<virga_crds::Hypervisor>(None, "a", ratios);
+    world.api.merge::<Hypervisor>(None, "a", ratios);
     for (name, vcpus) in [("m1.small", 1), ("six", 6), ("all", 8), ("nine", 9)] {
         world.api.create(&flavor(name, vcpus));
     }
@@ -155,7 +155,7 @@ async fn its_own_room_counts_for_it_and_a_refusal_is_told_until_there_is_room() 
     assert_eq!(used(&world), 2);
     ask(&world, "all").await;
     let why = verdict(&world).unwrap().refused.unwrap();
-    assert!(why.contains("Filter"), "{why}");
+    assert!(why.contains("Filter") && why.ends_with("; no other host has"), "{why}");
     assert_eq!(used(&world), 2, "nothing is held for it");
     let told = world.api.mark();
     tokio::time::sleep(Duration::from_mins(1)).await;
@@ -197,5 +197,125 @@ async fn another_leader_holds_what_was_answered_and_a_missing_flavor_is_waited_f
     world.api.delete::<Instance>(Some(NAMESPACE), "web");
     ask(&world, "six").await;
     assert_eq!(verdict(&world), None);
+    stop.cancel();
+}
+
+/// Two hosts of 16 GiB, the first of which has an Instance of 12 GiB beside one of 1 GiB, which runs.
+async fn crowded() -> (World, CancellationToken) {
+    let (world, stop) = world::stage(&["a", "b"]).await;
+    for (name, memory) in [("hog", 12), ("vast", 8)] {
+        let mut flavor = fixtures::flavor(name);
+        flavor.spec.memory = Bytes::gib(memory);
+        world.api.create(&flavor);
+    }
+    world.instance("other", Some("a"), |spec| spec.flavor = "hog".into());
+    says(&world, json!({"host": "a", "flavor": built("m1.small", 1)}));
+    world.settle().await;
+    (world, stop)
+}
+
+fn moves(world: &World) -> Vec<Migration> {
+    world.api.list::<Migration>()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_size_that_only_another_host_has_room_for_moves_the_instance_there() {
+    let (world, stop) = crowded().await;
+    let gib = |host: &str| world.usage(host).memory_bytes >> 30;
+    assert_eq!((gib("a"), gib("b")), (13, 0));
+    ask(&world, "vast").await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    world.settle().await;
+    let all = moves(&world);
+    assert_eq!(all.len(), 1, "it is made once");
+    let (name, status) = (all[0].name_any(), all[0].status.clone().unwrap());
+    assert_eq!(
+        (status.phase, status.target.as_deref()),
+        (Some(MigrationPhase::Preparing), Some("b"))
+    );
+    let said = verdict(&world).unwrap();
+    assert!(said.refused.is_some());
+    assert_eq!(said.migration.as_ref(), Some(&name));
+    assert_eq!(
+        (gib("a"), gib("b")),
+        (13, 8),
+        "room for the new size is held where it goes"
+    );
+
+    let say = |part| world.api.merge_status::<Migration>(Some(NAMESPACE), &name, part);
+    say(json!({"outgoing": {"state": "LetGo"}, "incoming": {"state": "Owned"}}));
+    world.settle().await;
+    say(json!({"incoming": {"state": "Landed"}}));
+    says(&world, json!({"host": "b"}));
+    world.settle().await;
+    let said = verdict(&world).unwrap();
+    assert_eq!((said.host.as_str(), said.refused, said.migration), ("b", None, None));
+    assert_eq!((gib("a"), gib("b")), (12, 8));
+    assert_eq!(moves(&world).len(), 1);
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_that_failed_is_not_tried_again_for_the_same_wish() {
+    let (world, stop) = crowded().await;
+    ask(&world, "vast").await;
+    let name = moves(&world)[0].name_any();
+    let say = |part| world.api.merge_status::<Migration>(Some(NAMESPACE), &name, part);
+    say(json!({"phase": "Failed"}));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    world.settle().await;
+    let all = moves(&world);
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].status.clone().unwrap().phase, Some(MigrationPhase::Failed));
+    let said = verdict(&world).unwrap();
+    assert!(
+        said.refused
+            .unwrap()
+            .contains(&format!("the Migration {name} did not move it"))
+    );
+    assert_eq!(said.migration, None);
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_that_has_not_begun_ends_with_the_wish_and_none_is_made_for_what_can_not_move() {
+    let (world, stop) = crowded().await;
+    // Its agent serves nothing: it waits.
+    world
+        .api
+        .merge_status::<Hypervisor>(None, "a", json!({"transferPort": null}));
+    ask(&world, "vast").await;
+    assert_eq!(
+        moves(&world)[0].status.clone().unwrap().phase,
+        Some(MigrationPhase::Pending)
+    );
+    ask(&world, "m1.small").await;
+    assert_eq!(moves(&world), []);
+
+    says(&world, json!({"state": "Paused"}));
+    ask(&world, "vast").await;
+    let said = verdict(&world).unwrap();
+    assert!(said.refused.unwrap().contains("another host has, but web is Paused"));
+    assert_eq!(said.migration, None);
+    assert_eq!(moves(&world), []);
+    // More than any host has.
+    says(&world, json!({"state": "Active"}));
+    let mut flavor = fixtures::flavor("nowhere");
+    flavor.spec.memory = Bytes::gib(99);
+    world.api.create(&flavor);
+    ask(&world, "nowhere").await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert_eq!(moves(&world), []);
+    // Room where it is ends the wait for another host.
+    ask(&world, "vast").await;
+    assert_eq!(moves(&world).len(), 1);
+    world.api.delete::<Instance>(Some(NAMESPACE), "other");
+    world.agent_lets_go("other");
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    world.settle().await;
+    assert_eq!(verdict(&world).unwrap().refused, None);
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    world.settle().await;
+    assert_eq!(moves(&world), []);
     stop.cancel();
 }

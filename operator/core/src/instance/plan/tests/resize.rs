@@ -64,6 +64,7 @@ impl World {
             generation: self.instance.metadata.generation.unwrap(),
             host: NODE.into(),
             refused: refused.map(str::to_owned),
+            migration: refused.filter(|why| why.contains("moves")).map(|_| "resize-1".into()),
         };
         let text = serde_json::to_string(&verdict).unwrap();
         let annotations = self.instance.metadata.annotations.get_or_insert_default();
@@ -229,7 +230,7 @@ fn what_may_go_back_is_neither_rescued_nor_rebuilt_nor_resized_on() {
 
 #[test]
 fn a_resize_that_is_refused_leaves_the_guest_alone_and_says_why() {
-    let asks: [(Case, &str, &str); 9] = [
+    let asks: [(Case, &str, &str); 10] = [
         (
             ("no answer", |world| world.asks_without_answer("large")),
             "WaitingForLeader",
@@ -241,7 +242,15 @@ fn a_resize_that_is_refused_leaves_the_guest_alone_and_says_why() {
                 world.is_answered(Some("RamFilter"));
             }),
             "ResizeRefused",
-            "node-1 has no room for large: RamFilter; create a Migration to another host",
+            "node-1 has no room for large: RamFilter; name a smaller Flavor, or set spec.flavor back",
+        ),
+        (
+            ("a move", |world| {
+                world.asks_for("large");
+                world.is_answered(Some("RamFilter (it moves)"));
+            }),
+            "ResizeRefused",
+            "the Migration resize-1 moves it to a host that has",
         ),
         (
             ("no such flavor", |world| world.asks_for("nowhere")),
