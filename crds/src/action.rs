@@ -64,6 +64,10 @@ actions! {
     Suspend
     /// It went on from its saved memory.
     Resume
+    /// It was shelved.
+    Shelve
+    /// What was shelved was brought back.
+    Unshelve
     /// It was rebooted.
     Reboot
     /// It was rebuilt.

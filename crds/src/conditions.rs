@@ -211,6 +211,10 @@ reasons! {
     GuestAgentMissing
     /// The Secret that spec.adminPassword names doesn't exist, lacks the key, or has no password under it.
     PasswordNotFound
+    /// The Instance is off, and its root disk is being copied into the Image that the message names.
+    Shelving
+    /// The Instance is shelved, and on no host. To have it back, set powerState to Running or Stopped.
+    Offloaded
     /// The Instance is off, and is deleted when its window is over. To restore it, take spec.softDelete out.
     SoftDeleted
     /// The window of a soft-deleted Instance is over, and it was deleted. Only of events.

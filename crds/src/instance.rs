@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BackupSchedule, Begun, Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage, Rebuild,
-    RebuildStatus, Rescue, ResizePolicy, ResizeStatus, schema,
+    RebuildStatus, Rescue, ResizePolicy, ResizeStatus, Shelve, ShelveStatus, schema,
 };
 
 /// A virtual machine: Nova's server.
@@ -50,7 +50,8 @@ use crate::{
     validation = kube::core::Rule::new("has(self.image) != has(self.bootVolume)").message("exactly one of image and bootVolume must be given: they are the two sources of the root disk"),
     validation = kube::core::Rule::new("!has(self.bootVolume) || !has(self.backup)").message("backup: an Instance that boots from a Volume can't be backed up yet: volumes have no snapshots"),
     validation = kube::core::Rule::new("!has(self.bootVolume) || !has(self.volumes) || !self.volumes.exists(v, v.name == self.bootVolume)").message("bootVolume must not be listed in volumes again"),
-    validation = kube::core::Rule::new("self.powerState != 'Suspended' || oldSelf.powerState != 'Stopped'").message("powerState: what is stopped has no memory to save: set Running first"),
+    validation = kube::core::Rule::new("self.powerState != 'Suspended' || (oldSelf.powerState != 'Stopped' && oldSelf.powerState != 'Shelved')").message("powerState: what is stopped has no memory to save: set Running first"),
+    validation = kube::core::Rule::new("!has(self.softDelete) || self.powerState != 'Shelved'").message("softDelete: what is shelved can't be soft-deleted: set powerState to Stopped with it, or delete the Instance"),
     validation = kube::core::Rule::new("!has(self.rebuild) || !has(self.bootVolume)").message("rebuild: the root disk is the Volume that bootVolume names, and is not made from an image: create an Instance with another Volume"),
     validation = kube::core::Rule::new("!has(self.rescue) || self.powerState == 'Running' || self.powerState == 'Stopped'").message("rescue: what is rescued can only run or be stopped: set powerState to Running or Stopped, or take rescue out"),
     validation = kube::core::Rule::new("!has(self.rescue) || has(self.rescue.image) || has(self.image)").message("rescue.image must be given: what boots from a volume has no image of its own"),
@@ -120,6 +121,9 @@ pub struct InstanceSpec {
     #[serde(default)]
     #[schemars(extend("default" = "Running"))]
     pub power_state: PowerState,
+    /// How it is shelved, while `powerState` is `Shelved`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelve: Option<Shelve>,
     /// A reboot: each new `at` is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot: Option<Reboot>,
@@ -430,6 +434,8 @@ pub enum PowerState {
     Paused,
     /// Take no memory and no processor: its memory is saved on the host's disk, and it goes on from there.
     Suspended,
+    /// Be shut down, with its root disk in an Image, and take nothing of any host (Nova's shelve and shelve offload).
+    Shelved,
 }
 
 /// What became of an Instance.
@@ -471,6 +477,9 @@ pub struct InstanceStatus {
     /// The last password that was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin_password: Option<Begun>,
+    /// How far its shelving is, from when it is off for it until it is as asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelve: Option<ShelveStatus>,
     /// Until when it can be restored, while it is soft-deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_delete: Option<SoftDeleteStatus>,
@@ -591,6 +600,8 @@ pub enum InstanceState {
     Paused,
     /// Its memory is saved on the host's disk.
     Suspended,
+    /// It is off, and its root disk is in an Image. `shelve.offloadedAt` says whether it has left its host.
+    Shelved,
     /// It is set up to boot from a rescue image. `powerState` says whether it runs.
     Rescued,
     /// It has its new size and can have its old one back, until the resize is confirmed. `powerState` says whether it runs.

@@ -29,6 +29,7 @@ mod root_disk;
 mod router;
 pub mod schema;
 mod server_group;
+mod shelve;
 mod topology;
 mod usage;
 mod volume;
@@ -71,6 +72,7 @@ pub use router::{
     Distribution, ExternalGateway, JoinedNetwork, Router, RouterNetwork, RouterRoute, RouterSpec, RouterStatus, Snat,
 };
 pub use server_group::{ServerGroup, ServerGroupPolicy, ServerGroupRules, ServerGroupSpec, ServerGroupStatus};
+pub use shelve::{Shelve, ShelveStatus};
 pub use topology::{
     CpuPartition, CpuPin, EmulatorCpus, EmulatorPolicy, InstanceCell, InstancePciDevice, InstanceTopology, MemoryPages,
     NumaCell, PciDevice, PciDeviceSelector, ReservedPages,
@@ -99,7 +101,8 @@ pub mod finalizers {
 pub mod labels {
     /// On a namespace and what is in it: the Project it belongs to.
     pub const PROJECT: &str = "virga.dev/project";
-    /// On a Port: the name of the Instance it is plugged into. On an Image that is a backup: the one it was made of.
+    /// On a Port: the name of the Instance it is plugged into. On an Image that is a backup, or
+    /// has the root disk of a shelved Instance: the one it was made of.
     pub const INSTANCE: &str = "virga.dev/instance";
     /// On a Port that is an address of a Router: the Router's uid.
     pub const ROUTER: &str = "virga.dev/router";
@@ -111,6 +114,10 @@ pub mod labels {
     pub const DRAINS: &str = "virga.dev/drains";
     /// On a Migration: the uid of the Instance that it moves because its host has no room for the size that it is to get.
     pub const RESIZES: &str = "virga.dev/resizes";
+    /// On an Image that has the root disk of a shelved Instance: the uid of that.
+    pub const SHELVED_OF: &str = "virga.dev/shelved-of";
+    /// On an Image that has the root disk of a shelved Instance: since when that was off for it, as `20261122T180000Z`.
+    pub const SHELVED_AT: &str = "virga.dev/shelved-at";
     /// On a controller's Pod: `true` while it leads.
     pub const LEADER: &str = "virga.dev/leader";
     /// An annotation on an Instance that is placed: the decision, as JSON of `status.scheduling`. It comes with

@@ -7,13 +7,13 @@ use virga_e2e::{BOUND, Case, Cluster, Installation, condition, eventually, is_re
 use crate::{GUEST, given_a_place_for_idle_instances, host, idle, node_of, nothing_new_is_left, qemu_of, remains};
 
 /// Hosts that are cordoned until this goes, whatever becomes of the test.
-struct Cordon<'a> {
-    cluster: &'a Cluster,
-    hosts: Vec<String>,
+pub(crate) struct Cordon<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) hosts: Vec<String>,
 }
 
 impl Cordon<'_> {
-    fn add(&mut self, host: &str) {
+    pub(crate) fn add(&mut self, host: &str) {
         self.hosts.push(host.to_owned());
         let said = schedule(self.cluster, host, "Cordoned");
         assert!(said.ok, "{}", said.stderr);

@@ -62,7 +62,7 @@ use stores::Watches;
 
 /// The loops of all kinds, one line a kind. Each subscribes to what it needs of `watches` now, and runs when this
 /// process leads, until `stop` is cancelled.
-fn controllers(context: &Arc<Context>, watches: &Watches, stop: &CancellationToken) -> Vec<BoxFuture<'static, ()>> {
+pub fn controllers(context: &Arc<Context>, watches: &Watches, stop: &CancellationToken) -> Vec<BoxFuture<'static, ()>> {
     let uses = uses::UseIndex::start(watches, stop.clone());
     let lost = Arc::new(hypervisor::Lost::default());
     let ipam = Arc::new(network::Ipam::default());
@@ -76,6 +76,7 @@ fn controllers(context: &Arc<Context>, watches: &Watches, stop: &CancellationTok
         image::controller(context(), watches, uses(), stop()).boxed(),
         instance::controller(context(), watches, uses(), lost(), ipam(), stop()).boxed(),
         instance::backups::controller(context(), watches, stop()).boxed(),
+        instance::shelve::controller(context(), watches, stop()).boxed(),
         migration::controller(context(), watches, lost(), stop()).boxed(),
         network::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
         project::controller(context(), watches, stop()).boxed(),

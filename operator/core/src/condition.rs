@@ -69,6 +69,18 @@ impl Conditions {
         self.new.retain(|c| c.type_ != kind);
     }
 
+    /// Keeps those that there were and that were not set now, but kstatus', which are present only while true.
+    pub fn keep_others(&mut self) {
+        let passing = [types::RECONCILING, types::STALLED];
+        let others: Vec<Condition> = self
+            .old
+            .iter()
+            .filter(|old| !passing.contains(&old.type_.as_str()) && self.get(&old.type_).is_none())
+            .cloned()
+            .collect();
+        self.new.extend(others);
+    }
+
     /// The one of this type, among those set on this pass.
     pub fn get(&self, kind: &str) -> Option<&Condition> {
         self.new.iter().find(|c| c.type_ == kind)

@@ -148,6 +148,12 @@ impl Names for Instance {
         targets.extend(sizes.chain(built).map(|size| Target::flavor(&size.name)));
         targets.extend(spec.node_name.iter().map(|node| Target::node(node)));
         targets.extend(spec.image.iter().map(|image| image_target(namespace, image)));
+        // The root disk of what is shelved.
+        let shelved = self
+            .status
+            .as_ref()
+            .and_then(|status| status.shelve.as_ref()?.image.as_deref());
+        targets.extend(shelved.map(|image| within(TargetKind::Image, image)));
         let rescue = spec.rescue.iter().filter_map(|rescue| rescue.image.as_ref());
         targets.extend(rescue.map(|image| image_target(namespace, image)));
         targets.extend(

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, path::Path};
 
 use kube::ResourceExt;
+use virga_crds::ImageRef;
 use virga_images::{Digest, Format, cache::Evicted};
 use virga_runtime::class::chain;
 
@@ -33,7 +34,12 @@ impl Images {
         for instance in self.shared.stores.instances.state() {
             let own = instance.namespace().unwrap_or_default();
             let rescue = instance.spec.rescue.iter().filter_map(|rescue| rescue.image.as_ref());
-            for named in instance.spec.image.iter().chain(rescue) {
+            let shelved = instance
+                .status
+                .as_ref()
+                .and_then(|status| status.shelve.as_ref()?.image.clone());
+            let shelved = shelved.map(|name| ImageRef { name, namespace: None });
+            for named in instance.spec.image.iter().chain(rescue).chain(&shelved) {
                 let image = self.shared.stores.named_image(&own, named);
                 pins.extend(image.and_then(|image| self.digest(&image)));
             }

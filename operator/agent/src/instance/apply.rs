@@ -17,7 +17,7 @@ use super::{
     boot_image::BootImage,
     deeds_record, devices,
     domain_spec::{self, Parts, Root},
-    machine, power_record, root_disk, root_record, root_seen, seed,
+    machine, power_record, root_disk, root_record, root_seen, seed, shelved,
 };
 use crate::{
     effect::Error,
@@ -58,6 +58,8 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
         Effect::WriteSeed => write_seed(host, instance, uid, files.seed()).await?,
         Effect::EnsureNetwork { network } => {
             let namespace = instance.namespace().unwrap_or_default();
+            // One that was shelved here may come back.
+            host.networks.forget(&uid.to_string());
             host.networks.ensure(&namespace, network).await?;
         }
         Effect::Define => {
@@ -115,6 +117,10 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
             result => result?,
         },
         Effect::RemoveFiles => remove_directory(files.directory()).await?,
+        Effect::Offload => {
+            shelved::offload(&files).await?;
+            host.claims.release(&uid.to_string());
+        }
         Effect::RemoveFinalizer => {
             host.claims.release(&uid.to_string());
             host.writer.remove_finalizer(instance, finalizers::AGENT).await?;

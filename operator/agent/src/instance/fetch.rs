@@ -5,13 +5,13 @@ use uuid::Uuid;
 use virga_core::{
     instance::{
         Devices, Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, RootSeen, Seen,
-        Volume as VolumeSeen, VolumeUse, wants_guest_agent,
+        Volume as VolumeSeen, VolumeUse, stays_shelved, wants_guest_agent,
     },
     volume::{Claimant, volume_names},
 };
 use virga_crds::{Bytes, Instance, InstanceTopology, PowerState, Volume};
 
-use super::{deeds_record, devices, power_record, root_seen};
+use super::{deeds_record, devices, power_record, root_seen, shelved};
 use crate::{
     capacity::Disk,
     claimants::claimants,
@@ -34,7 +34,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         power_record::read(&files)
     );
     let mut domain = domain::look(host, uid).await;
-    let untouched = domain == Domain::Absent && !root_disk && !seed;
+    let untouched = domain == Domain::Absent && !root_disk && !seed && !stays_shelved(instance);
     let place = if untouched && instance.metadata.deletion_timestamp.is_none() {
         place(host, instance, uid).await
     } else {
@@ -84,6 +84,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         room,
         save_room: save_room(host, instance),
         snapshotting: host.snapshots.of(uid),
+        shelve: shelved::seen(host, instance),
         leaving: migration::leaving(host, uid),
     }
 }

@@ -13,6 +13,7 @@ mod root_disk;
 mod root_record;
 mod root_seen;
 mod seed;
+mod shelved;
 
 use std::{sync::Arc, time::Duration};
 

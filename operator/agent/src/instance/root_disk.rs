@@ -150,7 +150,7 @@ pub(super) async fn layer(link: PathBuf) -> Result<DiskLayer, Error> {
     Ok(DiskLayer { path, format })
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     doing: &str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, Error> {

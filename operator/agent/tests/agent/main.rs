@@ -15,6 +15,7 @@ mod ovn;
 mod peers;
 mod resizes;
 mod root_disks;
+mod shelving;
 mod signer;
 mod snapshots;
 mod topology;

@@ -8,6 +8,7 @@
 pub mod backups;
 mod moving;
 mod ports;
+pub mod shelve;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use virga_core::{
     condition::{Conditions, is_true},
     hypervisor::{self, Part},
-    instance::reclaimed_in,
+    instance::{is_shelved_away, reclaimed_in},
 };
 use virga_crds::{
     Instance, ResizeVerdict,
@@ -118,7 +119,13 @@ impl Instances {
     async fn keep(&self, instance: &Instance) -> Result<Done, apply::Error> {
         let deleting = instance.metadata.deletion_timestamp.is_some();
         let Some(node) = &instance.spec.node_name else {
-            // It was never on a node: nothing of it is anywhere.
+            if !deleting && is_shelved_away(instance) {
+                // Its Ports keep their addresses, and are on no node either.
+                let released = self.ports.release(instance).await?;
+                let (moved, _) = self.ports.ensure(instance).await?;
+                return Ok(Done::changed_if(released || moved));
+            }
+            // It was never on a node, or has left it: nothing of it is anywhere.
             let released = deleting && self.release(instance).await?;
             return Ok(Done::changed_if(released));
         };

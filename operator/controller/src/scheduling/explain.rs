@@ -1,7 +1,10 @@
 //! What does the user of an Instance that has no host hear? Pure.
 
 use jiff::Timestamp;
-use virga_core::condition::{Conditions, Progress};
+use virga_core::{
+    condition::{Conditions, Progress},
+    instance::is_shelved_away,
+};
 use virga_crds::{
     Instance, InstanceScheduling, InstanceState, InstanceStatus,
     conditions::{Reason, types},
@@ -63,9 +66,18 @@ impl Explanation {
         conditions.set(types::SCHEDULED, false, self.reason, &self.message);
         let progress = if self.stuck { Progress::Stuck } else { Progress::Working };
         conditions.set_ready(progress, self.reason, &self.message);
+        let shelved = is_shelved_away(instance);
+        if shelved {
+            // What this writer said of them before is half a condition when it leaves them out.
+            conditions.keep_others();
+        }
         InstanceStatus {
             observed_generation: instance.metadata.generation,
-            state: Some(InstanceState::Building),
+            state: Some(if shelved {
+                InstanceState::Shelved
+            } else {
+                InstanceState::Building
+            }),
             scheduling: self.scheduling.clone(),
             conditions: conditions.into_vec(),
             ..InstanceStatus::default()

@@ -13,7 +13,9 @@ use virga_scheduler::{Claim, Event, Resources, Uid};
 use super::{
     host::{self, Around, Lowest},
     load::{Build, Load},
-    missing, rejection,
+    missing,
+    queue::stays_away,
+    rejection,
     state::{Key, Known, LEASE_PREFIX, Pending, Scheduler, State},
     takes,
 };
@@ -72,7 +74,7 @@ impl Scheduler {
             stop_waiting(state, &uid);
         } else {
             state.cluster.unplace(&uid);
-            if instance.metadata.deletion_timestamp.is_some() {
+            if instance.metadata.deletion_timestamp.is_some() || stays_away(instance) {
                 stop_waiting(state, &uid);
             } else if before.as_ref() != Some(&now) {
                 state.waiters.insert(uid.clone(), key.clone());

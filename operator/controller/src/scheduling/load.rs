@@ -52,7 +52,8 @@ impl Build {
                 | InstanceState::Suspended
                 | InstanceState::Rescued
                 | InstanceState::Resized
-                | InstanceState::SoftDeleted,
+                | InstanceState::SoftDeleted
+                | InstanceState::Shelved,
             ) => Some(Self::Done(host)),
             // What went wrong may be the image's fault, which is not the host's.
             Some(InstanceState::Error | InstanceState::Deleting) => None,

@@ -6,6 +6,7 @@ use futures::{FutureExt as _, StreamExt, stream::FuturesUnordered};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use virga_core::instance::{is_shelved_away, stays_shelved};
 use virga_crds::{Instance, conditions::Reason, managers};
 use virga_runtime::{apply::Writer, class::chain, clock::Clock, events::Events, lease::Leadership};
 
@@ -103,7 +104,7 @@ impl Queue {
     fn decide(&self, key: &Key) -> Option<Act> {
         let instance = self.scheduler.stores.instance(&key.0, &key.1)?;
         let bound = instance.spec.node_name.is_some() && !rejection::is_rejected(&instance);
-        if bound || instance.metadata.deletion_timestamp.is_some() {
+        if bound || stays_away(&instance) || instance.metadata.deletion_timestamp.is_some() {
             return None;
         }
         match self.scheduler.place(&instance) {
@@ -155,6 +156,10 @@ impl Queue {
         let message = format!("bound to {node}{}", fit.unwrap_or_default());
         self.events
             .normal(&bound, Reason::Bound.as_str(), "Scheduling", message);
+        if is_shelved_away(instance) {
+            // What was said of it stands until its agent says that it has it: see `crate::instance`.
+            return;
+        }
         // From here on the node's agent is the one writer of the status.
         if let Err(error) = self.writer.apply_status(&bound, &json!({})).await {
             tracing::warn!(
@@ -209,4 +214,9 @@ impl Queue {
             }
         }
     }
+}
+
+/// Whether it is shelved, and is to stay so: it needs no host.
+pub(super) fn stays_away(instance: &Instance) -> bool {
+    stays_shelved(instance) && is_shelved_away(instance)
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
-use virga_core::flavor::{self, ExtraSpecs};
+use virga_core::{
+    flavor::{self, ExtraSpecs},
+    instance::is_shelved_away,
+};
 use virga_crds::{
     Flavor, Image, ImageRef, ImageVisibility, Instance, ServerGroupPolicy, Volume, conditions::Reason, labels,
 };
@@ -60,11 +63,18 @@ pub fn request(uid: &str, instance: &Instance, stores: &Stores, now: Timestamp) 
     };
 
     let name = format!("{namespace}/{}", shown_name(instance));
+    let asked = takes::of_flavor(instance, &flavor, &extra, image.as_deref(), &volumes);
+    let taken = if is_shelved_away(instance) {
+        // It comes back with the size that it has, and may be asked to get another.
+        takes::largest(asked, takes::taken(instance, stores))
+    } else {
+        asked
+    };
     let Taken {
         resources,
         units,
         shape,
-    } = takes::of_flavor(instance, &flavor, &extra, image.as_deref(), &volumes);
+    } = taken;
     let mut request = Request::new(uid, name, resources);
     let demands = Demands {
         resources: units,

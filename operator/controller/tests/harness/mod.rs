@@ -26,7 +26,7 @@ pub use virga_controller::fixtures::{flavor, hypervisor, image, in_shop, instanc
 use virga_controller::{
     Context,
     certs::Signer,
-    fixtures,
+    controllers, fixtures,
     ovn::Carrier,
     process::{Identity, Parts},
     scheduling::{HostDefaults, Scheduler, feed, queue::Queue, takeover},
@@ -73,6 +73,11 @@ impl Replica {
     }
 
     pub async fn start_with(api: &FakeApi, client: Client, name: &str) -> Self {
+        Self::start_parts(api, client, name, false).await
+    }
+
+    /// The same, with or without the loops over the kinds.
+    async fn start_parts(api: &FakeApi, client: Client, name: &str, loops: bool) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(api.clock().reader());
         let mut registry = metrics::registry();
         let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
@@ -107,9 +112,13 @@ impl Replica {
         let router = Webhooks::new(&context, identities, signer.clone(), &mut registry).router();
         tokio::spawn(sender.run(stopped.clone()));
         tokio::spawn(feed::run(context.scheduler.clone(), &watches, stopped.clone()));
+        let loops = loops.then(|| controllers(&context, &watches, &stopped));
         tokio::spawn(watches.run(stopped.clone()));
         tokio::spawn(candidate.run(stopped.clone()));
         assert!(context.stores.synced().await);
+        for task in loops.into_iter().flatten() {
+            tokio::spawn(task);
+        }
         Self {
             scheduler: context.scheduler.clone(),
             stores: context.stores.clone(),
@@ -156,6 +165,13 @@ impl Replica {
 /// A process that leads and decides.
 pub async fn leader(api: &FakeApi) -> Replica {
     let replica = Replica::start(api, "a").await;
+    replica.lead().await;
+    replica
+}
+
+/// The same, with the loops over the kinds.
+pub async fn whole_leader(api: &FakeApi) -> Replica {
+    let replica = Replica::start_parts(api, api.client_as(CONTROLLER), "a", true).await;
     replica.lead().await;
     replica
 }

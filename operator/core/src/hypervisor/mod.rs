@@ -67,6 +67,14 @@ pub fn instance_status(instance: &Instance, node: &str, lost: bool, now: Timesta
         .as_ref()
         .map(|status| status.conditions.as_slice())
         .unwrap_or_default();
+    // What was said while it was on no host stands until its new host's agent has said something.
+    let unclaimed = instance
+        .status
+        .as_ref()
+        .and_then(|status| status.shelve.as_ref()?.offloaded_at.as_ref());
+    if unclaimed.is_some() && !lost {
+        return Part::Leave;
+    }
     part(conditions, lost, now, || {
         let message = format!("node {node} is lost: what the machine does is not known until its agent is back");
         let kinds = [types::READY, types::RUNNING];

@@ -3,7 +3,10 @@
 use virga_crds::{CachedImageState, Image, ImageStatus, Instance, SnapshotStatus, conditions::Reason};
 
 use super::plan::Report;
-use crate::condition::{Conditions, Progress};
+use crate::{
+    condition::{Conditions, Progress},
+    instance::is_shelved_away,
+};
 
 /// Who makes an image.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +66,11 @@ pub(super) fn maker(
              whose root disk was made from an Image"
         );
         return refused(Reason::Invalid, message);
+    }
+    if is_shelved_away(instance) {
+        let message =
+            format!("spec.source.instance: {name} is shelved, and its disk on no host: it is copied when it is back");
+        return waits(Reason::StateForbids, message);
     }
     let status = instance.status.as_ref();
     let (Some(node), Some(flavor)) = (

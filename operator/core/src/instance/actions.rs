@@ -120,6 +120,7 @@ fn built_to_be(old: &InstanceStatus) -> Option<PowerState> {
         InstanceState::Stopped => Some(PowerState::Stopped),
         InstanceState::Paused => Some(PowerState::Paused),
         InstanceState::Suspended => Some(PowerState::Suspended),
+        InstanceState::Shelved => Some(PowerState::Shelved),
         _ => None,
     }
 }
@@ -128,6 +129,8 @@ fn power(from: Option<&str>, to: Option<&str>) -> Option<ActionName> {
     // Nothing known of before: not to be told as something that a user did.
     let from = from?;
     Some(match to? {
+        "Shelved" => ActionName::Shelve,
+        _ if from == "Shelved" => ActionName::Unshelve,
         "Running" if from == "Paused" => ActionName::Unpause,
         "Running" if from == "Suspended" => ActionName::Resume,
         "Running" => ActionName::Start,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, fmt::strtime, tz::TimeZone};
 use virga_crds::{
-    BackupSchedule, Bytes, Image, ImageSource, ImageSpec, ImageState, ImageVisibility, Instance, InstanceSource, labels,
+    BackupSchedule, Bytes, Image, ImageSource, ImageSpec, ImageState, ImageVisibility, Instance, InstanceSource,
+    PowerState, labels,
 };
 
 /// How a backup's time is written, in its name and its label.
@@ -50,10 +51,12 @@ pub fn backups<'a>(instance: &Instance, images: impl Iterator<Item = &'a Image>,
     let built = instance.status.as_ref().is_some_and(|status| status.flavor.is_some());
     let has_one = known.iter().any(|backup| backup.at >= period.begin && backup.at <= now);
     let under_way = known.iter().any(|backup| backup.stands == Stands::UnderWay);
+    // The disk of what is shelved does not change, and may be on no host.
+    let shelved = instance.spec.power_state == PowerState::Shelved;
     if let Some(begin) = period
         .due
         .then_some(period.begin)
-        .filter(|_| built && !has_one && !under_way)
+        .filter(|_| built && !shelved && !has_one && !under_way)
     {
         backups.create = Some(image(instance, schedule, begin));
     }

@@ -125,6 +125,8 @@ pub enum Effect {
     ReleasePorts,
     /// Remove its directory with all disks of its own. Volumes stay.
     RemoveFiles,
+    /// Remove the same of one whose root disk is in an Image: the root disk first, because its directory tells of it.
+    Offload,
     /// Let the Instance go.
     RemoveFinalizer,
 }
@@ -153,6 +155,7 @@ impl Effect {
             Self::Save => "suspending",
             Self::DiscardSaved => "discarding the saved memory",
             Self::Shutdown | Self::Destroy => "stopping",
+            Self::Offload => "offloading",
             Self::Undefine | Self::ReleasePorts | Self::RemoveFiles | Self::RemoveFinalizer => "deleting",
         }
     }
@@ -220,6 +223,7 @@ impl Effect {
             Self::Undefine => "Undefine",
             Self::ReleasePorts => "ReleasePorts",
             Self::RemoveFiles => "RemoveFiles",
+            Self::Offload => "Offload",
             Self::RemoveFinalizer => "RemoveFinalizer",
         }
     }

@@ -20,6 +20,7 @@ mod rescue;
 mod resize;
 mod root;
 mod seen;
+mod shelve;
 mod snapshotting;
 mod soft_delete;
 mod status;
@@ -46,6 +47,7 @@ pub use seen::{
     Cache, Domain, Failure, Image, Interface, InterfaceUse, Power, PowerRecord, RebootRecord, Room, Seen, Volume,
     VolumeUse, WentOff,
 };
+pub use shelve::{ShelveSeen, ShelvedImage, Shelving, is_shelved_away, shelved_image_name, shelving, stays_shelved};
 pub use snapshotting::Snapshotting;
 pub use soft_delete::reclaimed_in;
 pub use status::{after_failure, notes};

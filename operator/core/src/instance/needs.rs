@@ -9,6 +9,7 @@ use super::{
     effect::Effect,
     plan::old_conditions,
     seen::{Cache, Image, Interface, InterfaceUse, Seen, VolumeUse},
+    shelve,
     status::reason_of,
 };
 
@@ -76,7 +77,7 @@ impl Need {
         }
     }
 
-    fn unmet(aspect: Aspect) -> Self {
+    pub fn unmet(aspect: Aspect) -> Self {
         Self {
             aspect,
             effects: Vec::new(),
@@ -111,6 +112,9 @@ fn root_disk(instance: &Instance, seen: &Seen, built: bool) -> Need {
         return there();
     }
     if built {
+        if let Some(need) = shelve::root_disk(instance, seen) {
+            return need;
+        }
         return Need::unmet(Aspect::stuck(
             Reason::HypervisorError,
             format!(

@@ -17,6 +17,7 @@ use super::{
     resize,
     root::{self, Work},
     seen::{Domain, Power, Room, Seen},
+    shelve,
     status::{Story, tell},
     validate,
 };
@@ -88,9 +89,12 @@ fn build(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
             Aspect::stuck(Reason::Invalid, problems.to_string()),
         );
     }
-    let untouched = !built && !seen.root_disk && !seen.seed;
+    let untouched = (!built || shelve::comes_back(instance)) && !seen.root_disk && !seen.seed;
     if untouched && let Some(rejected) = rejected(instance, seen, now) {
         return rejected;
+    }
+    if let Some(plan) = shelve::absent(instance, seen, now) {
+        return plan;
     }
     if built && let Some(exchanged) = exchanged(instance, seen, now) {
         return exchanged;
@@ -255,6 +259,8 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
     }
     step.effects.append(&mut devices.effects);
     let mut step = beside(waiting, step);
+    let shelve = shelve::told(instance, seen, step.settled, now);
+    shelve::go_on(instance, seen, shelve.as_ref(), &mut step, now);
     // What is done once to a guest is done to one that is as asked otherwise.
     let next = if step.settled {
         deeds::next(instance, seen, power, now)
@@ -278,6 +284,7 @@ fn keep(instance: &Instance, seen: &Seen, power: Power, now: Timestamp) -> Plan 
         settled: step.settled,
         task: step.task,
         deleting: false,
+        shelve,
     };
     Plan {
         status: Some(tell(instance, seen, story, now)),

@@ -197,12 +197,30 @@ fn rebooted(wish: &Wish, due: Due, power: Power, record: PowerRecord, now: Times
 }
 
 fn toward(wish: &Wish, power: Power, record: PowerRecord, now: Timestamp) -> Step {
-    use PowerState::{Paused, Running, Stopped, Suspended};
+    use PowerState::{Paused, Running, Shelved, Stopped, Suspended};
+    if wish.power == Shelved && record.shelved.is_some() && !matches!(power, Power::Off(_)) {
+        // Somebody started it: what was copied of its disk is not its disk any more.
+        let record = PowerRecord {
+            shelved: None,
+            ..record
+        };
+        return Step::act("shelving", vec![Effect::RecordPower(record)]);
+    }
     match (wish.power, power) {
         (Running, Power::Running) | (Paused, Power::Paused | Power::IoError | Power::Sleeping) => {
             Step::settled(remember(record, record.at_rest(wish.policy != RunPolicy::Always)))
         }
         (Stopped, Power::Off(_)) | (Suspended, Power::Saved) => Step::settled(remember(record, record.cleared())),
+        (Shelved, Power::Off(_)) => {
+            let shelved = record.shelved;
+            Step::settled(remember(
+                record,
+                PowerRecord {
+                    shelved,
+                    ..record.cleared()
+                },
+            ))
+        }
 
         (Running, Power::Paused) => Step::act("resuming", vec![Effect::Resume]),
         (Running | Suspended, Power::IoError) => match record.nudged_for(now) {
@@ -237,15 +255,15 @@ fn toward(wish: &Wish, power: Power, record: PowerRecord, now: Timestamp) -> Ste
             "spec.powerState: the domain is off, so there is no memory to save: set it to Running first, or to Stopped",
         )),
 
-        (Stopped, Power::Running | Power::ShuttingDown) => stop(record, now, STOP_GRACE),
-        (Stopped, Power::Paused) => {
+        (Stopped | Shelved, Power::Running | Power::ShuttingDown) => stop(record, now, STOP_GRACE),
+        (Stopped | Shelved, Power::Paused) => {
             let mut step = stop(record.cleared(), now, STOP_GRACE);
             step.effects.insert(0, Effect::Resume);
             step
         }
-        (Stopped, Power::Saved | Power::BrokenSave) => Step::act("stopping", vec![Effect::DiscardSaved]),
+        (Stopped | Shelved, Power::Saved | Power::BrokenSave) => Step::act("stopping", vec![Effect::DiscardSaved]),
         // None of these hears the power button.
-        (Stopped, Power::IoError | Power::Sleeping) | (_, Power::Crashed) => {
+        (Stopped | Shelved, Power::IoError | Power::Sleeping) | (_, Power::Crashed) => {
             Step::act("stopping", vec![Effect::Destroy])
         }
     }
@@ -355,11 +373,11 @@ pub(super) fn running(wish: &Wish, power: Power, record: PowerRecord, old: &[Con
         Power::BrokenSave => {
             let message = format!("the guest's saved memory is incomplete or damaged: {START_AFRESH}");
             Aspect {
-                stuck: wish.power != PowerState::Stopped,
+                stuck: !matches!(wish.power, PowerState::Stopped | PowerState::Shelved),
                 ..Aspect::waits(Reason::SavedMemoryUnusable, message)
             }
         }
-        Power::Off(_) if wish.power == PowerState::Stopped => {
+        Power::Off(_) if matches!(wish.power, PowerState::Stopped | PowerState::Shelved) => {
             Aspect::waits(Reason::Stopped, "the domain is off, as asked")
         }
         Power::Off(_) if wish.power == PowerState::Suspended => Aspect::waits(Reason::Stopped, "the domain is off"),

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use virga_crds::{Address, BuiltFlavor, Bytes, InstanceTopology, conditions::Reason};
 
-use super::{devices::Devices, root::RootSeen, snapshotting::Snapshotting};
+use super::{devices::Devices, root::RootSeen, shelve::ShelveSeen, snapshotting::Snapshotting};
 
 /// Everything that deciding about one Instance takes, as the agent found it in one look.
 ///
@@ -45,6 +45,8 @@ pub struct Seen {
     pub health: Health,
     /// Whether an image is being made of its root disk.
     pub snapshotting: Snapshotting,
+    /// What there is for it to be shelved or unshelved.
+    pub shelve: ShelveSeen,
     /// That it is on its way to another host.
     pub leaving: Option<Leaving>,
     /// What was done to its guest, as noted beside the disks.
@@ -227,6 +229,9 @@ pub struct PowerRecord {
     /// The last reboot that was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot: Option<RebootRecord>,
+    /// Since when it is off for being shelved: the name of that shelving. A start ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelved: Option<Timestamp>,
 }
 
 /// A reboot that was begun.

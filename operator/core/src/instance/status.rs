@@ -1,6 +1,7 @@
 use jiff::Timestamp;
 use virga_crds::{
     Address, Condition, ConditionStatus, Instance, InstanceState, InstanceStatus, ObservedPower, PowerState,
+    ShelveStatus,
     conditions::{Reason, types},
 };
 
@@ -15,7 +16,7 @@ use super::{
     power, reboot, rebuild, resize,
     root::{is_rescued, root_image},
     seen::{Domain, Failure, InterfaceUse, Power, Seen},
-    soft_delete,
+    shelve, soft_delete,
 };
 use crate::condition::{Conditions, Progress};
 
@@ -37,6 +38,8 @@ pub(super) struct Story {
     /// What is under way; empty when nothing is.
     pub task: &'static str,
     pub deleting: bool,
+    /// How far its shelving is.
+    pub shelve: Option<ShelveStatus>,
 }
 
 impl Story {
@@ -67,6 +70,7 @@ impl Story {
             settled: false,
             task: "",
             deleting: false,
+            shelve: instance.status.as_ref().and_then(|status| status.shelve.clone()),
         }
     }
 }
@@ -122,6 +126,8 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
             InstanceState::Error
         } else if soft_delete.is_some() {
             InstanceState::SoftDeleted
+        } else if shelve::is_told(instance, seen, story.shelve.as_ref()) {
+            InstanceState::Shelved
         } else {
             state(instance, seen, &old, story.settled)
         }),
@@ -147,6 +153,7 @@ pub(super) fn tell(instance: &Instance, seen: &Seen, story: Story, now: Timestam
         guest,
         crash_dump: deeds::told(seen.deeds.crash_dump).or(old.crash_dump),
         admin_password: deeds::told(seen.deeds.admin_password).or(old.admin_password),
+        shelve: story.shelve,
         soft_delete,
         conditions: conditions.into_vec(),
     };
@@ -255,6 +262,7 @@ pub fn after_failure(
         // A guest whose memory could not be saved runs on, as one does that is to be rebuilt or rescued, and one whose
         // definition could not be put right.
         Effect::Save
+        | Effect::Offload
         | Effect::SetPassword
         | Effect::InjectNmi
         | Effect::RecordDeeds(_)

@@ -135,6 +135,7 @@ impl World {
                         state: InterfaceUse::Ready(vec![address(*n)]),
                     })
                     .collect(),
+                shelve: crate::instance::ShelveSeen::default(),
                 leaving: None,
                 deeds: Deeds::default(),
                 guest_agent: true,

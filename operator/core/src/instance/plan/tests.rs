@@ -11,8 +11,8 @@ use super::*;
 use crate::{
     condition::is_true,
     instance::{
-        Cache, Deeds, Devices, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, RootSeen, Snapshotting,
-        Volume, VolumeUse, WentOff, after_failure, notes,
+        Cache, Deeds, Devices, Failure, Health, Image, Interface, InterfaceUse, PowerRecord, RootSeen, ShelveSeen,
+        Snapshotting, Volume, VolumeUse, WentOff, after_failure, notes,
     },
 };
 
@@ -125,6 +125,7 @@ impl World {
                 save_room: Room::Enough,
                 health: Health::default(),
                 snapshotting: Snapshotting::No,
+                shelve: ShelveSeen::default(),
                 leaving: None,
                 deeds: Deeds::default(),
                 guest_agent: true,
@@ -265,7 +266,7 @@ impl World {
                 let hard = self.instance.spec.reboot.as_ref();
                 let hard = hard.is_some_and(|reboot| reboot.type_ == RebootType::Hard);
                 assert!(
-                    wanted == PowerState::Stopped || hard || exchanging,
+                    wanted == PowerState::Stopped || wanted == PowerState::Shelved || hard || exchanging,
                     "memory thrown away against the spec"
                 );
                 assert!(matches!(self.power(), Some(Power::Saved | Power::BrokenSave)));
@@ -285,7 +286,11 @@ impl World {
             Effect::Shutdown => {
                 let rebooted = self.instance.spec.reboot.is_some();
                 assert!(
-                    wanted == PowerState::Stopped || deleting || rebooted || exchanging,
+                    wanted == PowerState::Stopped
+                        || wanted == PowerState::Shelved
+                        || deleting
+                        || rebooted
+                        || exchanging,
                     "shut down against the spec"
                 );
                 if self.deaf > 0 {
@@ -298,7 +303,12 @@ impl World {
                 let crashed = self.power() == Some(Power::Crashed);
                 let rebooted = self.instance.spec.reboot.is_some();
                 assert!(
-                    crashed || wanted == PowerState::Stopped || deleting || rebooted || exchanging,
+                    crashed
+                        || wanted == PowerState::Stopped
+                        || wanted == PowerState::Shelved
+                        || deleting
+                        || rebooted
+                        || exchanging,
                     "ended although it should run"
                 );
                 self.seen.domain = Domain::Defined(Power::Off(WentOff::Destroyed));
@@ -310,8 +320,12 @@ impl World {
                 );
                 self.seen.domain = Domain::Absent;
             }
-            Effect::RemoveFiles => {
+            Effect::RemoveFiles | Effect::Offload => {
                 assert_eq!(self.power(), None, "files removed under a domain");
+                assert!(
+                    deleting || wanted == PowerState::Shelved && self.shelved_image_is_here(),
+                    "removed against the spec"
+                );
                 self.seen.root_disk = false;
                 self.seen.seed = false;
                 self.seen.root = RootSeen::default();
@@ -714,6 +728,7 @@ fn computing_the_same_again_gives_the_same_status() {
 mod leaving;
 mod resize;
 mod root;
+mod shelve;
 mod verbs;
 
 fn any_power() -> impl Strategy<Value = Power> {
@@ -809,6 +824,7 @@ proptest! {
             PowerState::Paused => ObservedPower::Paused,
             PowerState::Stopped => ObservedPower::Stopped,
             PowerState::Suspended => ObservedPower::Suspended,
+            PowerState::Shelved => unreachable!("it ends without a domain"),
         };
         let crashed = status.power_state == Some(ObservedPower::Crashed);
         prop_assert!(status.power_state == Some(expected) || (crashed && expected == ObservedPower::Stopped));

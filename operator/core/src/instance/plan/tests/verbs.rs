@@ -3,11 +3,12 @@
 use super::*;
 
 /// The wanted power states, in Nova's words the actions that lead to them.
-const WANTED: [PowerState; 4] = [
+const WANTED: [PowerState; 5] = [
     PowerState::Running,
     PowerState::Stopped,
     PowerState::Paused,
     PowerState::Suspended,
+    PowerState::Shelved,
 ];
 
 impl World {
@@ -87,6 +88,7 @@ fn each_verb_in_each_state_has_its_first_step() {
         (PowerState::Stopped, Power::Off(WentOff::ByGuest)),
         (PowerState::Paused, Power::Paused),
         (PowerState::Suspended, Power::Saved),
+        (PowerState::Shelved, Power::Off(WentOff::ByGuest)),
     ];
     let mut table = String::new();
     for (verb, ask) in verbs {

@@ -1,0 +1,345 @@
+//! Guests that are shelved and come back, here or elsewhere, with agents that are killed at every step. The rules of the
+//! leader are between them.
+
+use std::{path::Path, process::Command, sync::atomic::Ordering};
+
+use kube::ResourceExt as _;
+use serde_json::json;
+use virga_agent::host::Moment;
+use virga_core::instance::{Shelving, is_shelved_away, shelved_image_name, shelving};
+use virga_crds::{
+    CachedImageState, Hypervisor, Image, ImageState, Instance, InstanceState, InstanceStatus, Port, PowerState,
+    ShelveStatus, conditions::types,
+};
+use virga_hypervisor::{DomainState, Hypervisor as _, Operation};
+
+use crate::{
+    crashes::{Trap, trap},
+    peers::served,
+    signer::Signer,
+    world::{NODE, SHOP, World, uid},
+};
+
+const OTHER: &str = "node-2";
+
+fn qemu_io(file: &Path, command: &str) -> bool {
+    let output = Command::new("qemu-io")
+        .args(["-f", "qcow2", "-c", command])
+        .arg(file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    output.status.success() && !said.contains("failed")
+}
+
+fn instance(world: &World) -> Instance {
+    world.read("web-1").unwrap()
+}
+
+fn status(world: &World) -> InstanceStatus {
+    instance(world).status.unwrap_or_default()
+}
+
+fn shelve(world: &World) -> Option<ShelveStatus> {
+    status(world).shelve
+}
+
+/// What the leader does, as its rules say: the Image, its status, the binding. `home` is where it places what comes back.
+fn lead(world: &World, home: &str, holder: &str) {
+    let (api, instance) = (&world.api, instance(world));
+    let name = shelved_image_name(&instance);
+    let image: Option<Image> = world.read(&name);
+    let Shelving {
+        create,
+        delete,
+        unbind,
+        status,
+    } = shelving(&instance, image.as_ref(), api.clock().now());
+    if let Some(image) = create {
+        api.create(image.as_ref());
+        let from = json!({"instanceUid": instance.uid().unwrap(), "minDisk": "64Mi"});
+        let status = json!({"state": "Importing", "importer": NODE, "snapshot": from});
+        api.merge_status::<Image>(Some(SHOP), &name, status);
+    }
+    if delete {
+        api.delete::<Image>(Some(SHOP), &name);
+        return;
+    }
+    if unbind {
+        bind(world, None);
+        return;
+    }
+    if let Some(status) = status
+        && serde_json::to_value(&status.conditions).unwrap()
+            != serde_json::to_value(&instance.status.as_ref().unwrap().conditions).unwrap()
+    {
+        let status = json!({"state": status.state, "conditions": status.conditions});
+        api.merge_status::<Instance>(Some(SHOP), "web-1", status);
+    }
+    if is_shelved_away(&instance) && instance.spec.power_state != PowerState::Shelved {
+        bind(world, Some(home));
+    }
+    let made = image.filter(|image| image.status.as_ref().is_some_and(|status| status.digest.is_none()));
+    let host: Option<Hypervisor> = api.read(None, NODE);
+    let lines = host
+        .and_then(|host| host.status)
+        .map(|status| status.images)
+        .unwrap_or_default();
+    if let Some(image) = made
+        && let Some(line) = lines.iter().find(|line| Some(&line.uid) == image.metadata.uid.as_ref())
+        && line.state == CachedImageState::Cached
+    {
+        let holders = json!([{"node": NODE, "address": holder}]);
+        let status = json!({
+            "state": ImageState::Active, "digest": line.digest, "importer": null, "keeper": NODE, "holders": holders,
+            "virtualSize": line.virtual_size, "nodes": {"cached": 1, "pulling": 0},
+        });
+        api.merge_status::<Image>(Some(SHOP), &name, status);
+    }
+}
+
+fn bind(world: &World, node: Option<&str>) {
+    let bound = json!({"spec": {"nodeName": node}});
+    world.api.merge::<Instance>(Some(SHOP), "web-1", bound.clone());
+    world.api.merge::<Port>(Some(SHOP), "web-1-front", bound);
+}
+
+fn led(world: &World, what: &str, holds: impl Fn() -> bool) {
+    world.eventually(what, || {
+        lead(world, NODE, "127.0.0.1:1");
+        holds()
+    });
+}
+
+fn is_away(world: &World) -> bool {
+    instance(world).spec.node_name.is_none()
+}
+
+fn is_back(world: &World) -> bool {
+    let image: Option<Image> = world.read(&shelved_image_name(&instance(world)));
+    world.is_ready("web-1") && shelve(world).is_none() && image.is_none()
+}
+
+fn pattern(round: u8) -> String {
+    format!("-P {:#x} {}M 64k", 0x50 + round, 1 + u32::from(round))
+}
+
+/// The guest writes something that it has not written before.
+fn writes(world: &World, instance: &Instance, round: u8) {
+    let disk = world.files(instance).join("root.qcow2");
+    assert!(qemu_io(&disk, &format!("write {}", pattern(round))));
+}
+
+fn has_written(world: &World, instance: &Instance, round: u8) -> bool {
+    let disk = world.files(instance).join("root.qcow2");
+    qemu_io(&disk, &format!("read {}", pattern(round)))
+}
+
+fn nothing_is_here(world: &World) -> bool {
+    world.host.domains().unwrap().is_empty()
+        && world.host.networks().unwrap().is_empty()
+        && std::fs::read_dir(world.path().join("instances")).unwrap().count() == 0
+}
+
+#[test]
+fn a_shelved_guest_leaves_its_host_with_its_disk_in_an_image_and_comes_back_with_it() {
+    let world = World::with_agent();
+    let guest = world.guest("web-1", "10.0.0.5");
+    world.await_ready("web-1");
+    writes(&world, &guest, 0);
+    let addresses = status(&world).addresses;
+    let seed = std::fs::read(world.files(&guest).join("seed.iso")).unwrap();
+    world.edit("web-1", &json!({"powerState": "Shelved"}));
+    led(&world, "it has left its host", || is_away(&world));
+    world.eventually("nothing of it is here", || nothing_is_here(&world));
+    let told = status(&world);
+    assert_eq!(
+        (told.state, told.host, told.power_state, told.addresses),
+        (Some(InstanceState::Shelved), None, None, addresses.clone())
+    );
+    let image: Image = world.read(&shelved_image_name(&guest)).unwrap();
+    let digest = image.status.unwrap().digest.unwrap();
+    assert_eq!(told.shelve.unwrap().digest.as_deref(), Some(digest.as_str()));
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    let file = world.path().join("images").join(format!("sha256-{hex}.qcow2"));
+    assert!(
+        qemu_io(&file, &format!("read {}", pattern(0))),
+        "its data is in the Image"
+    );
+
+    world.edit("web-1", &json!({"powerState": "Running"}));
+    led(&world, "it is back", || is_back(&world));
+    assert!(has_written(&world, &guest, 0));
+    assert_eq!(status(&world).addresses, addresses);
+    assert_eq!(world.domain(&guest).unwrap().state, DomainState::Running);
+    let again = std::fs::read(world.files(&guest).join("seed.iso")).unwrap();
+    assert_eq!(again.len(), seed.len());
+    assert!(
+        world.files(&guest).join("base").exists(),
+        "its disk lies over the image, which is kept"
+    );
+    world.delete("web-1");
+    world.await_gone::<Instance>("web-1");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn one_that_stays_on_its_host_starts_from_its_own_disk_and_its_image_goes() {
+    let world = World::with_agent();
+    let guest = world.guest("web-1", "10.0.0.5");
+    world.await_ready("web-1");
+    writes(&world, &guest, 0);
+    world.edit(
+        "web-1",
+        &json!({"powerState": "Shelved", "shelve": {"offloadAfter": "Never"}}),
+    );
+    led(&world, "it is shelved", || {
+        status(&world).state == Some(InstanceState::Shelved)
+    });
+    assert_eq!(world.domain(&guest).unwrap().state, DomainState::ShutOff);
+    let inode =
+        std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(world.files(&guest).join("root.qcow2")).unwrap());
+    world.edit("web-1", &json!({"powerState": "Running"}));
+    led(&world, "it is back", || is_back(&world));
+    let now = std::fs::metadata(world.files(&guest).join("root.qcow2")).unwrap();
+    assert_eq!(
+        std::os::unix::fs::MetadataExt::ino(&now),
+        inode,
+        "the disk was never away"
+    );
+    // What it writes from now on is in the next Image.
+    writes(&world, &guest, 1);
+    world.edit(
+        "web-1",
+        &json!({"powerState": "Shelved", "shelve": {"offloadAfter": "0s"}}),
+    );
+    led(&world, "it has left its host", || is_away(&world));
+    world.edit("web-1", &json!({"powerState": "Running"}));
+    led(&world, "it is back again", || is_back(&world));
+    assert!(has_written(&world, &guest, 0) && has_written(&world, &guest, 1));
+}
+
+#[test]
+fn a_guest_that_is_unshelved_elsewhere_has_its_disk_from_the_host_that_keeps_it() {
+    let mut first = World::new();
+    let signer = Signer::start(&first);
+    let mut second = first.beside(OTHER);
+    signer.start_agent(&mut first);
+    let address = served(&first);
+    signer.start_agent(&mut second);
+    let guest = first.guest("web-1", "10.0.0.5");
+    first.await_ready("web-1");
+    writes(&first, &guest, 0);
+    first.edit("web-1", &json!({"powerState": "Shelved"}));
+    first.eventually("it has left its host", || {
+        lead(&first, OTHER, &address);
+        is_away(&first)
+    });
+    first.edit("web-1", &json!({"powerState": "Running"}));
+    first.eventually("it is back elsewhere", || {
+        lead(&first, OTHER, &address);
+        is_back(&first)
+    });
+    assert!(nothing_is_here(&first));
+    assert!(has_written(&second, &guest, 0));
+    assert_eq!(second.domain(&guest).unwrap().state, DomainState::Running);
+    assert_eq!(status(&first).host.as_deref(), Some(OTHER));
+    assert_eq!(status(&first).addresses[0].ip, "10.0.0.5");
+}
+
+#[test]
+fn an_agent_killed_at_any_point_of_shelving_is_followed_by_one_that_ends_it() {
+    for effect in [
+        "Shutdown",
+        "RecordPower",
+        "CopyDisk",
+        "AdoptImage",
+        "Undefine",
+        "ReleasePorts",
+        "Offload",
+    ] {
+        for moment in [Moment::Before, Moment::After] {
+            let mut world = World::with_agent();
+            let guest = world.guest("web-1", "10.0.0.5");
+            world.await_ready("web-1");
+            writes(&world, &guest, 0);
+            world.kill();
+            let Trap { reached, checkpoint } = trap(moment, effect);
+            world.start_with_checkpoint(checkpoint);
+            let point = format!("{moment:?} {effect}");
+            world.edit("web-1", &json!({"powerState": "Shelved"}));
+            led(&world, &point, || reached.load(Ordering::SeqCst));
+            world.kill();
+            world.start();
+            led(&world, &format!("it has left its host: {point}"), || is_away(&world));
+            world.eventually("nothing of it is here", || nothing_is_here(&world));
+            world.edit("web-1", &json!({"powerState": "Running"}));
+            led(&world, &format!("it is back: {point}"), || is_back(&world));
+            assert!(has_written(&world, &guest, 0), "{point}");
+        }
+    }
+}
+
+#[test]
+fn an_agent_killed_at_any_point_of_unshelving_is_followed_by_one_that_ends_it() {
+    for effect in [
+        "CreateRootDisk",
+        "WriteSeed",
+        "EnsureNetwork",
+        "Define",
+        "RecordPower",
+        "Start",
+    ] {
+        for moment in [Moment::Before, Moment::After] {
+            let mut world = World::with_agent();
+            let guest = world.guest("web-1", "10.0.0.5");
+            world.await_ready("web-1");
+            writes(&world, &guest, 0);
+            world.edit("web-1", &json!({"powerState": "Shelved"}));
+            led(&world, "it has left its host", || is_away(&world));
+            world.kill();
+            let Trap { reached, checkpoint } = trap(moment, effect);
+            world.start_with_checkpoint(checkpoint);
+            world.host.take_calls();
+            let point = format!("{moment:?} {effect}");
+            world.edit("web-1", &json!({"powerState": "Running"}));
+            led(&world, &point, || reached.load(Ordering::SeqCst));
+            world.kill();
+            // A pause after a start that may have been one too many is not what this is about.
+            world.api.clock().jump(jiff::SignedDuration::from_secs(10));
+            world.start();
+            led(&world, &format!("it is back: {point}"), || is_back(&world));
+            assert!(has_written(&world, &guest, 0), "{point}");
+            let starts = world
+                .host
+                .take_calls()
+                .into_iter()
+                .filter(|(call, _)| *call == Operation::Start);
+            assert_eq!(starts.count(), 1, "{point}");
+            assert_eq!(world.domain(&guest).unwrap().uuid, uid(&guest));
+        }
+    }
+}
+
+#[test]
+fn a_shelved_instance_that_is_deleted_leaves_nothing() {
+    let world = World::with_agent();
+    world.guest("web-1", "10.0.0.5");
+    world.await_ready("web-1");
+    world.edit(
+        "web-1",
+        &json!({"powerState": "Shelved", "shelve": {"offloadAfter": "1h"}}),
+    );
+    led(&world, "it is shelved", || {
+        world
+            .condition("web-1", types::READY)
+            .is_some_and(|ready| ready.status == "True")
+            && status(&world).state == Some(InstanceState::Shelved)
+    });
+    assert!(shelve(&world).unwrap().offloaded_at.is_none(), "its time has not come");
+    world.delete("web-1");
+    world.await_gone::<Instance>("web-1");
+    world.assert_nothing_left();
+    world.api.collect_garbage();
+    assert_eq!(world.api.list::<Image>().len(), 1, "its Image goes with it");
+}
