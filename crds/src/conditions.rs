@@ -175,6 +175,10 @@ reasons! {
     NoGatewayHost
     /// Which hosts can be gateways is not known: OVN's south-bound database has not been read, or is not configured.
     GatewayHostsUnknown
+    /// The Port that a FloatingIP leads to doesn't exist. Its Instance gets it when it is placed; or name another.
+    PortNotFound
+    /// No Router joins the guest's Network with the FloatingIP's; the message names both. Give one Router both.
+    NotRouted
     /// Another Network has the VLAN, or the physical network untagged, already. Take another tag.
     SegmentTaken
     /// The domain runs.

@@ -5,13 +5,15 @@ use kube::CustomResourceExt as _;
 use serde_json::Value;
 
 use crate::{
-    Flavor, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router, ServerGroup, Volume,
+    Flavor, FloatingIP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router,
+    ServerGroup, Volume,
 };
 
 /// Every kind's definition, in the order of their names.
 pub fn all() -> Vec<CustomResourceDefinition> {
     vec![
         Flavor::crd(),
+        FloatingIP::crd(),
         HostAggregate::crd(),
         Hypervisor::crd(),
         Image::crd(),

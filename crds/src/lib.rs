@@ -16,6 +16,7 @@ mod bytes;
 pub mod conditions;
 pub mod definitions;
 mod flavor;
+mod floating_ip;
 mod host_aggregate;
 mod hypervisor;
 mod image;
@@ -39,6 +40,7 @@ pub use backup::BackupSchedule;
 pub use bytes::{Bytes, ParseBytesError};
 pub use conditions::{Condition, ConditionStatus};
 pub use flavor::{Flavor, FlavorSpec, FlavorStatus};
+pub use floating_ip::{FloatingIP, FloatingIPSpec, FloatingIPStatus, ForwardedProtocol, PortForwarding};
 pub use host_aggregate::{
     HostAggregate, HostAggregateSpec, HostAggregateStatus, LabelOperator, LabelRequirement, LabelSelector,
 };
@@ -104,6 +106,8 @@ pub mod labels {
     /// On a Port: the name of the Instance it is plugged into. On an Image that is a backup, or
     /// has the root disk of a shelved Instance: the one it was made of.
     pub const INSTANCE: &str = "virga.dev/instance";
+    /// On a Port that is the address of a FloatingIP: the FloatingIP's uid.
+    pub const FLOATING_IP: &str = "virga.dev/floating-ip";
     /// On a Port that is an address of a Router: the Router's uid.
     pub const ROUTER: &str = "virga.dev/router";
     /// On an Image that is a backup: the uid of the Instance that it was made of.

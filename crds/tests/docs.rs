@@ -9,8 +9,8 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use virga_crds::{
-    Flavor, GROUP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router, ServerGroup,
-    VERSION, Volume, definitions,
+    Flavor, FloatingIP, GROUP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router,
+    ServerGroup, VERSION, Volume, definitions,
 };
 
 fn checkout() -> PathBuf {
@@ -91,6 +91,7 @@ fn problem(object: &Value) -> Option<String> {
     let kind = object["kind"].as_str().unwrap_or_default();
     let parsed = match kind {
         "Flavor" => parse::<Flavor>(object),
+        "FloatingIP" => parse::<FloatingIP>(object),
         "HostAggregate" => parse::<HostAggregate>(object),
         "Hypervisor" => parse::<Hypervisor>(object),
         "Image" => parse::<Image>(object),

@@ -1,8 +1,8 @@
-//! Do guests get out by a Router, and what does the outside see of them?
+//! Do guests get out by a Router, what does the outside see of them, and does it reach them by a floating IP?
 
 use kube::ResourceExt;
 use serde_json::json;
-use virga_crds::{Image, Instance, Network, Placement, Router, UserData};
+use virga_crds::{FloatingIP, Image, Instance, Network, Placement, Router, UserData};
 use virga_e2e::objects::{guest, instance, network, tiny};
 use virga_e2e::{BOUND, Installation, eventually, is_ready, on_node, with_temp_namespace};
 use virga_lab::Ovn;
@@ -45,6 +45,21 @@ fn tells_who_asks(ovn: &Ovn) {
     outside(ovn, &serve).unwrap();
 }
 
+/// Waits until the outside is served a page with these words, at `address` or `address/port`.
+async fn serves(ovn: &Ovn, place: &str, words: &str) {
+    let (address, port) = place.split_once('/').unwrap_or((place, "80"));
+    let get = format!(
+        "timeout 5 bash -c 'exec 3<>/dev/tcp/{address}/{port} && printf \"GET / HTTP/1.0\\r\\n\\r\\n\" >&3 && cat <&3'"
+    );
+    eventually(&format!("{place} says {words:?}"), BOUND, async || {
+        match outside(ovn, &get) {
+            Ok(page) if page.contains(words) => Ok(()),
+            Ok(other) | Err(other) => Err(other),
+        }
+    })
+    .await;
+}
+
 /// A guest on a node, in a network, with what it is to try.
 fn plugged_on(flavor: &str, name: &str, node: &str, network: &str, address: &str, script: &str) -> Instance {
     let mut made = instance(name, flavor);
@@ -73,7 +88,7 @@ fn public() -> Network {
 }
 
 #[tokio::test]
-async fn guests_get_out_by_a_router_with_its_address_and_reach_each_other() {
+async fn guests_get_out_by_a_router_and_are_reached_by_a_floating_ip() {
     let (installation, _turn) = Installation::turn().await;
     let Some(lab) = installation.lab("looks into nodes, and has an outside") else {
         return;
@@ -126,6 +141,40 @@ async fn guests_get_out_by_a_router_with_its_address_and_reach_each_other() {
         for name in ["one", "two"] {
             t.delete::<Instance>(GUEST, name).await;
         }
+        // The outside reaches one of them by an address of its own, which the guest then goes out with.
+        let spec = json!({"network": {"name": "public"}, "instance": "one"});
+        t.create(FloatingIP::new("web", serde_json::from_value(spec).unwrap()))
+            .await;
+        let web = t.await_condition::<FloatingIP>("web", "Ready", is_ready).await;
+        let status = web.status.unwrap();
+        let address = status.address.clone().unwrap();
+        assert_eq!(
+            (address.as_str(), status.fixed_address.as_deref(), status.router.as_deref()),
+            ("10.200.0.101", Some("10.61.0.11"), Some("edge"))
+        );
+        serves(&ovn, &address, "hello from one").await;
+
+        // It moves to another guest, and keeps its address.
+        t.patch::<FloatingIP>("web", json!({"spec": {"instance": "two"}})).await;
+        serves(&ovn, &address, "hello from two").await;
+        let moved = t.await_condition::<FloatingIP>("web", "Ready", is_ready).await;
+        let status = moved.status.unwrap();
+        assert_eq!(
+            (status.address, status.fixed_address.as_deref()),
+            (Some(address.clone()), Some("10.62.0.12"))
+        );
+
+        // Port by port, to both.
+        let forward = |outer: u16, instance: &str| {
+            json!({"protocol": "TCP", "externalPort": outer, "instance": instance, "internalPort": 80})
+        };
+        let ports = json!([forward(8081, "one"), forward(8082, "two")]);
+        t.patch::<FloatingIP>("web", json!({"spec": {"instance": null, "portForwardings": ports}}))
+            .await;
+        serves(&ovn, &format!("{address}/8081"), "hello from one").await;
+        serves(&ovn, &format!("{address}/8082"), "hello from two").await;
+        t.delete::<FloatingIP>(BOUND, "web").await;
+
         // The address outside goes with the Router, else its Network would stay.
         t.delete::<Router>(BOUND, "edge").await;
         for name in ["front", "back", "public"] {

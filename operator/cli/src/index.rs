@@ -45,6 +45,7 @@ impl Index {
         images.iter_mut().for_each(virga_core::image::with_inherited);
         let stores = Stores {
             flavors: filled(&objects.flavors),
+            floating_ips: Writer::default().as_reader(),
             host_aggregates: filled(&objects.host_aggregates),
             hypervisors: filled(&objects.hypervisors),
             images: filled(&images),

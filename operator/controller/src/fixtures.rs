@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use virga_core::condition::Conditions;
 use virga_crds::{
-    Bytes, Cpu, Flavor, FlavorSpec, HostAggregate, Hypervisor, HypervisorSpec, HypervisorStatus, Image, ImageRef,
-    ImageSource, ImageSpec, ImageVisibility, Instance, InstanceSpec, Migration, Network, Port, Project, Resources,
-    Router, ServerGroup, ServerGroupPolicy, ServerGroupSpec, Volume, VolumeSpec,
+    Bytes, Cpu, Flavor, FlavorSpec, FloatingIP, HostAggregate, Hypervisor, HypervisorSpec, HypervisorStatus, Image,
+    ImageRef, ImageSource, ImageSpec, ImageVisibility, Instance, InstanceSpec, Migration, Network, Port, Project,
+    Resources, Router, ServerGroup, ServerGroupPolicy, ServerGroupSpec, Volume, VolumeSpec,
     conditions::{Reason, types},
 };
 use virga_testkit::FakeApi;
@@ -19,6 +19,7 @@ pub const NAMESPACE: &str = "shop";
 pub fn api() -> FakeApi {
     FakeApi::new()
         .with_crd::<Flavor>()
+        .with_crd::<FloatingIP>()
         .with_crd::<HostAggregate>()
         .with_crd::<Hypervisor>()
         .with_crd::<Image>()

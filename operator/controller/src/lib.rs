@@ -23,6 +23,7 @@ pub mod context;
 pub mod debug;
 pub mod flags;
 mod flavor;
+mod floating_ip;
 mod host_aggregate;
 mod hypervisor;
 mod image;
@@ -71,6 +72,7 @@ pub fn controllers(context: &Arc<Context>, watches: &Watches, stop: &Cancellatio
     let (uses, lost, ipam) = (|| uses.clone(), || lost.clone(), || ipam.clone());
     let mut loops = vec![
         flavor::controller(context(), watches, uses(), stop()).boxed(),
+        floating_ip::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
         host_aggregate::controller(context(), watches, stop()).boxed(),
         hypervisor::controller(context(), watches, uses(), lost(), stop()).boxed(),
         image::controller(context(), watches, uses(), stop()).boxed(),

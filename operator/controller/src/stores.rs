@@ -14,8 +14,8 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use virga_crds::{
-    Flavor, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router, ServerGroup, Volume,
-    labels, managers,
+    Flavor, FloatingIP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router,
+    ServerGroup, Volume, labels, managers,
 };
 use virga_runtime::watch::{self, Watch};
 
@@ -23,6 +23,8 @@ use virga_runtime::watch::{self, Watch};
 pub struct Watches {
     /// Flavors.
     pub flavors: Watch<Flavor>,
+    /// FloatingIPs of all namespaces.
+    pub floating_ips: Watch<FloatingIP>,
     /// Host aggregates.
     pub host_aggregates: Watch<HostAggregate>,
     /// Hypervisors.
@@ -58,6 +60,8 @@ pub struct Watches {
 pub struct Stores {
     /// Flavors.
     pub flavors: Store<Flavor>,
+    /// FloatingIPs of all namespaces.
+    pub floating_ips: Store<FloatingIP>,
     /// Host aggregates.
     pub host_aggregates: Store<HostAggregate>,
     /// Hypervisors.
@@ -95,6 +99,7 @@ impl Watches {
         let of_projects = || watcher::Config::default().labels(labels::PROJECT);
         Self {
             flavors: everywhere(client, all()),
+            floating_ips: everywhere(client, all()),
             host_aggregates: everywhere(client, all()),
             hypervisors: everywhere(client, all()),
             images: Watch::all(client.clone(), all()).trimmed(whole_image),
@@ -116,6 +121,7 @@ impl Watches {
     pub fn stores(&self) -> Stores {
         Stores {
             flavors: self.flavors.store(),
+            floating_ips: self.floating_ips.store(),
             host_aggregates: self.host_aggregates.store(),
             hypervisors: self.hypervisors.store(),
             images: self.images.store(),
@@ -137,6 +143,7 @@ impl Watches {
     pub async fn run(self, stop: CancellationToken) {
         let run = [
             tokio::spawn(self.flavors.run(stop.clone())),
+            tokio::spawn(self.floating_ips.run(stop.clone())),
             tokio::spawn(self.host_aggregates.run(stop.clone())),
             tokio::spawn(self.hypervisors.run(stop.clone())),
             tokio::spawn(self.images.run(stop.clone())),
@@ -163,6 +170,7 @@ impl Stores {
     /// Ends when every store has been filled; `false` if the watches ended before.
     pub async fn synced(&self) -> bool {
         watch::ready(&self.flavors).await
+            && watch::ready(&self.floating_ips).await
             && watch::ready(&self.host_aggregates).await
             && watch::ready(&self.hypervisors).await
             && watch::ready(&self.images).await
@@ -182,6 +190,11 @@ impl Stores {
     /// A Flavor.
     pub fn flavor(&self, name: &str) -> Option<Arc<Flavor>> {
         self.flavors.get(&ObjectRef::new(name))
+    }
+
+    /// A FloatingIP.
+    pub fn floating_ip(&self, namespace: &str, name: &str) -> Option<Arc<FloatingIP>> {
+        self.floating_ips.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// An Image.

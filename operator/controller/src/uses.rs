@@ -35,6 +35,7 @@ impl UseIndex {
             touched: Wakeups::default(),
         });
         let changes = stream::select_all([
+            watches.floating_ips.changes().map(named).boxed(),
             watches.instances.changes().map(named).boxed(),
             watches.ports.changes().map(named).boxed(),
             watches.routers.changes().map(named).boxed(),
@@ -101,6 +102,11 @@ impl UseIndex {
             .iter()
             .for_each(|instance| add(instance.as_ref()));
         stores.ports.state().iter().for_each(|port| add(port.as_ref()));
+        stores
+            .floating_ips
+            .state()
+            .iter()
+            .for_each(|floating| add(floating.as_ref()));
         stores.routers.state().iter().for_each(|router| add(router.as_ref()));
         stores.volumes.state().iter().for_each(|volume| add(volume.as_ref()));
         *self.uses.write().unwrap_or_else(PoisonError::into_inner) = uses;

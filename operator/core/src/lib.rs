@@ -5,6 +5,7 @@
 
 pub mod condition;
 pub mod flavor;
+pub mod floating_ip;
 pub mod host_aggregate;
 pub mod hypervisor;
 pub mod image;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use virga_crds::{ImageRef, Instance, Port, Router, Volume};
+use virga_crds::{FloatingIP, ImageRef, Instance, Port, Router, Volume};
 
 /// A thing that others name in their spec.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +26,7 @@ pub enum TargetKind {
     Flavor,
     /// By Instances, and by Volumes that are filled with it.
     Image,
-    /// By Instances, Ports and Routers.
+    /// By Instances, FloatingIPs, Ports and Routers.
     Network,
     /// By Instances and Volumes that are bound to it.
     Node,
@@ -205,6 +205,20 @@ impl Names for Router {
             network(namespace, &gateway.network.name)
         });
         joined.chain(external).collect()
+    }
+}
+
+impl Names for FloatingIP {
+    fn user(&self) -> User {
+        user("FloatingIP", &self.metadata)
+    }
+
+    fn names(&self) -> BTreeSet<Target> {
+        let own = self.metadata.namespace.as_deref().unwrap_or_default();
+        let network = &self.spec.network;
+        let namespace = network.namespace.as_deref().unwrap_or(own);
+        // Where it leads to comes and goes without it.
+        BTreeSet::from([Target::within(TargetKind::Network, namespace, &network.name)])
     }
 }
 

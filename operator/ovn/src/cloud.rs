@@ -8,15 +8,18 @@ use std::{
 use kube::ResourceExt as _;
 use uuid::Uuid;
 use virga_core::{
+    floating_ip,
     network::{Backend, Segment, ValidNetwork, validate},
     problem::Problems,
     router::Seen,
 };
-use virga_crds::{Network, Port, Router, conditions::Reason};
+use virga_crds::{FloatingIP, Instance, Network, Port, Router, conditions::Reason};
 use virga_ovsdb::reconcile::Desired;
 
 use crate::{
-    GatewayHosts, key,
+    GatewayHosts,
+    floating_ip::{Around, First, FloatingIps, ResolvedFloating},
+    key,
     router::{self, NetworkSeen, Routers},
     switch,
 };
@@ -36,7 +39,8 @@ pub struct Cloud {
     /// Who has, or wants, each piece of a physical network.
     segments: BTreeMap<Segment, BTreeSet<Age>>,
     routers: Routers,
-    /// Networks and Routers whose rows may differ from what they should be.
+    floating: FloatingIps,
+    /// Networks, FloatingIPs and Routers whose rows may differ from what they should be.
     changed: BTreeSet<Uuid>,
     /// Whether all rows may, also those of Networks that nobody knows any more.
     everything: bool,
@@ -73,6 +77,8 @@ pub struct Wanted {
     pub networks: BTreeMap<Uuid, Option<i64>>,
     /// The Routers that it covers, with their generations and what becomes of them.
     pub routers: BTreeMap<Uuid, (Option<i64>, Seen)>,
+    /// The FloatingIPs that it covers, likewise.
+    pub floating_ips: BTreeMap<Uuid, (Option<i64>, floating_ip::Seen)>,
     /// Networks that are not as their spec says even when this is written.
     pub refused: BTreeMap<Uuid, Refusal>,
 }
@@ -87,6 +93,7 @@ impl Cloud {
             names: BTreeMap::new(),
             segments: BTreeMap::new(),
             routers: Routers::default(),
+            floating: FloatingIps::default(),
             changed: BTreeSet::new(),
             everything: true,
         }
@@ -168,6 +175,55 @@ impl Cloud {
         self.stir(touched);
     }
 
+    /// A FloatingIP is there, new or changed. What only its status says does not count.
+    pub fn set_floating_ip(&mut self, floating: &Arc<FloatingIP>) {
+        let changed = self.floating.set(floating);
+        self.stir_floating(&floating.namespace().unwrap_or_default(), changed);
+    }
+
+    /// A FloatingIP is gone.
+    pub fn remove_floating_ip(&mut self, floating: &FloatingIP) {
+        let changed = self.floating.remove(floating);
+        self.stir_floating(&floating.namespace().unwrap_or_default(), changed);
+    }
+
+    /// An Instance is there, new or changed. Only which interface is its first one counts.
+    pub fn set_instance(&mut self, instance: &Instance) {
+        let first = instance.spec.interfaces.first();
+        let first = first.map_or(First::None, |interface| First::In(interface.network.clone()));
+        self.instance(instance, Some(&first));
+    }
+
+    /// An Instance is gone.
+    pub fn remove_instance(&mut self, instance: &Instance) {
+        self.instance(instance, None);
+    }
+
+    fn instance(&mut self, instance: &Instance, first: Option<&First>) {
+        let namespace = instance.namespace().unwrap_or_default();
+        let changed = self
+            .floating
+            .set_instance(&(namespace.clone(), instance.name_any()), first);
+        self.stir_floating(&namespace, changed);
+    }
+
+    /// These FloatingIPs may lead elsewhere now, by another Router of their namespace.
+    fn stir_floating(&mut self, namespace: &str, changed: impl IntoIterator<Item = Uuid>) {
+        let before = self.changed.len();
+        self.changed.extend(changed);
+        if self.changed.len() > before {
+            self.changed.extend(self.routers.within(namespace));
+        }
+    }
+
+    /// The record of a FloatingIP's address has changed.
+    fn stir_holder(&mut self, changed: Option<Uuid>) {
+        let namespace = changed.and_then(|uid| self.floating.get(uid)?.namespace());
+        if let Some(namespace) = namespace {
+            self.stir_floating(&namespace, changed);
+        }
+    }
+
     /// These hosts can be gateways.
     pub fn set_gateway_hosts(&mut self, hosts: GatewayHosts) {
         self.changed.extend(self.routers.set_hosts(hosts));
@@ -194,15 +250,20 @@ impl Cloud {
             let router = self.routers.set_port(port);
             return self.stir_router(router);
         }
+        if port.spec.floating_ip.is_some() {
+            let holder = self.floating.set_port(port);
+            return self.stir_holder(holder);
+        }
         let network = (port.namespace().unwrap_or_default(), port.spec.network.clone());
         let held = self.networks.entry(network).or_default();
         let old = held.ports.insert(port.name_any(), port.clone());
         let same = |old: &Arc<Port>| old.metadata.uid == port.metadata.uid && is_same(old, port);
-        if !old.as_ref().is_some_and(same)
-            && let Some(known) = &held.network
-        {
-            self.changed.insert(known.uid);
+        if old.as_ref().is_some_and(same) {
+            return;
         }
+        self.changed.extend(held.network.as_ref().map(|known| known.uid));
+        let leading = self.floating.to(port);
+        self.stir_floating(&port.namespace().unwrap_or_default(), leading);
     }
 
     /// A Port is gone.
@@ -211,6 +272,12 @@ impl Cloud {
             let router = self.routers.remove_port(port);
             return self.stir_router(router);
         }
+        if port.spec.floating_ip.is_some() {
+            let holder = self.floating.remove_port(port);
+            return self.stir_holder(holder);
+        }
+        let leading = self.floating.to(port);
+        self.stir_floating(&port.namespace().unwrap_or_default(), leading);
         let network = (port.namespace().unwrap_or_default(), port.spec.network.clone());
         let Some(held) = self.networks.get_mut(&network) else {
             return;
@@ -236,12 +303,18 @@ impl Cloud {
         networks: impl IntoIterator<Item = &'a Arc<Network>>,
         ports: impl IntoIterator<Item = &'a Arc<Port>>,
         routers: impl IntoIterator<Item = &'a Arc<Router>>,
+        floating: impl IntoIterator<Item = &'a Arc<FloatingIP>>,
+        instances: impl IntoIterator<Item = &'a Arc<Instance>>,
     ) {
         let mut fresh = Self::new(&*self.owner, self.backend);
         fresh.set_gateway_hosts(self.routers.hosts().clone());
         networks.into_iter().for_each(|network| fresh.set_network(network));
         ports.into_iter().for_each(|port| fresh.set_port(port));
         routers.into_iter().for_each(|router| fresh.set_router(router));
+        instances.into_iter().for_each(|instance| fresh.set_instance(instance));
+        floating
+            .into_iter()
+            .for_each(|floating| fresh.set_floating_ip(floating));
         *self = fresh;
     }
 
@@ -294,6 +367,21 @@ impl Cloud {
         self.routers.get(router)?.metadata.generation
     }
 
+    /// The FloatingIPs that wait to be written: namespace and name.
+    pub fn waiting_floating_ips(&self) -> impl Iterator<Item = (String, String)> {
+        let waiting = self
+            .floating
+            .uids()
+            .filter(|uid| self.everything || self.changed.contains(uid));
+        waiting.filter_map(|uid| self.floating_ip_name(uid))
+    }
+
+    /// The namespace and name of a FloatingIP.
+    pub fn floating_ip_name(&self, floating: Uuid) -> Option<(String, String)> {
+        let floating = self.floating.get(floating)?;
+        Some((floating.namespace().unwrap_or_default(), floating.name_any()))
+    }
+
     /// The generation of a Network.
     pub fn generation(&self, network: Uuid) -> Option<i64> {
         let known = self.networks.get(self.names.get(&network)?)?.network.as_ref()?;
@@ -318,7 +406,12 @@ impl Cloud {
         let everything = std::mem::take(&mut self.everything);
         let changed = std::mem::take(&mut self.changed);
         let scope: BTreeSet<Uuid> = if everything {
-            let all = self.names.keys().copied().chain(self.routers.uids());
+            let all = self
+                .names
+                .keys()
+                .copied()
+                .chain(self.routers.uids())
+                .chain(self.floating.uids());
             all.chain(changed).collect()
         } else {
             changed
@@ -340,7 +433,11 @@ impl Cloud {
         // What is invalid now was valid once: its guests keep what they have.
         let mut left_alone = HashSet::new();
         let mut rows = Vec::new();
+        let floating = self.leading(&scope, &look);
         for uid in scope {
+            if self.floating.get(uid).is_some() {
+                continue;
+            }
             if let Some(router) = self.routers.resolve(uid, &look) {
                 if router.chassis.is_none() {
                     left_alone.insert(uid);
@@ -390,7 +487,8 @@ impl Cloud {
         }
         for router in &resolved {
             if let Some(chassis) = &router.chassis {
-                router::insert(&mut desired, router, chassis);
+                let leading = floating.iter().filter(|floating| floating.router == Some(router.uid));
+                router::insert(&mut desired, router, chassis, &leading.collect::<Vec<_>>());
             }
         }
         Wanted {
@@ -398,8 +496,40 @@ impl Cloud {
             everything,
             networks,
             routers,
+            floating_ips: floating
+                .into_iter()
+                .map(|floating| (floating.uid, (floating.generation, floating.seen)))
+                .collect(),
             refused,
         }
+    }
+
+    /// What the FloatingIPs come to that are meant, or led by a Router that is.
+    fn leading(&self, scope: &BTreeSet<Uuid>, look: router::Look<'_>) -> Vec<ResolvedFloating> {
+        let namespaces: BTreeSet<String> = scope
+            .iter()
+            .filter_map(|uid| self.router_name(*uid).or_else(|| self.floating_ip_name(*uid)))
+            .map(|(namespace, _)| namespace)
+            .collect();
+        let of = |namespace: &String| {
+            let routers = self.routers.within(namespace).into_iter();
+            let routers: Vec<_> = routers.filter_map(|uid| self.routers.resolve(uid, look)).collect();
+            let plug = |name: &str| self.plug(namespace, name);
+            let around = Around {
+                look,
+                routers: &routers,
+                plug: &plug,
+            };
+            self.floating.resolve(namespace, &around)
+        };
+        namespaces.iter().flat_map(of).collect()
+    }
+
+    /// A guest's Port.
+    fn plug(&self, namespace: &str, name: &str) -> Option<Arc<Port>> {
+        let from = (namespace.to_owned(), String::new());
+        let mut within = self.networks.range(from..).take_while(|((of, _), _)| of == namespace);
+        within.find_map(|(_, held)| held.ports.get(name).cloned())
     }
 
     /// A Network as Routers see it. One whose piece of the physical network is another's is none to go out by.

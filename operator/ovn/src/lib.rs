@@ -1,4 +1,4 @@
-//! From Networks, Ports and Routers to the rows of OVN's north-bound database. Pure: no client, no clock.
+//! From Networks, Ports, Routers and FloatingIPs to the rows of OVN's north-bound database. Pure: no client, no clock.
 //!
 //! [`Cloud`] is what the cluster wants, kept from its watches, and knows what has changed since it was last written.
 //! [`Cloud::take`] makes the rows of that, and of that only, for [`virga_ovsdb::reconcile::plan`].
@@ -16,10 +16,13 @@
 //! | its port in a Network | `Logical_Router_Port` | uid, `/port/`, the Network's uid |
 //! | a host that can be its gateway | `Gateway_Chassis` | uid, `/gateway/`, the Network's uid, `/`, the host |
 //! | its routes | `Logical_Router_Static_Route` | uid, `/route/`, where to, `/`, by which way |
+//! | FloatingIP | `NAT` of type `dnat_and_snat` | the Router's uid, `/floating/`, the FloatingIP's |
+//! | its forwarded ports, by protocol | `Load_Balancer` | the Router's uid, `/forward/`, the FloatingIP's, `/`, the protocol |
 //! | the address that guests go out with | `NAT` of type `snat` | uid, `/snat/`, the guests' range |
 
 mod cloud;
 mod dhcp;
+mod floating_ip;
 mod key;
 mod router;
 mod switch;

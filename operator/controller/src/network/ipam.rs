@@ -12,7 +12,7 @@ use virga_core::{
     network::{AddressError, Allocated, NetworkAddresses, ValidNetwork, mac_address},
     uses::User,
 };
-use virga_crds::{Network, Port};
+use virga_crds::{Network, Port, PortHolder};
 
 use crate::stores::Stores;
 
@@ -34,17 +34,29 @@ pub enum Holder {
         /// Its name.
         name: String,
     },
+    /// A FloatingIP's, in any.
+    FloatingIP {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Holder {
     /// Whose this Port is.
     fn of(port: &Port) -> Self {
-        match &port.spec.router {
-            None => Self::Instance(port.spec.instance.clone()),
-            Some(router) => Self::Router {
-                namespace: router.namespace.clone(),
-                name: router.name.clone(),
-            },
+        let named = |holder: &PortHolder| (holder.namespace.clone(), holder.name.clone());
+        match (&port.spec.router, &port.spec.floating_ip) {
+            (Some(router), _) => {
+                let (namespace, name) = named(router);
+                Self::Router { namespace, name }
+            }
+            (None, Some(floating)) => {
+                let (namespace, name) = named(floating);
+                Self::FloatingIP { namespace, name }
+            }
+            (None, None) => Self::Instance(port.spec.instance.clone()),
         }
     }
 
@@ -52,6 +64,7 @@ impl Holder {
         match self {
             Self::Instance(name) => stores.instance(namespace, name).is_some(),
             Self::Router { namespace, name } => stores.router(namespace, name).is_some(),
+            Self::FloatingIP { namespace, name } => stores.floating_ip(namespace, name).is_some(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Networks: says whether each makes sense and how much of it is used, and keeps those that are in use.
 
 mod ipam;
+mod leases;
 
 use std::{future::Future, sync::Arc};
 
@@ -17,6 +18,7 @@ use virga_runtime::{
 };
 
 pub use ipam::{Claim, Given, Holder, Ipam};
+pub use leases::Leases;
 
 use crate::{Context, ovn::Reports, protect, stores::Watches, uses::UseIndex};
 

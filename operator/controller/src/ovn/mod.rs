@@ -59,6 +59,8 @@ pub fn writer(
         networks: watches.networks.changes(),
         ports: watches.ports.changes(),
         routers: watches.routers.changes(),
+        floating_ips: watches.floating_ips.changes(),
+        instances: watches.instances.changes(),
     };
     let (backend, stores) = (context.carrier.backend, context.stores.clone());
     Some(writer::run(backend, settings, stores, changes, reports, stop))

@@ -10,11 +10,12 @@ use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 use virga_core::{
     condition::is_true,
+    floating_ip,
     network::{Carried, PortSeen},
     router,
 };
 use virga_crds::{
-    Network, Port, Router,
+    FloatingIP, Network, Port, Router,
     conditions::{Reason, types},
 };
 use virga_runtime::wake::Wakeups;
@@ -25,6 +26,7 @@ pub struct Reports {
     known: Mutex<Known>,
     networks: Wakeups<(String, String)>,
     routers: Wakeups<(String, String)>,
+    floating_ips: Wakeups<(String, String)>,
     ports: Wakeups<(String, String)>,
 }
 
@@ -32,6 +34,7 @@ pub struct Reports {
 struct Known {
     networks: HashMap<Uuid, NetworkReport>,
     routers: HashMap<Uuid, RouterReport>,
+    floating_ips: HashMap<Uuid, FloatingIPReport>,
     ports: HashMap<Uuid, PortReport>,
     /// Why nothing can be written, once that has lasted.
     down: Option<String>,
@@ -48,6 +51,9 @@ pub(super) struct NetworkReport {
 
 /// What became of a Router, and of which generation.
 pub(super) type RouterReport = (Option<i64>, router::Seen);
+
+/// What became of a FloatingIP, and of which generation.
+pub(super) type FloatingIPReport = (Option<i64>, floating_ip::Seen);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct PortReport {
@@ -103,6 +109,27 @@ impl Reports {
         }
     }
 
+    /// What is to be said of a FloatingIP.
+    pub fn floating_ip(&self, floating: &FloatingIP) -> floating_ip::Carried {
+        let known = self.lock();
+        let report = uid(floating).and_then(|uid| known.floating_ips.get(&uid));
+        if let Some((generation, seen)) = report
+            && *generation == floating.metadata.generation
+        {
+            return floating_ip::Carried::Seen(seen.clone());
+        }
+        let said = floating.status.as_ref().is_some_and(|status| {
+            status.observed_generation == floating.metadata.generation && is_true(&status.conditions, types::READY)
+        });
+        match &known.down {
+            Some(message) if !said => floating_ip::Carried::No(router::Obstacle {
+                reason: Reason::NorthboundUnavailable,
+                message: message.clone(),
+            }),
+            _ => floating_ip::Carried::Unknown,
+        }
+    }
+
     /// What is to be said of a Port, if anything is known.
     pub fn port(&self, port: &Port) -> Option<PortSeen> {
         let known = self.lock();
@@ -134,6 +161,12 @@ impl Reports {
     /// The Routers to look at again.
     pub fn routers(&self) -> impl Stream<Item = ObjectRef<Router>> + Send + use<> {
         self.routers
+            .picked(|(namespace, name)| Some(ObjectRef::new(&name).within(&namespace)))
+    }
+
+    /// The FloatingIPs to look at again.
+    pub fn floating_ips(&self) -> impl Stream<Item = ObjectRef<FloatingIP>> + Send + use<> {
+        self.floating_ips
             .picked(|(namespace, name)| Some(ObjectRef::new(&name).within(&namespace)))
     }
 
@@ -170,6 +203,22 @@ impl Reports {
     /// A Router is gone.
     pub(super) fn forget_router(&self, uid: Uuid) {
         self.lock().routers.remove(&uid);
+    }
+
+    /// A FloatingIP was written, or can't be.
+    pub(super) fn set_floating_ip(&self, uid: Uuid, name: (String, String), report: FloatingIPReport) {
+        let mut known = self.lock();
+        if known.floating_ips.get(&uid) == Some(&report) {
+            return;
+        }
+        known.floating_ips.insert(uid, report);
+        drop(known);
+        self.floating_ips.send(name);
+    }
+
+    /// A FloatingIP is gone.
+    pub(super) fn forget_floating_ip(&self, uid: Uuid) {
+        self.lock().floating_ips.remove(&uid);
     }
 
     /// A Port's row is there, up or not.
@@ -234,6 +283,7 @@ impl Reports {
         down: Option<String>,
         waiting: impl Iterator<Item = (&'a str, &'a str)>,
         routers: impl Iterator<Item = (String, String)>,
+        floating_ips: impl Iterator<Item = (String, String)>,
     ) {
         let mut known = self.lock();
         if known.down == down {
@@ -245,6 +295,7 @@ impl Reports {
             self.networks.send((namespace.to_owned(), name.to_owned()));
         }
         routers.for_each(|name| self.routers.send(name));
+        floating_ips.for_each(|name| self.floating_ips.send(name));
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

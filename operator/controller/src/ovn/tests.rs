@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use virga_core::network::Backend;
-use virga_crds::{Instance, Network, NetworkScope, NetworkType, Port, Router};
+use virga_crds::{FloatingIP, Instance, Network, NetworkScope, NetworkType, Port, Router};
 use virga_ovsdb::{
     Client,
-    northbound::{GatewayChassis, LogicalRouter, LogicalSwitch, LogicalSwitchPort},
+    northbound::{GatewayChassis, LogicalRouter, LogicalSwitch, LogicalSwitchPort, Nat},
     operation::{Condition, Operation},
     reconcile::Desired,
     table::Table as _,
@@ -69,6 +69,7 @@ fn switches(client: &Client) -> Vec<String> {
 fn is_ready(world: &World, kind: &str, name: &str, wanted: &str) -> bool {
     let (ready, _) = match kind {
         "Network" => world.ready::<Network>(Some(NAMESPACE), name),
+        "FloatingIP" => world.ready::<FloatingIP>(Some(NAMESPACE), name),
         "Router" => world.ready::<Router>(Some(NAMESPACE), name),
         _ => world.ready::<Port>(Some(NAMESPACE), name),
     };
@@ -228,6 +229,38 @@ async fn a_router_is_written_with_the_hosts_that_there_are_and_leaves_nothing() 
     host("node-2", "192.0.2.2");
     so("two gateways", || status().gateway_chassis.len() == 2).await;
     assert_eq!(names(&client, GatewayChassis::SPEC.name).len(), 2);
+
+    // An address outside for a guest, told of by another task than the one that gave it.
+    world.instance("web-1", Some("a"), |spec| {
+        spec.interfaces = vec![interface("front", None)];
+    });
+    let spec = serde_json::json!({"network": {"name": "public"}, "instance": "web-1"});
+    let web = FloatingIP::new("web", serde_json::from_value(spec).unwrap());
+    world.api.create(&crate::fixtures::in_shop(web));
+    so("it leads to the guest", || {
+        is_ready(&world, "FloatingIP", "web", "True/AsSpecified")
+    })
+    .await;
+    let web = world
+        .api
+        .read::<FloatingIP>(Some(NAMESPACE), "web")
+        .unwrap()
+        .status
+        .unwrap();
+    assert_eq!(
+        [web.address, web.fixed_address, web.port, web.router].map(Option::unwrap),
+        ["10.200.0.3", "10.0.0.2", "web-1-front", "edge"]
+    );
+    // One for the way out, one for the guest.
+    assert_eq!(client.read(|replica| replica.rows(Nat::SPEC.name).count()), 2);
+    world.api.delete::<FloatingIP>(Some(NAMESPACE), "web");
+    so("the address leads nowhere", || {
+        client.read(|replica| replica.rows(Nat::SPEC.name).count()) == 1
+            && world.api.read::<FloatingIP>(Some(NAMESPACE), "web").is_none()
+    })
+    .await;
+    world.api.delete::<Instance>(Some(NAMESPACE), "web-1");
+    world.agent_lets_go("web-1");
 
     world.api.delete::<Router>(Some(NAMESPACE), "edge");
     so("no row is left", || {

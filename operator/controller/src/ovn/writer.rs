@@ -10,7 +10,7 @@ use virga_core::{
     network::Backend,
     router::{Obstacle, Seen},
 };
-use virga_crds::{Network, Port, Router, conditions::Reason};
+use virga_crds::{FloatingIP, Instance, Network, Port, Router, conditions::Reason};
 use virga_ovn::{Cloud, Wanted, of_problem, whose};
 use virga_ovsdb::{
     Client,
@@ -46,10 +46,12 @@ struct Writer {
 }
 
 /// What the watches tell.
-pub(super) struct Changes<N, P, R> {
+pub(super) struct Changes<N, P, R, F, I> {
     pub networks: N,
     pub ports: P,
     pub routers: R,
+    pub floating_ips: F,
+    pub instances: I,
 }
 
 pub(super) async fn run(
@@ -60,6 +62,8 @@ pub(super) async fn run(
         impl Stream<Item = Change<Network>>,
         impl Stream<Item = Change<Port>>,
         impl Stream<Item = Change<Router>>,
+        impl Stream<Item = Change<FloatingIP>>,
+        impl Stream<Item = Change<Instance>>,
     >,
     reports: std::sync::Arc<Reports>,
     stop: CancellationToken,
@@ -79,7 +83,10 @@ pub(super) async fn run(
         networks,
         ports,
         routers,
+        floating_ips,
+        instances,
     } = watched;
+    let (mut floating_ips, mut instances) = (pin!(floating_ips), pin!(instances));
     let (mut networks, mut ports, mut routers) = (pin!(networks), pin!(ports), pin!(routers));
     let mut writer = Writer {
         client,
@@ -109,6 +116,14 @@ pub(super) async fn run(
                 Change::Applied(router) => writer.cloud.set_router(&router),
                 Change::Deleted(router) => writer.cloud.remove_router(&router),
             },
+            Some(change) = floating_ips.next() => match change {
+                Change::Applied(floating) => writer.cloud.set_floating_ip(&floating),
+                Change::Deleted(floating) => writer.cloud.remove_floating_ip(&floating),
+            },
+            Some(change) = instances.next() => match change {
+                Change::Applied(instance) => writer.cloud.set_instance(&instance),
+                Change::Deleted(instance) => writer.cloud.remove_instance(&instance),
+            },
             Ok(()) = hosts.changed() => {
                 let hosts = hosts.borrow_and_update().clone();
                 writer.cloud.set_gateway_hosts(hosts);
@@ -122,7 +137,7 @@ pub(super) async fn run(
             _ = audit.tick() => {
                 writer
                     .cloud
-                    .reset(&stores.networks.state(), &stores.ports.state(), &stores.routers.state());
+                    .reset(&stores.networks.state(), &stores.ports.state(), &stores.routers.state(), &stores.floating_ips.state(), &stores.instances.state());
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 writer.work().await;
@@ -239,8 +254,12 @@ impl Writer {
     }
 
     fn set_down(&self, down: Option<String>) {
-        self.reports
-            .set_down(down, self.cloud.waiting(), self.cloud.waiting_routers());
+        self.reports.set_down(
+            down,
+            self.cloud.waiting(),
+            self.cloud.waiting_routers(),
+            self.cloud.waiting_floating_ips(),
+        );
     }
 
     /// Writes each alone. The answer has those that failed, and why the last of them did.
@@ -310,6 +329,7 @@ impl Writer {
             let Some(name) = self.cloud.name(*network) else {
                 self.reports.forget_network(*network);
                 self.reports.forget_router(*network);
+                self.reports.forget_floating_ip(*network);
                 continue;
             };
             let refused = wanted.refused.get(network);
@@ -333,6 +353,12 @@ impl Writer {
                 seen.problem = Some(Obstacle { reason, message });
             }
             self.reports.set_router(*router, name, (*generation, seen));
+        }
+        for (floating, (generation, seen)) in &wanted.floating_ips {
+            if let Some(name) = self.cloud.floating_ip_name(*floating) {
+                self.reports
+                    .set_floating_ip(*floating, name, (*generation, seen.clone()));
+            }
         }
         for (port, (network, problem)) in &of_ports {
             if let Some((namespace, name)) = self.cloud.port_name(*network, *port) {

@@ -14,6 +14,7 @@ pub(super) fn inside(stores: &Stores, namespace: &str) -> Vec<Inside> {
         of("Networks", &stores.networks, namespace),
         of("Images", &stores.images, namespace),
         of("ServerGroups", &stores.server_groups, namespace),
+        of("FloatingIPs", &stores.floating_ips, namespace),
         of("Ports", &stores.ports, namespace),
         of("Routers", &stores.routers, namespace),
     ];

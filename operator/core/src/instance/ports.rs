@@ -53,6 +53,7 @@ pub fn port(instance: &Instance, interface: &Interface, mac: String, addresses: 
             mac,
             addresses: addresses.collect(),
             router: None,
+            floating_ip: None,
         },
         status: None,
     }

@@ -2,12 +2,14 @@
 
 mod addresses;
 mod backend;
+mod held;
 mod port;
 mod status;
 mod validate;
 
 pub use addresses::{AddressError, Allocated, NetworkAddresses, mac_address};
 pub use backend::Backend;
+pub use held::{held_port, holder};
 pub use port::{PortSeen, port_status};
 pub use status::{Carried, plan};
 pub use validate::{Egress, Segment, ValidNetwork, ValidSubnet, validate};

@@ -1,11 +1,10 @@
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use virga_crds::{Port, PortAddress, PortHolder, PortSpec, Router, labels};
+use virga_crds::{Port, Router, labels};
 
-use crate::{instance::port_name, network::Allocated};
+use crate::network::{Allocated, held_port, holder};
 
-/// An address that a Router needs and that is nobody's: not a subnet's gateway, which is its by right.
+/// An address that a Router or a FloatingIP needs and that is nobody's: not a subnet's gateway, which is a Router's by right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
     /// The path of the field that asks for it.
@@ -16,6 +15,8 @@ pub struct Need {
     pub network: String,
     /// The address, if it must be that.
     pub address: Option<IpAddr>,
+    /// Whether the Network must be external.
+    pub external: bool,
 }
 
 /// The addresses that a Router's spec asks for: one in the external Network, and those of its own choice. What is no address
@@ -27,6 +28,7 @@ pub fn needs(router: &Router) -> Vec<Need> {
         namespace: gateway.network.namespace.clone().unwrap_or_else(|| own.clone()),
         network: gateway.network.name.clone(),
         address: gateway.address.as_deref().and_then(|text| text.parse().ok()),
+        external: true,
     });
     let chosen = router.spec.networks.iter().filter_map(|joined| {
         Some(Need {
@@ -34,6 +36,7 @@ pub fn needs(router: &Router) -> Vec<Need> {
             namespace: own.clone(),
             network: joined.network.clone(),
             address: Some(joined.address.as_deref()?.parse().ok()?),
+            external: false,
         })
     });
     external.chain(chosen).collect()
@@ -45,36 +48,12 @@ pub fn holds(router: &Router, port: &Port) -> bool {
     uid.is_some() && uid == router.metadata.uid.as_ref()
 }
 
-/// The Port that is the record of an address. It is where its Network is; nothing owns across namespaces, so the Router's
-/// finalizer is what takes it away.
+/// The Port that is the record of an address.
 pub fn port(router: &Router, need: &Need, mac: String, addresses: &[Allocated]) -> Port {
-    let meta = &router.metadata;
-    let uid = meta.uid.clone().unwrap_or_default();
-    let short = uid.get(..8).unwrap_or(&uid);
-    let addresses = addresses.iter().map(|address| PortAddress {
-        subnet: address.subnet.clone(),
-        ip: address.ip.to_string(),
-    });
-    Port {
-        metadata: ObjectMeta {
-            name: Some(port_name(&format!("router-{short}"), &need.network)),
-            namespace: Some(need.namespace.clone()),
-            labels: Some(BTreeMap::from([(labels::ROUTER.to_owned(), uid.clone())])),
-            ..ObjectMeta::default()
-        },
-        spec: PortSpec {
-            network: need.network.clone(),
-            router: Some(PortHolder {
-                namespace: meta.namespace.clone().unwrap_or_default(),
-                name: meta.name.clone().unwrap_or_default(),
-                uid: uid.clone(),
-            }),
-            mac,
-            addresses: addresses.collect(),
-            ..PortSpec::default()
-        },
-        status: None,
-    }
+    let holder = holder(&router.metadata);
+    let mut port = held_port("router", labels::ROUTER, &holder, need, mac, addresses);
+    port.spec.router = Some(holder);
+    port
 }
 
 #[cfg(test)]

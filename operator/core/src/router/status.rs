@@ -98,7 +98,7 @@ pub fn plan(
 }
 
 /// Whether it goes on by itself, or somebody has to write another spec.
-fn progress(reason: Reason) -> Progress {
+pub(crate) fn progress(reason: Reason) -> Progress {
     match reason {
         Reason::Invalid | Reason::AddressInUse | Reason::AddressInvalid | Reason::NotSupported => Progress::Stuck,
         _ => Progress::Working,

@@ -143,6 +143,17 @@ impl Routers {
             .unwrap_or_default()
     }
 
+    /// The Routers of a namespace, the oldest first.
+    pub fn within(&self, namespace: &str) -> Vec<Uuid> {
+        let from = (namespace.to_owned(), String::new());
+        let named = self.names.range(from..).take_while(|((of, _), _)| of == namespace);
+        let mut found: Vec<(i64, Uuid)> = named
+            .filter_map(|(_, uid)| Some((created(self.by_uid.get(uid)?), *uid)))
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, uid)| uid).collect()
+    }
+
     pub fn uids(&self) -> impl Iterator<Item = Uuid> {
         self.by_uid.keys().copied()
     }

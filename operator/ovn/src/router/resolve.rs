@@ -12,7 +12,7 @@ use virga_core::{
     network::{Segment, ValidNetwork, ValidSubnet},
     router::Obstacle,
 };
-use virga_crds::{JoinedNetwork, Port, Router, RouterNetwork, Snat, conditions::Reason};
+use virga_crds::{Distribution, JoinedNetwork, Port, Router, RouterNetwork, Snat, conditions::Reason};
 
 use super::{Name, Routers};
 
@@ -55,6 +55,8 @@ pub(crate) struct Resolved {
     pub snat: Option<IpAddr>,
     /// The hosts that can be its gateway; none: it is not known which, and its rows stay as they are.
     pub chassis: Option<Vec<String>>,
+    /// Whether FloatingIPs change addresses on the guests' own hosts.
+    pub distributed: bool,
     /// What is not as the spec says.
     pub problems: Vec<Obstacle>,
 }
@@ -142,6 +144,7 @@ pub(super) fn resolve(routers: &Routers, router: &Router, uid: Uuid, look: Look<
         snat: outer.filter(|_| wanted == Some(Snat::Enabled)),
         joints,
         routes: ways,
+        distributed: router.spec.distribution == Distribution::Distributed,
         chassis,
         problems,
     }

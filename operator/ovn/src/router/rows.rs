@@ -3,22 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
+use virga_crds::ForwardedProtocol;
 use virga_ovsdb::{
     northbound::{
-        GatewayChassis, LogicalRouter, LogicalRouterPort, LogicalRouterStaticRoute, LogicalSwitchPort, Nat, NatType,
+        GatewayChassis, LoadBalancer, LogicalRouter, LogicalRouterPort, LogicalRouterStaticRoute, LogicalSwitchPort,
+        Nat, NatType, Protocol,
     },
     reconcile::Desired,
     table::Ref,
 };
 
 use super::{Joint, Resolved};
-use crate::key;
+use crate::{floating_ip::ResolvedFloating, key};
 
 /// What an operator finds an object by in `ovn-nbctl list`.
 const ROUTER: &str = "virga.dev/router";
+const FLOATING_IP: &str = "virga.dev/floating-ip";
 
 /// Adds the rows of a Router with these gateway hosts. Its plugs in the switches are the switches'.
-pub(crate) fn insert(desired: &mut Desired, router: &Resolved, chassis: &[String]) {
+pub(crate) fn insert(desired: &mut Desired, router: &Resolved, chassis: &[String], floating: &[&ResolvedFloating]) {
     let uid = router.uid;
     let widest = router.joints.iter().map(|joint| joint.mtu).max().unwrap_or_default();
     let has_way_out = router.external().is_some();
@@ -59,7 +62,12 @@ pub(crate) fn insert(desired: &mut Desired, router: &Resolved, chassis: &[String
         desired.insert(key::part(uid, format_args!("route/{destination}/{hop}")), &row)
     });
     let static_routes = ways.collect();
-    let nat = translations(desired, router);
+    let mut nat = translations(desired, router);
+    nat.extend(floating.iter().filter_map(|floating| whole(desired, router, floating)));
+    let load_balancer = floating
+        .iter()
+        .flat_map(|floating| forwarded(desired, router.uid, floating))
+        .collect();
     let options = [
         // The addresses of whoever is near are asked for when they are needed: a large outside would fill the table.
         ("always_learn_from_arp_request", "false"),
@@ -70,6 +78,7 @@ pub(crate) fn insert(desired: &mut Desired, router: &Resolved, chassis: &[String
         ports,
         static_routes,
         nat,
+        load_balancer,
         options: options.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         external_ids: [(ROUTER.to_owned(), router.name.clone())].into(),
         ..LogicalRouter::default()
@@ -123,6 +132,53 @@ fn translations(desired: &mut Desired, router: &Resolved) -> BTreeSet<Ref<Nat>> 
             ..Nat::default()
         };
         desired.insert(key::part(router.uid, format_args!("snat/{range}")), &row)
+    });
+    rows.collect()
+}
+
+/// An address outside that is one guest's: both ways.
+fn whole(desired: &mut Desired, router: &Resolved, floating: &ResolvedFloating) -> Option<Ref<Nat>> {
+    let (outer, leads) = (floating.address?, floating.whole.as_ref()?);
+    let local = router.distributed;
+    let row = Nat {
+        kind: NatType::DnatAndSnat,
+        external_ip: outer.to_string(),
+        logical_ip: leads.address.to_string(),
+        // With both, the guest's own host answers for the address.
+        external_mac: local.then(|| floating.mac.clone()),
+        logical_port: local.then(|| leads.port.to_string()),
+        external_ids: [(FLOATING_IP.to_owned(), floating.name.clone())].into(),
+        ..Nat::default()
+    };
+    Some(desired.insert(key::part(router.uid, format_args!("floating/{}", floating.uid)), &row))
+}
+
+/// Single ports of an address outside: one load balancer a protocol, with one member behind each port.
+fn forwarded(desired: &mut Desired, router: Uuid, floating: &ResolvedFloating) -> Vec<Ref<LoadBalancer>> {
+    let Some(outer) = floating.address else {
+        return Vec::new();
+    };
+    let mut by_protocol: BTreeMap<_, BTreeMap<String, String>> = BTreeMap::new();
+    for forward in &floating.forwards {
+        by_protocol.entry(forward.protocol).or_default().insert(
+            format!("{outer}:{}", forward.outer),
+            format!("{}:{}", forward.address, forward.inner),
+        );
+    }
+    let rows = by_protocol.into_iter().map(|(protocol, vips)| {
+        let (name, protocol) = match protocol {
+            ForwardedProtocol::Tcp => ("tcp", Protocol::Tcp),
+            ForwardedProtocol::Udp => ("udp", Protocol::Udp),
+            ForwardedProtocol::Sctp => ("sctp", Protocol::Sctp),
+        };
+        let row = LoadBalancer {
+            name: format!("{} {name}", floating.name),
+            vips,
+            protocol: Some(protocol),
+            external_ids: [(FLOATING_IP.to_owned(), floating.name.clone())].into(),
+            ..LoadBalancer::default()
+        };
+        desired.insert(key::part(router, format_args!("forward/{}/{name}", floating.uid)), &row)
     });
     rows.collect()
 }

@@ -25,7 +25,7 @@ use crate::{
 
 /// The outside's machine that routers send to, and what it has for a MAC address.
 const HOP: (&str, &str) = ("10.200.0.1", "02:00:00:00:00:01");
-const BEYOND: &str = "203.0.113.1";
+pub const BEYOND: &str = "203.0.113.1";
 
 pub fn outside(number: u64) -> Arc<Network> {
     network(number, "public", |spec| {
@@ -88,7 +88,7 @@ pub fn rows<T: Table>(client: &Client) -> Vec<T> {
 }
 
 /// The MAC address of a Router in a Network.
-fn mac(client: &Client, router: u64, network: u64) -> String {
+pub fn mac(client: &Client, router: u64, network: u64) -> String {
     let name = format!("{}-{}", uid(router), uid(network));
     let found = rows::<LogicalRouterPort>(client)
         .into_iter()
@@ -97,7 +97,7 @@ fn mac(client: &Client, router: u64, network: u64) -> String {
 }
 
 /// What becomes of a packet that a guest sends through its Router.
-fn sent(ovn: &Northd, from: &Port, router_mac: &str, to: &str) -> String {
+pub fn sent(ovn: &Northd, from: &Port, router_mac: &str, to: &str) -> String {
     let (uid, spec) = (from.metadata.uid.as_ref().unwrap(), &from.spec);
     let packet = format!(
         "inport == \"{uid}\" && eth.src == {} && eth.dst == {router_mac} && ip4.src == {} && ip4.dst == {to} && ip.ttl == 64 \
@@ -108,7 +108,7 @@ fn sent(ovn: &Northd, from: &Port, router_mac: &str, to: &str) -> String {
 }
 
 /// The outside's machine has answered the Router's question for its MAC address.
-fn neighbour(ovn: &Northd, router: u64, name: &str, network: u64) {
+pub fn neighbour(ovn: &Northd, router: u64, name: &str, network: u64) {
     let datapath = ovn
         .sbctl(&[
             "--bare",
@@ -129,11 +129,11 @@ fn neighbour(ovn: &Northd, router: u64, name: &str, network: u64) {
     .unwrap();
 }
 
-fn to(port: &Port) -> String {
+pub fn to(port: &Port) -> String {
     format!("output(\"{}\")", port.metadata.uid.as_ref().unwrap())
 }
 
-fn to_outside(network: u64) -> String {
+pub fn to_outside(network: u64) -> String {
     format!("output(\"{}-localnet\")", uid(network))
 }
 
@@ -167,7 +167,7 @@ async fn a_router_joins_networks_and_hides_them_outside() {
     ];
     let outer = [address(&edge, "10.200.0.10"), address(&other, "10.200.0.11")];
     cloud.set_gateway_hosts(hosts(&["node-1", "node-2", "node-3"]));
-    cloud.reset(&networks, guests.iter().chain(&outer), [&edge, &other]);
+    cloud.reset(&networks, guests.iter().chain(&outer), [&edge, &other], [], []);
     let wanted = cloud.take();
     assert_eq!(write(&client, &wanted).await.problems, []);
     let seen = &wanted.routers[&uid(10)].1;
@@ -220,7 +220,7 @@ async fn a_router_joins_networks_and_hides_them_outside() {
 fn problems(networks: &[Arc<Network>], ports: &[Arc<Port>], routers: &[Arc<Router>]) -> Vec<Option<(Reason, String)>> {
     let mut cloud = cloud();
     cloud.set_gateway_hosts(hosts(&["node-1"]));
-    cloud.reset(networks, ports, routers);
+    cloud.reset(networks, ports, routers, [], []);
     let wanted = cloud.take();
     let problems = wanted.routers.values().map(|(_, seen)| seen.problem.clone());
     problems
@@ -297,7 +297,7 @@ fn the_way_outside_needs_an_external_network_an_address_and_a_host() {
     assert_eq!(reason(&[front.clone(), outside(3)], &port), None);
 
     let mut cloud = cloud();
-    cloud.reset([&front, &outside(3)], &port, [&edge]);
+    cloud.reset([&front, &outside(3)], &port, [&edge], [], []);
     let told = |cloud: &mut Cloud| {
         let wanted = cloud.take();
         let seen = wanted.routers[&uid(10)].1.clone();
@@ -321,7 +321,7 @@ async fn hosts_stand_in_for_each_other_and_are_left_alone_while_nobody_knows_the
     let outer = address(&edge, "10.200.0.10");
     let mut cloud = cloud();
     cloud.set_gateway_hosts(hosts(&["a", "b", "c", "d", "e", "f"]));
-    cloud.reset(&networks, [&outer], [&edge]);
+    cloud.reset(&networks, [&outer], [&edge], [], []);
     let first = cloud.take();
     write(&client, &first).await;
     let mut chassis = rows::<GatewayChassis>(&client);
@@ -340,7 +340,7 @@ async fn hosts_stand_in_for_each_other_and_are_left_alone_while_nobody_knows_the
 
     // Another leader, whose look at the south-bound database takes its time.
     let mut anew = crate::objects::cloud();
-    anew.reset(&networks, [&outer], [&edge]);
+    anew.reset(&networks, [&outer], [&edge], [], []);
     assert!(write(&client, &anew.take()).await.is_empty());
     anew.set_gateway_hosts(hosts(&["a", "b", "c", "d", "e", "f"]));
     assert!(anew.is_dirty() && write(&client, &anew.take()).await.is_empty());

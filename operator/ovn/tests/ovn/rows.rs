@@ -22,7 +22,7 @@ async fn held(networks: &[Arc<Network>], ports: &[Arc<Port>]) -> String {
     let server = Server::start().unwrap();
     let client = client(&server).await;
     let mut cloud = cloud();
-    cloud.reset(networks, ports, []);
+    cloud.reset(networks, ports, [], [], []);
     let plan = write(&client, &cloud.take()).await;
     assert_eq!(plan.problems, []);
     told(&client)
@@ -119,7 +119,7 @@ fn a_piece_of_a_physical_network_is_the_oldest_networks() {
     };
     let (old, young, other) = (vlan(1, "old", 7), vlan(2, "young", 7), vlan(3, "other", 8));
     let mut cloud = cloud();
-    cloud.reset([&young, &other], [], []);
+    cloud.reset([&young, &other], [], [], [], []);
     assert!(cloud.take().refused.is_empty());
     // The older one shows later.
     cloud.set_network(&old);
@@ -138,7 +138,7 @@ fn a_piece_of_a_physical_network_is_the_oldest_networks() {
 fn only_what_has_changed_is_taken() {
     let mut cloud = cloud();
     let networks = [network(1, "a", |_| {}), network(2, "b", |_| {})];
-    cloud.reset(&networks, [], []);
+    cloud.reset(&networks, [], [], [], []);
     assert_eq!(cloud.take().networks.len(), 2);
     assert!(!cloud.is_dirty());
 

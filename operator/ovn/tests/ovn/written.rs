@@ -39,7 +39,7 @@ async fn a_part_is_written_and_the_rest_left_as_it_is() {
     let mut cloud = cloud();
     let networks = [network(1, "a", |_| {}), network(2, "b", |_| {})];
     let ports = [port(1, "a", &["10.0.0.5"]), port(2, "b", &["10.0.0.5"])];
-    cloud.reset(&networks, &ports, []);
+    cloud.reset(&networks, &ports, [], [], []);
     let all = write(&client, &cloud.take()).await;
     // Each: a switch, its service, DHCP, names, a port.
     assert_eq!((all.inserted, all.updated, all.removed), (10, 0, 0));
@@ -101,7 +101,7 @@ async fn a_row_of_somebody_else_in_the_way_is_told_of_its_port_and_stops_no_othe
     })
     .await;
     let mut cloud = cloud();
-    cloud.reset([&network(1, "a", |_| {})], [&first, &second], []);
+    cloud.reset([&network(1, "a", |_| {})], [&first, &second], [], [], []);
     let plan = write(&client, &cloud.take()).await;
     let about: Vec<_> = plan.problems.iter().map(of_problem).collect();
     assert!(!about.is_empty() && about.iter().all(|about| about.unwrap().network == uid(1)));
@@ -119,7 +119,7 @@ async fn drift_is_mended_and_what_others_added_stays() {
     let server = Server::start().unwrap();
     let client = client(&server).await;
     let mut cloud = cloud();
-    cloud.reset([&network(1, "a", |_| {})], [&port(1, "a", &["10.0.0.5"])], []);
+    cloud.reset([&network(1, "a", |_| {})], [&port(1, "a", &["10.0.0.5"])], [], [], []);
     write(&client, &cloud.take()).await;
     let port = client.read(|replica| {
         let mut ports = replica.rows(LogicalSwitchPort::SPEC.name);

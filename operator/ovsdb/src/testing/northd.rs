@@ -80,10 +80,19 @@ impl Northd {
         said(Command::new("ovn-sbctl").args([&at, "--timeout=60"]).args(args))
     }
 
-    /// What would become of a packet.
+    /// What would become of a packet of a flow that is under way.
     pub fn trace(&self, packet: &str) -> io::Result<String> {
+        self.traced(&["--minimal", packet])
+    }
+
+    /// What would become of the first packet of a flow, with all that is said on the way.
+    pub fn trace_first(&self, packet: &str) -> io::Result<String> {
+        self.traced(&["--summary", "--ct=new", "--ct=new", packet])
+    }
+
+    fn traced(&self, args: &[&str]) -> io::Result<String> {
         let at = format!("--db={}", self.southbound_at());
-        said(Command::new("ovn-trace").args([&at, "--minimal", "--no-friendly-names", packet]))
+        said(Command::new("ovn-trace").args([&at, "--no-friendly-names"]).args(args))
     }
 
     fn at(&self, name: &str) -> PathBuf {

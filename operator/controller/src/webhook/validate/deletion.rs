@@ -65,5 +65,6 @@ fn users(target: &Target, stores: &Stores) -> BTreeSet<User> {
         .chain(of(stores.volumes.state(), target))
         .chain(of(stores.ports.state(), target))
         .chain(of(stores.routers.state(), target))
+        .chain(of(stores.floating_ips.state(), target))
         .collect()
 }

@@ -192,9 +192,10 @@ fn owner_of(
             && (same("", &port.spec.mac) || port.spec.addresses.iter().any(|address| same(&address.ip, "")))
     });
     if let Some(port) = has {
-        return Some(match &port.spec.router {
-            None => format!("Instance {:?}", port.spec.instance),
-            Some(router) => format!("Router {:?}", router.name),
+        return Some(match (&port.spec.router, &port.spec.floating_ip) {
+            (Some(router), _) => format!("Router {:?}", router.name),
+            (None, Some(floating)) => format!("FloatingIP {:?}", floating.name),
+            (None, None) => format!("Instance {:?}", port.spec.instance),
         });
     }
     let asks = other_instances(new, stores).find(|other| {

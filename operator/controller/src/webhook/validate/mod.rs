@@ -42,6 +42,7 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
     match (request.kind.kind.as_str(), &request.operation) {
         (_, Operation::Delete) => deletion::review(stores, request),
         ("Flavor", _) => check(request, |new, _| flavor(new)),
+        ("FloatingIP", _) => check(request, |new, _| router::floating_ip(new, stores)),
         ("HostAggregate", _) => check(request, |new, _| hosts::host_aggregate(new, stores)),
         ("Hypervisor", _) => check(request, |new, _| hosts::hypervisor(new, stores)),
         ("Image", _) => check(request, |new, _| image(new)),
@@ -146,7 +147,7 @@ fn port(hooks: &Webhooks, request: &Request) -> Answer {
     if changes && !by_us && answer.refusal.is_none() {
         return Answer::forbid(
             "",
-            "a Port is made and changed with its Instance or Router: write spec.interfaces there",
+            "a Port is made and changed with its Instance, Router or FloatingIP: write spec.interfaces there",
         );
     }
     answer

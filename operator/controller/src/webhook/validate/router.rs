@@ -1,30 +1,46 @@
-//! May a Router be as it is written? What only all Routers together can tell, its condition tells.
+//! May a Router or a FloatingIP be as it is written? What only all Routers together can tell, its condition tells.
 
 use kube::ResourceExt as _;
 use virga_core::network::validate;
-use virga_crds::{NetworkScope, Router};
+use virga_crds::{FloatingIP, NetworkRef, NetworkScope, Router};
 
 use super::Findings;
 use crate::stores::Stores;
+
+pub(super) fn floating_ip(new: &FloatingIP, stores: &Stores) -> Findings {
+    let mut findings = Findings::default();
+    let own = new.namespace().unwrap_or_default();
+    outside("spec.network", &new.spec.network, &own, stores, &mut findings);
+    findings
+}
+
+/// A Network that is the outside.
+fn outside(field: &str, network: &NetworkRef, own: &str, stores: &Stores, findings: &mut Findings) {
+    let (namespace, name) = (network.namespace.as_deref().unwrap_or(own), &network.name);
+    match stores.network(namespace, name) {
+        None => findings.warn(
+            field,
+            &format!("there is no Network {name:?} in namespace {namespace}: create it"),
+        ),
+        Some(network) if network.spec.scope != NetworkScope::External => findings.problems.add(
+            field,
+            format!("Network {name:?} in namespace {namespace} is not external: name one with scope External"),
+        ),
+        Some(_) => {}
+    }
+}
 
 pub(super) fn router(new: &Router, stores: &Stores) -> Findings {
     let mut findings = Findings::default();
     let own = new.namespace().unwrap_or_default();
     if let Some(gateway) = &new.spec.external_gateway {
-        let field = "spec.externalGateway.network";
-        let namespace = gateway.network.namespace.as_deref().unwrap_or(&own);
-        let name = &gateway.network.name;
-        match stores.network(namespace, name) {
-            None => findings.warn(
-                field,
-                &format!("there is no Network {name:?} in namespace {namespace}: create it"),
-            ),
-            Some(network) if network.spec.scope != NetworkScope::External => findings.problems.add(
-                field,
-                format!("Network {name:?} in namespace {namespace} is not external: name one with scope External"),
-            ),
-            Some(_) => {}
-        }
+        outside(
+            "spec.externalGateway.network",
+            &gateway.network,
+            &own,
+            stores,
+            &mut findings,
+        );
     }
     let mut ranges = Vec::new();
     for joined in &new.spec.networks {

@@ -1,0 +1,101 @@
+//! Addresses of those that are no Instances: Routers and FloatingIPs.
+
+use std::sync::Arc;
+
+use kube::ResourceExt as _;
+use virga_core::{
+    network::{self, AddressError, ValidNetwork},
+    router::{Need, Obstacle},
+    uses::TargetKind,
+};
+use virga_crds::{Network, Port, conditions::Reason};
+use virga_runtime::apply;
+
+use super::{Claim, Given, Holder, Ipam};
+use crate::{Context, uses::UseIndex};
+
+/// Gives them out, and takes them back.
+pub struct Leases {
+    context: Arc<Context>,
+    uses: Arc<UseIndex>,
+    ipam: Arc<Ipam>,
+}
+
+impl Leases {
+    /// Of these books.
+    pub fn new(context: Arc<Context>, uses: Arc<UseIndex>, ipam: Arc<Ipam>) -> Self {
+        Self { context, uses, ipam }
+    }
+
+    /// Deletes the record of an address.
+    pub async fn give_back(&self, port: &Port) -> Result<(), apply::Error> {
+        self.context.writer.delete(port).await?;
+        let namespace = port.namespace().unwrap_or_default();
+        self.ipam.forget(&namespace, &port.spec.network, &port.name_any());
+        Ok(())
+    }
+
+    /// The Network, if addresses of it can be had.
+    fn network(&self, need: &Need) -> Result<(Arc<Network>, ValidNetwork), Obstacle> {
+        let Need {
+            field,
+            namespace,
+            network: name,
+            ..
+        } = need;
+        let of = |reason, message: String| Obstacle { reason, message };
+        let Some(network) = self.context.stores.network(namespace, name) else {
+            let message = format!("{field}: Network {namespace}/{name} doesn't exist: create it, or name another");
+            return Err(of(Reason::NetworkNotFound, message));
+        };
+        if network.metadata.deletion_timestamp.is_some() {
+            let message = format!("{field}: Network {namespace}/{name} is being deleted");
+            return Err(of(Reason::NetworkNotReady, message));
+        }
+        let valid = network::validate(&network.spec).map_err(|problems| {
+            let message = format!("{field}: Network {namespace}/{name} is invalid: {problems}");
+            of(Reason::NetworkNotReady, message)
+        })?;
+        if need.external && !valid.external {
+            let message =
+                format!("{field}.network: Network {namespace}/{name} is not external: name one with scope External");
+            return Err(of(Reason::Invalid, message));
+        }
+        Ok((network, valid))
+    }
+
+    /// Takes what is needed for a Port of this name; the same again for the same Port.
+    pub async fn take(&self, need: &Need, holder: &Holder, uid: &str, port: &str) -> Result<Given, Obstacle> {
+        let (network, valid) = self.network(need)?;
+        let port = format!("{}/{port}", need.namespace);
+        let seed = format!("{uid}/{}", need.network);
+        let claim = Claim {
+            port: &port,
+            holder,
+            seed: &seed,
+            address: need.address,
+            mac: None,
+        };
+        let mut given = self.ipam.allocate(&network, claim);
+        if given.is_none() {
+            let users = self.uses.of(TargetKind::Network, network.as_ref()).await;
+            self.ipam.refresh(&network, &valid, &users, &self.context.stores);
+            given = self.ipam.allocate(&network, claim);
+        }
+        let changed = || Obstacle {
+            reason: Reason::NetworkNotReady,
+            message: format!(
+                "{}: Network {}/{} has just changed",
+                need.field, need.namespace, need.network
+            ),
+        };
+        given.ok_or_else(changed)?.map_err(|error| Obstacle {
+            reason: match &error {
+                AddressError::Exhausted { .. } => Reason::AddressExhausted,
+                AddressError::Taken { .. } => Reason::AddressInUse,
+                AddressError::Outside { .. } | AddressError::Reserved { .. } => Reason::AddressInvalid,
+            },
+            message: format!("{}.address: {error}", need.field),
+        })
+    }
+}

@@ -1,0 +1,415 @@
+//! Where does each address outside lead to?
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use kube::ResourceExt as _;
+use uuid::Uuid;
+use virga_core::{floating_ip::Seen, instance::port_name, router::Obstacle};
+use virga_crds::{FloatingIP, ForwardedProtocol, Port, PortForwarding, conditions::Reason};
+
+use crate::router::{Look, Name, Resolved};
+
+/// All FloatingIPs of the cluster, and their addresses.
+#[derive(Default)]
+pub(crate) struct FloatingIps {
+    by_uid: BTreeMap<Uuid, Arc<FloatingIP>>,
+    names: BTreeMap<Name, Uuid>,
+    /// The record of each one's address.
+    ports: BTreeMap<Uuid, Arc<Port>>,
+    /// Each Instance's first interface.
+    first: BTreeMap<Name, First>,
+}
+
+/// An Instance's first interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum First {
+    /// It is in this Network.
+    In(String),
+    /// There is none.
+    None,
+}
+
+/// A guest's Port that an address leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leads {
+    pub port: Uuid,
+    pub name: String,
+    pub address: IpAddr,
+}
+
+/// A port of the address outside, and where it leads to.
+#[derive(Debug, Clone)]
+pub(crate) struct Forward {
+    pub protocol: ForwardedProtocol,
+    pub outer: u16,
+    pub inner: u16,
+    pub address: IpAddr,
+}
+
+/// What is to be written of a FloatingIP.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ResolvedFloating {
+    pub uid: Uuid,
+    pub name: String,
+    pub generation: Option<i64>,
+    pub address: Option<IpAddr>,
+    pub mac: String,
+    /// The Router that leads there; none: it leads nowhere.
+    pub router: Option<Uuid>,
+    /// The guest that has the whole of it.
+    pub whole: Option<Leads>,
+    pub forwards: Vec<Forward>,
+    pub seen: Seen,
+}
+
+/// What a FloatingIP finds around it.
+pub(crate) struct Around<'a, 'n> {
+    pub look: Look<'n>,
+    /// The Routers of its namespace, the oldest first.
+    pub routers: &'a [Resolved],
+    /// A guest's Port of its namespace, by name.
+    pub plug: &'a dyn Fn(&str) -> Option<Arc<Port>>,
+}
+
+impl FloatingIps {
+    /// One is there, new or changed. The answer says whether anything that counts is. One that is being deleted leads
+    /// nowhere any more.
+    pub fn set(&mut self, floating: &Arc<FloatingIP>) -> Option<Uuid> {
+        if floating.metadata.deletion_timestamp.is_some() {
+            return self.remove(floating);
+        }
+        let uid = uid(floating.as_ref())?;
+        let name = name(floating.as_ref());
+        let old = self.names.insert(name, uid);
+        if let Some(old) = old.filter(|old| *old != uid) {
+            self.by_uid.remove(&old);
+        }
+        let before = self.by_uid.insert(uid, floating.clone());
+        let same = before.is_some_and(|before| {
+            before.spec == floating.spec && before.metadata.generation == floating.metadata.generation
+        });
+        (!same).then_some(uid)
+    }
+
+    /// One is gone.
+    pub fn remove(&mut self, floating: &FloatingIP) -> Option<Uuid> {
+        let uid = uid(floating)?;
+        self.by_uid.remove(&uid)?;
+        let name = name(floating);
+        if self.names.get(&name) == Some(&uid) {
+            self.names.remove(&name);
+        }
+        Some(uid)
+    }
+
+    /// The record of an address is there. The answer is whose, when that changes anything.
+    pub fn set_port(&mut self, port: &Arc<Port>) -> Option<Uuid> {
+        let holder = port.spec.floating_ip.as_ref()?.uid.parse().ok()?;
+        let old = self.ports.insert(holder, port.clone());
+        (!old.is_some_and(|old| old.spec == port.spec)).then_some(holder)
+    }
+
+    /// It is gone.
+    pub fn remove_port(&mut self, port: &Port) -> Option<Uuid> {
+        let holder = port.spec.floating_ip.as_ref()?.uid.parse().ok()?;
+        let same = self
+            .ports
+            .get(&holder)
+            .is_some_and(|known| known.metadata.uid == port.metadata.uid);
+        same.then(|| self.ports.remove(&holder)).map(|_| holder)
+    }
+
+    /// An Instance is there, or gone (`None`). The answer has those that lead to it, when its first interface is another one.
+    pub fn set_instance(&mut self, instance: &Name, first: Option<&First>) -> Vec<Uuid> {
+        let old = match first {
+            Some(first) => self.first.insert(instance.clone(), first.clone()),
+            None => self.first.remove(instance),
+        };
+        if old.as_ref() == first {
+            return Vec::new();
+        }
+        self.naming(&instance.0, |port, name| port.is_none() && name == Some(&instance.1))
+    }
+
+    /// Those that lead to a guest's Port.
+    pub fn to(&self, port: &Port) -> Vec<Uuid> {
+        let (namespace, own) = (port.namespace().unwrap_or_default(), port.name_any());
+        self.naming(&namespace, |port_name, instance| {
+            port_name.is_some_and(|name| *name == own) || instance.is_some_and(|name| *name == port.spec.instance)
+        })
+    }
+
+    /// Those of a namespace of which a target is so: by the name of a Port, or of an Instance.
+    fn naming(&self, namespace: &str, is_so: impl Fn(Option<&String>, Option<&String>) -> bool) -> Vec<Uuid> {
+        let leads = |floating: &FloatingIP| {
+            let spec = &floating.spec;
+            is_so(spec.port.as_ref(), spec.instance.as_ref())
+                || spec
+                    .port_forwardings
+                    .iter()
+                    .any(|forward| is_so(forward.port.as_ref(), forward.instance.as_ref()))
+        };
+        let within = self.within(namespace);
+        within
+            .filter(|uid| self.by_uid.get(uid).is_some_and(|floating| leads(floating)))
+            .collect()
+    }
+
+    /// Those of a namespace.
+    pub fn within(&self, namespace: &str) -> impl Iterator<Item = Uuid> {
+        let namespace = namespace.to_owned();
+        let from = (namespace.clone(), String::new());
+        let names = self.names.range(from..);
+        names
+            .take_while(move |((of, _), _)| *of == namespace)
+            .map(|(_, uid)| *uid)
+    }
+
+    pub fn uids(&self) -> impl Iterator<Item = Uuid> {
+        self.by_uid.keys().copied()
+    }
+
+    pub fn get(&self, uid: Uuid) -> Option<&Arc<FloatingIP>> {
+        self.by_uid.get(&uid)
+    }
+
+    /// What those of a namespace come to. A guest that two lead to is the older one's.
+    pub fn resolve(&self, namespace: &str, around: &Around<'_, '_>) -> Vec<ResolvedFloating> {
+        let mut all: Vec<(i64, Uuid)> = self
+            .within(namespace)
+            .filter_map(|uid| Some((created(self.by_uid.get(&uid)?), uid)))
+            .collect();
+        all.sort_unstable();
+        let mut taken: BTreeSet<(Uuid, IpAddr)> = BTreeSet::new();
+        let resolved = all.into_iter().filter_map(|(_, uid)| {
+            let floating = self.by_uid.get(&uid)?;
+            let mut resolved = self.one(floating, uid, around);
+            if let (Some(router), Some(leads)) = (resolved.router, &resolved.whole)
+                && !taken.insert((router, leads.address))
+            {
+                let message = format!(
+                    "spec: another FloatingIP leads to Port {namespace}/{} already: name another, or take it out there",
+                    leads.name
+                );
+                (resolved.whole, resolved.router) = (None, None);
+                (resolved.seen.fixed, resolved.seen.router) = (None, None);
+                resolved.seen.problem = Some(obstacle(Reason::AddressInUse, message));
+            }
+            Some(resolved)
+        });
+        resolved.collect()
+    }
+
+    fn one(&self, floating: &FloatingIP, uid: Uuid, around: &Around<'_, '_>) -> ResolvedFloating {
+        let namespace = floating.namespace().unwrap_or_default();
+        let mut resolved = ResolvedFloating {
+            uid,
+            name: format!("{namespace}/{}", floating.name_any()),
+            generation: floating.metadata.generation,
+            ..ResolvedFloating::default()
+        };
+        if let Err(problem) = self.fill(floating, uid, &namespace, around, &mut resolved) {
+            resolved.seen.problem = Some(problem);
+        }
+        resolved.seen.address = resolved.address.map(|address| address.to_string());
+        resolved
+    }
+
+    fn fill(
+        &self,
+        floating: &FloatingIP,
+        uid: Uuid,
+        namespace: &str,
+        around: &Around<'_, '_>,
+        resolved: &mut ResolvedFloating,
+    ) -> Result<(), Obstacle> {
+        let spec = &floating.spec;
+        let network = &spec.network;
+        let outside: Name = (
+            network.namespace.clone().unwrap_or_else(|| namespace.to_owned()),
+            network.name.clone(),
+        );
+        let (field, name) = ("spec.network", format!("Network {}/{}", outside.0, outside.1));
+        let seen = (around.look)(&outside).ok_or_else(|| {
+            obstacle(
+                Reason::NetworkNotFound,
+                format!("{field}: {name} doesn't exist: create it, or name another"),
+            )
+        })?;
+        let held = self.ports.get(&uid).ok_or_else(|| {
+            obstacle(
+                Reason::WaitingForAddress,
+                format!("{field}: there is no address of {name} for it yet"),
+            )
+        })?;
+        resolved.mac.clone_from(&held.spec.mac);
+        resolved.address = first_v4(held);
+        if resolved.address.is_none() {
+            return Err(obstacle(
+                Reason::Invalid,
+                format!("{field}: {name} has no IPv4 subnet, and IPv6 needs no floating IPs"),
+            ));
+        }
+        if !seen.valid.is_some_and(|valid| valid.external) {
+            return Err(obstacle(
+                Reason::Invalid,
+                format!("{field}: {name} is not external any more: have its scope set to External"),
+            ));
+        }
+        if spec.port.is_some() || spec.instance.is_some() {
+            let (leads, router) = self.target(
+                "spec",
+                namespace,
+                &outside,
+                spec.port.as_ref(),
+                spec.instance.as_ref(),
+                around,
+            )?;
+            resolved.seen.fixed = Some(leads.address.to_string());
+            resolved.seen.port = Some(leads.name.clone());
+            settle(resolved, router);
+            resolved.whole = Some(leads);
+        }
+        let mut first = Ok(());
+        for forward in &spec.port_forwardings {
+            let outcome = self.forward(forward, namespace, &outside, around, resolved);
+            first = first.and(outcome);
+        }
+        first
+    }
+
+    fn forward(
+        &self,
+        forward: &PortForwarding,
+        namespace: &str,
+        outside: &Name,
+        around: &Around<'_, '_>,
+        resolved: &mut ResolvedFloating,
+    ) -> Result<(), Obstacle> {
+        let field = format!(
+            "spec.portForwardings[{} {}]",
+            protocol(forward.protocol).to_uppercase(),
+            forward.external_port
+        );
+        let (port, instance) = (forward.port.as_ref(), forward.instance.as_ref());
+        let (leads, router) = self.target(&field, namespace, outside, port, instance, around)?;
+        if resolved.router.is_some_and(|first| first != router.uid) {
+            return Err(obstacle(
+                Reason::Invalid,
+                format!("{field}: it is behind another Router than the ones before: take another FloatingIP for it"),
+            ));
+        }
+        settle(resolved, router);
+        resolved.forwards.push(Forward {
+            protocol: forward.protocol,
+            outer: forward.external_port,
+            inner: forward.internal_port,
+            address: leads.address,
+        });
+        Ok(())
+    }
+
+    /// A guest's Port, and the Router between it and the outside.
+    fn target<'a>(
+        &self,
+        field: &str,
+        namespace: &str,
+        outside: &Name,
+        port: Option<&String>,
+        instance: Option<&String>,
+        around: &Around<'a, '_>,
+    ) -> Result<(Leads, &'a Resolved), Obstacle> {
+        let (field, wanted) = match (port, instance) {
+            (None, Some(instance)) => {
+                let field = format!("{field}.instance");
+                let first = self
+                    .first
+                    .get(&(namespace.to_owned(), instance.clone()))
+                    .ok_or_else(|| {
+                        let message = format!("{field}: Instance {namespace}/{instance} doesn't exist: create it");
+                        obstacle(Reason::InstanceNotFound, message)
+                    })?;
+                let First::In(network) = first else {
+                    let message = format!("{field}: Instance {namespace}/{instance} has no interface: give it one");
+                    return Err(obstacle(Reason::PortNotFound, message));
+                };
+                (field, port_name(instance, network))
+            }
+            (port, _) => (format!("{field}.port"), port.cloned().unwrap_or_default()),
+        };
+        let found = (around.plug)(&wanted);
+        let (uid, found) = found
+            .and_then(|found| Some((found.uid()?.parse().ok()?, found)))
+            .ok_or_else(|| {
+                let message =
+                    format!("{field}: there is no Port {namespace}/{wanted}: it waits until its Instance has it");
+                obstacle(Reason::PortNotFound, message)
+            })?;
+        let address = first_v4(&found).ok_or_else(|| {
+            let message = format!("{field}: Port {namespace}/{wanted} has no IPv4 address");
+            obstacle(Reason::Invalid, message)
+        })?;
+        let inner: Name = (namespace.to_owned(), found.spec.network.clone());
+        let leads_there = |router: &&Resolved| {
+            let joins = |joint: &crate::router::Joint| {
+                joint.name == inner && joint.addresses.iter().any(|(_, range)| range.contains(&address))
+            };
+            router.external().is_some_and(|joint| joint.name == *outside)
+                && router.joints.iter().any(|joint| !joint.external && joins(joint))
+        };
+        let router = around.routers.iter().find(leads_there).ok_or_else(|| {
+            let message = format!(
+                "{field}: no Router joins Network {namespace}/{} of Port {namespace}/{wanted} with Network {}/{}: give one \
+                 both, the first in networks and the second as externalGateway",
+                inner.1, outside.0, outside.1
+            );
+            obstacle(Reason::NotRouted, message)
+        })?;
+        let leads = Leads {
+            port: uid,
+            name: wanted,
+            address,
+        };
+        Ok((leads, router))
+    }
+}
+
+fn settle(resolved: &mut ResolvedFloating, router: &Resolved) {
+    resolved.router = Some(router.uid);
+    resolved.seen.router = router.name.split_once('/').map(|(_, name)| name.to_owned());
+}
+
+/// As OVN writes it.
+pub(crate) fn protocol(protocol: ForwardedProtocol) -> &'static str {
+    match protocol {
+        ForwardedProtocol::Tcp => "tcp",
+        ForwardedProtocol::Udp => "udp",
+        ForwardedProtocol::Sctp => "sctp",
+    }
+}
+
+fn first_v4(port: &Port) -> Option<IpAddr> {
+    let mut addresses = port.spec.addresses.iter().filter_map(|held| held.ip.parse().ok());
+    addresses.find(IpAddr::is_ipv4)
+}
+
+fn obstacle(reason: Reason, message: String) -> Obstacle {
+    Obstacle { reason, message }
+}
+
+fn name(floating: &FloatingIP) -> Name {
+    (floating.namespace().unwrap_or_default(), floating.name_any())
+}
+
+fn uid(floating: &FloatingIP) -> Option<Uuid> {
+    floating.uid()?.parse().ok()
+}
+
+fn created(floating: &FloatingIP) -> i64 {
+    let created = floating.metadata.creation_timestamp.as_ref();
+    created.map_or(i64::MAX, |time| time.0.as_second())
+}
