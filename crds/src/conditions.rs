@@ -121,6 +121,10 @@ reasons! {
     VolumeNotFound
     /// The ServerGroup that is named doesn't exist. Create it, or name another.
     ServerGroupNotFound
+    /// A SecurityGroup that is named doesn't exist. Create it, or name another; until then nothing passes by it.
+    SecurityGroupNotFound
+    /// Security groups need OVN; libvirt's networks enforce none.
+    NotEnforced
     /// The Secret that spec.userData names doesn't exist or lacks the key.
     UserDataNotFound
     /// The node is fetching the image; the message says how far it is.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     Flavor, FloatingIP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router,
-    ServerGroup, Volume,
+    SecurityGroup, ServerGroup, Volume,
 };
 
 /// Every kind's definition, in the order of their names.
@@ -23,6 +23,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         Port::crd(),
         Project::crd(),
         Router::crd(),
+        SecurityGroup::crd(),
         ServerGroup::crd(),
         Volume::crd(),
     ]

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupSchedule, Begun, Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage, Rebuild,
-    RebuildStatus, Rescue, ResizePolicy, ResizeStatus, Shelve, ShelveStatus, schema,
+    AddressPair, BackupSchedule, Begun, Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage,
+    Rebuild, RebuildStatus, Rescue, ResizePolicy, ResizeStatus, Shelve, ShelveStatus, schema,
 };
 
 /// A virtual machine: Nova's server.
@@ -335,6 +335,14 @@ pub struct Interface {
         regex(pattern = r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")
     )]
     pub mac: Option<String>,
+    /// Its SecurityGroups; `default` when there are none. They may change at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")), extend("x-kubernetes-list-type" = "set"))]
+    pub security_groups: Vec<String>,
+    /// What the guest may send from besides its own addresses. They may change at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub allowed_address_pairs: Vec<AddressPair>,
 }
 
 /// A Volume to attach.

@@ -29,6 +29,7 @@ mod resize;
 mod root_disk;
 mod router;
 pub mod schema;
+mod security_group;
 mod server_group;
 mod shelve;
 mod topology;
@@ -72,6 +73,10 @@ pub use resize::{ResizePolicy, ResizeStatus, ResizeVerdict};
 pub use root_disk::{Rebuild, RebuildStatus, Rescue};
 pub use router::{
     Distribution, ExternalGateway, JoinedNetwork, Router, RouterNetwork, RouterRoute, RouterSpec, RouterStatus, Snat,
+};
+pub use security_group::{
+    AddressPair, EtherType, IcmpKind, PortRange, RuleDirection, RuleMode, RuleRemote, SecurityGroup, SecurityGroupRule,
+    SecurityGroupSpec, SecurityGroupStatus,
 };
 pub use server_group::{ServerGroup, ServerGroupPolicy, ServerGroupRules, ServerGroupSpec, ServerGroupStatus};
 pub use shelve::{Shelve, ShelveStatus};

@@ -1,7 +1,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, schema};
+use crate::{AddressPair, Condition, schema};
 
 /// An Instance's plug in a Network, or an address there of a Router or a FloatingIP: Neutron's port. Made, filled and deleted with its holder.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,14 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["subnet"]))]
     pub addresses: Vec<PortAddress>,
+    /// The SecurityGroups, all in the Port's namespace; `default` when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")), extend("x-kubernetes-list-type" = "set"))]
+    pub security_groups: Vec<String>,
+    /// What the guest may send from besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub allowed_address_pairs: Vec<AddressPair>,
 }
 
 /// Whose address a Port is, when that is in another namespace maybe.

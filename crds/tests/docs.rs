@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use virga_crds::{
     Flavor, FloatingIP, GROUP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router,
-    ServerGroup, VERSION, Volume, definitions,
+    SecurityGroup, ServerGroup, VERSION, Volume, definitions,
 };
 
 fn checkout() -> PathBuf {
@@ -101,6 +101,7 @@ fn problem(object: &Value) -> Option<String> {
         "Port" => parse::<Port>(object),
         "Project" => parse::<Project>(object),
         "Router" => parse::<Router>(object),
+        "SecurityGroup" => parse::<SecurityGroup>(object),
         "ServerGroup" => parse::<ServerGroup>(object),
         "Volume" => parse::<Volume>(object),
         kind => return Some(format!("there is no kind {kind:?}")),
@@ -200,11 +201,11 @@ fn every_link_between_pages_leads_to_a_file() {
 fn a_field_that_the_api_does_not_have_is_found() {
     let object = serde_json::json!({
         "apiVersion": "virga.dev/v1alpha1", "kind": "Instance", "metadata": {"name": "web-1"},
-        "spec": {"flavor": "m1.tiny", "interfaces": [{"network": "front", "securityGroups": ["web"]}], "metadata": {"any": "x"}},
+        "spec": {"flavor": "m1.tiny", "interfaces": [{"network": "front", "securityGroup": "web"}], "metadata": {"any": "x"}},
     });
     assert_eq!(
         problem(&object).as_deref(),
-        Some("Instance: unknown fields spec.interfaces[].securityGroups")
+        Some("Instance: unknown fields spec.interfaces[].securityGroup")
     );
     let object = serde_json::json!({"kind": "Volume", "metadata": {"name": "v"}, "spec": {"size": "much"}});
     assert!(problem(&object).is_some_and(|problem| problem.contains("quantity")));

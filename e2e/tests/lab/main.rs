@@ -27,6 +27,7 @@ mod resize;
 mod restarts;
 mod router;
 mod samples;
+mod security_groups;
 mod shelve;
 mod snapshots;
 mod user_data;

@@ -31,7 +31,7 @@ const STRANGER: &str =
     "#!/bin/sh\nping -c 3 -W 1 10.60.0.11 >/dev/null 2>&1 && echo 'SEEN a-stranger' || echo 'SEEN nobody'\n";
 
 /// A guest on a node, with an address and what it is to try.
-fn plugged_on(flavor: &str, name: &str, node: &str, network: &str, address: &str, script: &str) -> Instance {
+pub(crate) fn plugged_on(flavor: &str, name: &str, node: &str, network: &str, address: &str, script: &str) -> Instance {
     let mut made = instance(name, flavor);
     made.spec.interfaces = serde_json::from_value(json!([{"network": network, "address": address}])).unwrap();
     made.spec.placement = Some(Placement {
@@ -46,7 +46,7 @@ fn plugged_on(flavor: &str, name: &str, node: &str, network: &str, address: &str
 }
 
 /// Waits for a line on a guest's console, and returns all that it said.
-async fn said(lab: &Lab, instance: &Instance, words: &str) -> String {
+pub(crate) async fn said(lab: &Lab, instance: &Instance, words: &str) -> String {
     let (node, uid) = (host(lab, instance), instance.uid().unwrap());
     eventually(&format!("{} says {words:?}", instance.name_any()), GUEST, async || {
         let console = on_node::console(&node, &uid);
@@ -60,7 +60,7 @@ async fn said(lab: &Lab, instance: &Instance, words: &str) -> String {
 }
 
 /// Runs ovn-nbctl beside the control plane.
-fn nbctl(ovn: &Ovn, args: &[&str]) -> String {
+pub(crate) fn nbctl(ovn: &Ovn, args: &[&str]) -> String {
     let at = format!("--db={}", ovn.endpoint(OvnDaemon::NorthBound).unwrap());
     let mut command = Command::new("ovn-nbctl");
     let output = command.args([&at, "--timeout=20"]).args(args).output().unwrap();

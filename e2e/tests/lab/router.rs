@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 use serde_json::json;
-use virga_crds::{FloatingIP, Image, Instance, Network, Placement, Router, UserData};
+use virga_crds::{FloatingIP, Image, Instance, Network, Placement, Router, SecurityGroup, UserData};
 use virga_e2e::objects::{guest, instance, network, tiny};
 use virga_e2e::{BOUND, Installation, eventually, is_ready, on_node, with_temp_namespace};
 use virga_lab::Ovn;
@@ -101,6 +101,10 @@ async fn guests_get_out_by_a_router_and_are_reached_by_a_floating_ip() {
         let flavor = t.flavor("tiny", tiny()).await;
         t.create(guest()).await;
         t.create(public()).await;
+        // Everybody may come in.
+        let open = json!({"rules": [{"direction": "Egress"}, {"direction": "Ingress"}]});
+        t.create(SecurityGroup::new("default", serde_json::from_value(open).unwrap()))
+            .await;
         t.create(network("front", "10.61.0.0/24")).await;
         t.create(network("back", "10.62.0.0/24")).await;
         let spec = json!({

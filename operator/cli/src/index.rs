@@ -58,6 +58,7 @@ impl Index {
             projects: Writer::default().as_reader(),
             role_bindings: Writer::default().as_reader(),
             routers: Writer::default().as_reader(),
+            security_groups: Writer::default().as_reader(),
             server_groups: filled(&objects.server_groups),
             volumes: volumes.as_reader(),
         };

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use virga_crds::{
     Flavor, HostAggregate, HostAggregateSpec, Hypervisor, Image, Instance, LabelSelector, Network, Port, Project,
-    ProjectSpec, ServerGroup, Volume, VolumeAttachment,
+    ProjectSpec, SecurityGroup, SecurityGroupSpec, ServerGroup, Volume, VolumeAttachment,
 };
 use virga_testkit::{Fault, Verb};
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The kinds that the controller writes to.
-const WRITTEN: [&str; 10] = [
+const WRITTEN: [&str; 11] = [
     "flavors",
     "hostaggregates",
     "hypervisors",
@@ -26,6 +26,7 @@ const WRITTEN: [&str; 10] = [
     "networks",
     "ports",
     "projects",
+    "securitygroups",
     "servergroups",
     "volumes",
 ];
@@ -52,6 +53,8 @@ async fn populate(world: &World) {
     world.api.create(&HostAggregate::new("all", spec));
     world.api.create(&fixtures::flavor("m1.small"));
     world.api.create(&fixtures::image("debian"));
+    let walled = SecurityGroup::new("walled", SecurityGroupSpec::default());
+    world.api.create(&fixtures::in_shop(walled));
     world.api.create(&fixtures::server_group("web"));
     world.api.create(&fixtures::volume("data"));
     world.api.create(&Project::new("team", ProjectSpec::default()));
@@ -76,6 +79,7 @@ fn picture(world: &World) -> BTreeMap<String, Value> {
     add::<Network>(world, &mut all);
     add::<Port>(world, &mut all);
     add::<Project>(world, &mut all);
+    add::<SecurityGroup>(world, &mut all);
     add::<ServerGroup>(world, &mut all);
     add::<Volume>(world, &mut all);
     all
@@ -120,6 +124,7 @@ async fn clear(world: &World) {
     world.api.delete::<Image>(here, "debian");
     world.api.delete::<Network>(here, "front");
     world.api.delete::<Project>(None, "team");
+    world.api.delete::<SecurityGroup>(here, "walled");
     world.api.delete::<ServerGroup>(here, "web");
     world.api.delete::<Volume>(here, "data");
     world.api.delete::<Hypervisor>(None, "a");

@@ -7,7 +7,7 @@ use virga_core::condition::Conditions;
 use virga_crds::{
     Bytes, Cpu, Flavor, FlavorSpec, FloatingIP, HostAggregate, Hypervisor, HypervisorSpec, HypervisorStatus, Image,
     ImageRef, ImageSource, ImageSpec, ImageVisibility, Instance, InstanceSpec, Migration, Network, Port, Project,
-    Resources, Router, ServerGroup, ServerGroupPolicy, ServerGroupSpec, Volume, VolumeSpec,
+    Resources, Router, SecurityGroup, ServerGroup, ServerGroupPolicy, ServerGroupSpec, Volume, VolumeSpec,
     conditions::{Reason, types},
 };
 use virga_testkit::FakeApi;
@@ -29,6 +29,7 @@ pub fn api() -> FakeApi {
         .with_crd::<Port>()
         .with_crd::<Project>()
         .with_crd::<Router>()
+        .with_crd::<SecurityGroup>()
         .with_crd::<ServerGroup>()
         .with_crd::<Volume>()
 }

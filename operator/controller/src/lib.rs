@@ -38,6 +38,7 @@ mod project;
 mod protect;
 mod router;
 pub mod scheduling;
+mod security_group;
 mod server_group;
 pub mod stores;
 mod uses;
@@ -83,6 +84,7 @@ pub fn controllers(context: &Arc<Context>, watches: &Watches, stop: &Cancellatio
         network::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
         project::controller(context(), watches, stop()).boxed(),
         router::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
+        security_group::controller(context(), watches, uses(), reports.clone(), stop()).boxed(),
         server_group::controller(context(), watches, uses(), stop()).boxed(),
         volume::controller(context(), watches, uses(), lost(), stop()).boxed(),
     ];

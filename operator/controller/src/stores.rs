@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use virga_crds::{
     Flavor, FloatingIP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router,
-    ServerGroup, Volume, labels, managers,
+    SecurityGroup, ServerGroup, Volume, labels, managers,
 };
 use virga_runtime::watch::{self, Watch};
 
@@ -49,6 +49,8 @@ pub struct Watches {
     pub role_bindings: Watch<RoleBinding>,
     /// Routers of all namespaces.
     pub routers: Watch<Router>,
+    /// Security groups of all namespaces.
+    pub security_groups: Watch<SecurityGroup>,
     /// Server groups of all namespaces.
     pub server_groups: Watch<ServerGroup>,
     /// Volumes of all namespaces.
@@ -86,6 +88,8 @@ pub struct Stores {
     pub role_bindings: Store<RoleBinding>,
     /// Routers of all namespaces.
     pub routers: Store<Router>,
+    /// Security groups of all namespaces.
+    pub security_groups: Store<SecurityGroup>,
     /// Server groups of all namespaces.
     pub server_groups: Store<ServerGroup>,
     /// Volumes of all namespaces.
@@ -112,6 +116,7 @@ impl Watches {
             projects: everywhere(client, all()),
             role_bindings: everywhere(client, of_projects()),
             routers: everywhere(client, all()),
+            security_groups: everywhere(client, all()),
             server_groups: everywhere(client, all()),
             volumes: everywhere(client, all()),
         }
@@ -134,6 +139,7 @@ impl Watches {
             projects: self.projects.store(),
             role_bindings: self.role_bindings.store(),
             routers: self.routers.store(),
+            security_groups: self.security_groups.store(),
             server_groups: self.server_groups.store(),
             volumes: self.volumes.store(),
         }
@@ -156,6 +162,7 @@ impl Watches {
             tokio::spawn(self.projects.run(stop.clone())),
             tokio::spawn(self.role_bindings.run(stop.clone())),
             tokio::spawn(self.routers.run(stop.clone())),
+            tokio::spawn(self.security_groups.run(stop.clone())),
             tokio::spawn(self.server_groups.run(stop.clone())),
             tokio::spawn(self.volumes.run(stop)),
         ];
@@ -183,6 +190,7 @@ impl Stores {
             && watch::ready(&self.projects).await
             && watch::ready(&self.role_bindings).await
             && watch::ready(&self.routers).await
+            && watch::ready(&self.security_groups).await
             && watch::ready(&self.server_groups).await
             && watch::ready(&self.volumes).await
     }
@@ -220,6 +228,11 @@ impl Stores {
     /// A Router.
     pub fn router(&self, namespace: &str, name: &str) -> Option<Arc<Router>> {
         self.routers.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// A SecurityGroup.
+    pub fn security_group(&self, namespace: &str, name: &str) -> Option<Arc<SecurityGroup>> {
+        self.security_groups.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// A ServerGroup.

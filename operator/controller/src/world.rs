@@ -185,7 +185,7 @@ pub(crate) fn interface(network: &str, address: Option<&str>) -> Interface {
     Interface {
         network: network.into(),
         address: address.map(Into::into),
-        mac: None,
+        ..Interface::default()
     }
 }
 

@@ -11,7 +11,8 @@ use harness::{
 };
 use serde_json::json;
 use virga_crds::{
-    Bytes, ImageRef, Instance, Interface, Port, PortAddress, PortSpec, Project, ProjectSpec, UserData, VolumeSource,
+    Bytes, ImageRef, Instance, Interface, Port, PortAddress, PortSecurity, PortSpec, Project, ProjectSpec, UserData,
+    VolumeSource,
 };
 
 type Change = fn(&mut Instance);
@@ -21,6 +22,9 @@ async fn what_can_never_be_right_is_refused_with_every_field_at_once() {
     let api = api();
     stock(&api);
     api.create(&network("front", "10.0.0.0/24"));
+    let mut open = network("open", "10.0.1.0/24");
+    open.spec.port_security = PortSecurity::Disabled;
+    api.create(&open);
     api.create(&volume("data"));
     let mut holder = instance("holder");
     holder.spec.volumes = attach(&["data"]);
@@ -77,6 +81,19 @@ async fn what_can_never_be_right_is_refused_with_every_field_at_once() {
             },
             &[
                 "spec.interfaces[front].mac: fa:16:3e:00:00:01 belongs to Instance \"holder\": choose another, or leave the mac out",
+            ],
+        ),
+        (
+            |i| {
+                let groups = |network| Interface {
+                    security_groups: vec!["web".into()],
+                    ..interface(network, None)
+                };
+                i.spec.interfaces = vec![groups("front"), groups("open")];
+            },
+            &[
+                "spec.interfaces[front].securityGroups: libvirt's networks enforce no rules: leave it out, or have the operator install Virga with OVN",
+                "spec.interfaces[open].securityGroups: Network open has port security off, so its Ports have neither security groups nor address pairs: leave them out",
             ],
         ),
         (
@@ -317,7 +334,10 @@ async fn what_is_in_use_is_not_lost() {
     stock(&api);
     let mut user = instance("web");
     user.spec.volumes = attach(&["data"]);
-    user.spec.interfaces = vec![interface("front", None)];
+    user.spec.interfaces = vec![Interface {
+        security_groups: vec!["web".into()],
+        ..interface("front", None)
+    }];
     user.spec.server_group = Some("web".into());
     api.create(&user);
     let replica = Replica::start(&api, "a").await;
@@ -333,6 +353,7 @@ async fn what_is_in_use_is_not_lost() {
         ("Image", "debian"),
         ("Volume", "data"),
         ("Network", "front"),
+        ("SecurityGroup", "web"),
         ("ServerGroup", "web"),
     ];
     for (kind, name) in targets {
@@ -425,7 +446,7 @@ fn the_kinds_that_are_validated_are_all_there_are() {
         .collect();
     assert_eq!(
         kinds.len(),
-        13,
+        14,
         "a new kind needs an arm in webhook/validate: {kinds:?}"
     );
 }

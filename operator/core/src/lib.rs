@@ -17,6 +17,7 @@ pub mod problem;
 pub mod project;
 pub mod protection;
 pub mod router;
+pub mod security_group;
 pub mod server_group;
 pub mod uses;
 pub mod volume;

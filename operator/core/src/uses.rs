@@ -8,6 +8,8 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use virga_crds::{FloatingIP, ImageRef, Instance, Port, Router, Volume};
 
+use crate::security_group;
+
 /// A thing that others name in their spec.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
@@ -30,6 +32,8 @@ pub enum TargetKind {
     Network,
     /// By Instances and Volumes that are bound to it.
     Node,
+    /// By Instances and Ports.
+    SecurityGroup,
     /// By Instances.
     ServerGroup,
     /// By Instances.
@@ -161,6 +165,8 @@ impl Names for Instance {
                 .iter()
                 .map(|nic| within(TargetKind::Network, &nic.network)),
         );
+        let groups = spec.interfaces.iter().flat_map(|nic| &nic.security_groups);
+        targets.extend(groups.map(|group| within(TargetKind::SecurityGroup, group)));
         targets.extend(
             spec.server_group
                 .iter()
@@ -229,7 +235,10 @@ impl Names for Port {
 
     fn names(&self) -> BTreeSet<Target> {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
-        BTreeSet::from([Target::within(TargetKind::Network, namespace, &self.spec.network)])
+        let network = Target::within(TargetKind::Network, namespace, &self.spec.network);
+        let groups = security_group::of_port(&self.spec).into_iter();
+        let groups = groups.map(|group| Target::within(TargetKind::SecurityGroup, namespace, group));
+        groups.chain([network]).collect()
     }
 }
 

@@ -13,14 +13,15 @@ use virga_core::{
     problem::Problems,
     router::Seen,
 };
-use virga_crds::{FloatingIP, Instance, Network, Port, Router, conditions::Reason};
-use virga_ovsdb::reconcile::Desired;
+use virga_crds::{FloatingIP, Instance, Network, Port, PortSecurity, Router, SecurityGroup, conditions::Reason};
+use virga_ovsdb::{northbound::LogicalSwitchPort, reconcile::Desired, table::Ref};
 
 use crate::{
     GatewayHosts,
     floating_ip::{Around, First, FloatingIps, ResolvedFloating},
     key,
     router::{self, NetworkSeen, Routers},
+    security_group::{Groups, whose_group},
     switch,
 };
 
@@ -29,7 +30,7 @@ type Name = (String, String);
 /// Who had it first: the time of creation, then the uid.
 type Age = (i64, Uuid);
 
-/// All Networks and Ports of the cluster, by Network.
+/// All Networks and Ports of the cluster, by Network, and all SecurityGroups.
 pub struct Cloud {
     owner: Box<str>,
     backend: Backend,
@@ -38,6 +39,7 @@ pub struct Cloud {
     names: BTreeMap<Uuid, Name>,
     /// Who has, or wants, each piece of a physical network.
     segments: BTreeMap<Segment, BTreeSet<Age>>,
+    groups: Groups,
     routers: Routers,
     floating: FloatingIps,
     /// Networks, FloatingIPs and Routers whose rows may differ from what they should be.
@@ -79,6 +81,8 @@ pub struct Wanted {
     pub routers: BTreeMap<Uuid, (Option<i64>, Seen)>,
     /// The FloatingIPs that it covers, likewise.
     pub floating_ips: BTreeMap<Uuid, (Option<i64>, floating_ip::Seen)>,
+    /// The SecurityGroups that it covers, with their generations; none: the group is gone.
+    pub groups: BTreeMap<Uuid, Option<i64>>,
     /// Networks that are not as their spec says even when this is written.
     pub refused: BTreeMap<Uuid, Refusal>,
 }
@@ -94,6 +98,7 @@ impl Cloud {
             segments: BTreeMap::new(),
             routers: Routers::default(),
             floating: FloatingIps::default(),
+            groups: Groups::default(),
             changed: BTreeSet::new(),
             everything: true,
         }
@@ -262,6 +267,7 @@ impl Cloud {
             return;
         }
         self.changed.extend(held.network.as_ref().map(|known| known.uid));
+        self.groups.set_port(old.as_deref(), Some(port));
         let leading = self.floating.to(port);
         self.stir_floating(&port.namespace().unwrap_or_default(), leading);
     }
@@ -288,13 +294,30 @@ impl Cloud {
             .get(&name)
             .is_some_and(|held| held.metadata.uid == port.metadata.uid)
         {
-            held.ports.remove(&name);
+            let old = held.ports.remove(&name);
+            self.groups.set_port(old.as_deref(), None);
             match &held.network {
                 Some(known) => drop(self.changed.insert(known.uid)),
                 None if held.ports.is_empty() => drop(self.networks.remove(&network)),
                 None => {}
             }
         }
+    }
+
+    /// A SecurityGroup is there, new or changed. What only its status says does not count.
+    pub fn set_group(&mut self, group: &Arc<SecurityGroup>) {
+        self.groups.set(group);
+    }
+
+    /// A SecurityGroup is gone.
+    pub fn remove_group(&mut self, group: &SecurityGroup) {
+        self.groups.remove(group);
+    }
+
+    /// These SecurityGroups are all there are.
+    pub fn reset_groups<'a>(&mut self, groups: impl IntoIterator<Item = &'a Arc<SecurityGroup>>) {
+        self.groups.reset(groups);
+        self.everything = true;
     }
 
     /// These are all there are. Everything may have changed.
@@ -308,6 +331,7 @@ impl Cloud {
     ) {
         let mut fresh = Self::new(&*self.owner, self.backend);
         fresh.set_gateway_hosts(self.routers.hosts().clone());
+        fresh.groups = self.groups.without_ports();
         networks.into_iter().for_each(|network| fresh.set_network(network));
         ports.into_iter().for_each(|port| fresh.set_port(port));
         routers.into_iter().for_each(|router| fresh.set_router(router));
@@ -323,14 +347,15 @@ impl Cloud {
         self.everything = true;
     }
 
-    /// The rows of a Network or Router may differ.
+    /// The rows of a Network, Router or SecurityGroup may differ.
     pub fn touch(&mut self, uid: Uuid) {
         self.changed.insert(uid);
+        self.groups.touch(uid);
     }
 
     /// Whether there is something to write.
     pub fn is_dirty(&self) -> bool {
-        self.everything || !self.changed.is_empty()
+        self.everything || !self.changed.is_empty() || self.groups.is_dirty()
     }
 
     /// The Networks that wait to be written, as far as they are there: namespace and name.
@@ -339,6 +364,21 @@ impl Cloud {
             .iter()
             .filter(|(uid, _)| self.everything || self.changed.contains(*uid))
             .map(|(_, (namespace, name))| (namespace.as_str(), name.as_str()))
+    }
+
+    /// The SecurityGroups that wait to be written, as far as they are there: namespace and name.
+    pub fn waiting_groups(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.groups.waiting(self.everything)
+    }
+
+    /// The namespace and name of a SecurityGroup.
+    pub fn group_name(&self, group: Uuid) -> Option<(&str, &str)> {
+        self.groups.name(group)
+    }
+
+    /// The generation of a SecurityGroup.
+    pub fn group_generation(&self, group: Uuid) -> Option<i64> {
+        self.groups.generation(group)
     }
 
     /// The namespace and name of a Network.
@@ -416,15 +456,21 @@ impl Cloud {
         } else {
             changed
         };
-        self.wanted(scope, everything)
+        let mut groups = self.groups.take();
+        if everything {
+            groups.extend(self.groups.all());
+        }
+        self.wanted(scope, groups, everything)
     }
 
-    /// What is to be written of one Network or Router alone.
+    /// What is to be written of one Network, Router or SecurityGroup alone; with a Network, the SecurityGroups that its
+    /// Ports are in.
     pub fn of(&self, uid: Uuid) -> Wanted {
-        self.wanted([uid].into(), false)
+        // No two objects have one uid, so it counts for one of them.
+        self.wanted([uid].into(), [uid].into(), false)
     }
 
-    fn wanted(&self, scope: BTreeSet<Uuid>, everything: bool) -> Wanted {
+    fn wanted(&self, scope: BTreeSet<Uuid>, mut groups: BTreeSet<Uuid>, everything: bool) -> Wanted {
         let mut networks = BTreeMap::new();
         let mut routers = BTreeMap::new();
         let mut resolved = Vec::new();
@@ -450,6 +496,7 @@ impl Cloud {
             let known = held.and_then(|held| Some((held.network.as_ref()?, &held.ports)));
             networks.insert(uid, known.and_then(|(known, _)| known.object.metadata.generation));
             let Some((known, ports)) = known else { continue };
+            groups.extend(ports.values().flat_map(|port| self.groups.of(port)));
             match &known.valid {
                 Err(problems) => {
                     left_alone.insert(uid);
@@ -474,7 +521,11 @@ impl Cloud {
             .copied()
             .filter(|uid| !left_alone.contains(uid))
             .collect();
+        let covered_groups: HashSet<Uuid> = groups.iter().copied().collect();
         let mut desired = Desired::part(&*self.owner, move |key| {
+            if let Some(group) = whose_group(key) {
+                return everything || covered_groups.contains(&group);
+            }
             key::whose(key).map_or(everything, |whose| {
                 covered.contains(&whose.network) || (everything && !left_alone.contains(&whose.network))
             })
@@ -491,6 +542,11 @@ impl Cloud {
                 router::insert(&mut desired, router, chassis, &leading.collect::<Vec<_>>());
             }
         }
+        for group in &groups {
+            self.groups
+                .insert(&mut desired, *group, |network, port| self.secured(network, port));
+        }
+        let groups = groups.into_iter().map(|group| (group, self.groups.generation(group)));
         Wanted {
             desired,
             everything,
@@ -500,6 +556,7 @@ impl Cloud {
                 .into_iter()
                 .map(|floating| (floating.uid, (floating.generation, floating.seen)))
                 .collect(),
+            groups: groups.collect(),
             refused,
         }
     }
@@ -544,6 +601,17 @@ impl Cloud {
         })
     }
 
+    /// The row of a Port that groups are for: one of a Network with port security, as far as that has rows.
+    fn secured(&self, network: &Name, port: Uuid) -> Option<Ref<LogicalSwitchPort>> {
+        let known = self.networks.get(network)?.network.as_ref()?;
+        let refused = known
+            .valid
+            .as_ref()
+            .is_ok_and(|valid| self.has_before(known, valid).is_some());
+        let secured = known.object.spec.port_security == PortSecurity::Enabled && !refused;
+        secured.then(|| Ref::to(key::part(known.uid, port)))
+    }
+
     /// Whether an older Network has the piece of the physical network already.
     fn has_before(&self, known: &Known, valid: &ValidNetwork) -> Option<Refusal> {
         let (_, first) = self.segments.get(&valid.segment)?.first()?;
@@ -571,7 +639,12 @@ fn is_as_before(old: &Network, new: &Network) -> bool {
 /// Whether two versions of a Port have the same row. Where it is plugged in is the hosts' to know.
 fn is_same(old: &Port, new: &Port) -> bool {
     let (old, new) = (&old.spec, &new.spec);
-    old.mac == new.mac && old.addresses == new.addresses && old.hostname == new.hostname && old.instance == new.instance
+    old.mac == new.mac
+        && old.addresses == new.addresses
+        && old.hostname == new.hostname
+        && old.instance == new.instance
+        && old.security_groups == new.security_groups
+        && old.allowed_address_pairs == new.allowed_address_pairs
 }
 
 fn seen(router: &router::Resolved) -> Seen {

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use uuid::Uuid;
 use virga_ovsdb::reconcile::Problem;
 
+use crate::security_group::whose_group;
+
 /// The objects that a row belongs to, by their uids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Whose {
@@ -24,6 +26,19 @@ pub fn whose(key: &str) -> Option<Whose> {
 
 /// The objects that a problem is about; of a row that should go and stays there is none.
 pub fn of_problem(problem: &Problem) -> Option<Whose> {
+    whose(row_of(problem)?)
+}
+
+/// The SecurityGroup whose rules a problem keeps from being in force.
+pub fn group_of_problem(problem: &Problem) -> Option<Uuid> {
+    match problem {
+        // A Port that can't be is told of itself.
+        Problem::NoReferent { .. } => None,
+        problem => whose_group(row_of(problem)?),
+    }
+}
+
+fn row_of(problem: &Problem) -> Option<&str> {
     match problem {
         Problem::Twice(row)
         | Problem::NoTable(row)
@@ -31,7 +46,7 @@ pub fn of_problem(problem: &Problem) -> Option<Whose> {
         | Problem::NoColumn { row, .. }
         | Problem::Taken { row, .. }
         | Problem::NoReferent { row, .. }
-        | Problem::Incomplete { row, .. } => whose(&row.key),
+        | Problem::Incomplete { row, .. } => Some(&row.key),
         Problem::Needed { .. } | Problem::Holds { .. } => None,
     }
 }

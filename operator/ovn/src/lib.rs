@@ -1,4 +1,5 @@
-//! From Networks, Ports, Routers and FloatingIPs to the rows of OVN's north-bound database. Pure: no client, no clock.
+//! From Networks, Ports, Routers, FloatingIPs and SecurityGroups to the rows of OVN's north-bound database. Pure: no
+//! client, no clock.
 //!
 //! [`Cloud`] is what the cluster wants, kept from its watches, and knows what has changed since it was last written.
 //! [`Cloud::take`] makes the rows of that, and of that only, for [`virga_ovsdb::reconcile::plan`].
@@ -19,14 +20,19 @@
 //! | FloatingIP | `NAT` of type `dnat_and_snat` | the Router's uid, `/floating/`, the FloatingIP's |
 //! | its forwarded ports, by protocol | `Load_Balancer` | the Router's uid, `/forward/`, the FloatingIP's, `/`, the protocol |
 //! | the address that guests go out with | `NAT` of type `snat` | uid, `/snat/`, the guests' range |
+//! | what keeps its Ports closed | `Port_Group`, and `ACL`s | uid, `/secured` and `/acl/` |
+//! | SecurityGroup | `Port_Group` | `sg/`, its uid |
+//! | a rule of it | `ACL` | the same, `/`, a hash of what it matches |
 
 mod cloud;
 mod dhcp;
 mod floating_ip;
 mod key;
 mod router;
+mod security_group;
 mod switch;
 
 pub use cloud::{Cloud, Refusal, Wanted};
-pub use key::{Whose, of_problem, whose};
+pub use key::{Whose, group_of_problem, of_problem, whose};
 pub use router::GatewayHosts;
+pub use security_group::whose_group;

@@ -19,6 +19,7 @@ use virga_ovsdb::{
 use crate::{
     dhcp, key,
     router::{self, Joint},
+    security_group,
 };
 
 /// What an operator finds an object by in `ovn-nbctl list`.
@@ -55,6 +56,7 @@ pub(crate) fn insert(
         }
     }
     let mut names = BTreeMap::<String, BTreeSet<IpAddr>>::new();
+    let mut secured = BTreeSet::new();
     for port in ports {
         let Some(port_uid) = port.uid().and_then(|uid| uid.parse::<Uuid>().ok()) else {
             continue;
@@ -69,8 +71,11 @@ pub(crate) fn insert(
         }
         names.entry(host).or_default().extend(&addresses);
         let row = port_row(port, port_uid, valid, &addresses, &options);
-        refs.insert(desired.insert(key::part(uid, port_uid), &row));
+        let row = desired.insert(key::part(uid, port_uid), &row);
+        secured.extend(valid.port_security.then(|| row.clone()));
+        refs.insert(row);
     }
+    security_group::close(desired, uid, secured);
     names.retain(|_, addresses| !addresses.is_empty());
     let dns = (!names.is_empty()).then(|| {
         let records = names.into_iter().map(|(name, addresses)| (name, spaced(&addresses)));
@@ -159,7 +164,9 @@ fn port_row(
         (INSTANCE.to_owned(), format!("{namespace}/{}", port.spec.instance)),
     ];
     let (known, secured) = if valid.port_security {
-        ([own.clone()].into(), [own].into())
+        let (secured, others) = security_group::port_security(&port.spec, &own);
+        let unknown = others.then(|| UNKNOWN.to_owned());
+        ([own].into_iter().chain(unknown).collect(), secured)
     } else {
         ([own, UNKNOWN.to_owned()].into(), BTreeSet::new())
     };

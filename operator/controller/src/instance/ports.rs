@@ -6,6 +6,7 @@ use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use virga_core::{
     instance,
     network::{self, AddressError},
+    security_group::follows,
     uses::TargetKind,
 };
 use virga_crds::{Instance, Interface, Network, Port, conditions::Reason};
@@ -14,6 +15,7 @@ use virga_runtime::apply;
 use crate::{
     Context,
     network::{Claim, Given, Holder, Ipam},
+    security_group,
     uses::UseIndex,
 };
 
@@ -88,12 +90,23 @@ impl Ports {
             .ports
             .get(&ObjectRef::<Port>::new(&name).within(&namespace));
         if let Some(live) = live {
-            return self.follow(instance, &live).await;
+            return self.follow(instance, interface, &live).await;
         }
         let network = match self.network(&namespace, interface) {
             Ok(network) => network,
             Err(obstacle) => return Ok(Err(obstacle)),
         };
+        let context = &self.context;
+        if let Some(wrong) = security_group::wrong(&context.stores, context.carrier.backend, &network, interface) {
+            let field = format!("spec.interfaces[{}].{}", interface.network, wrong.field);
+            return Ok(Err(Obstacle {
+                reason: wrong.reason,
+                message: format!("{field}: {}", wrong.message),
+            }));
+        }
+        if security_group::are_enforced(context) && interface.security_groups.is_empty() {
+            security_group::make_default(&context.writer, &context.stores, &namespace).await?;
+        }
         let Given { addresses, mac } = match self.allocate(&network, instance, interface, &name).await {
             Ok(given) => given,
             Err(obstacle) => return Ok(Err(obstacle)),
@@ -102,8 +115,14 @@ impl Ports {
         Ok(Ok(self.context.writer.apply(None, &port).await?.is_some()))
     }
 
-    /// The Port is there: it must be this Instance's, and on its node.
-    async fn follow(&self, instance: &Instance, live: &Port) -> Result<Result<bool, Obstacle>, apply::Error> {
+    /// The Port is there: it must be this Instance's, on its node, and in the groups that its interface names. A group that
+    /// is missing opens nothing.
+    async fn follow(
+        &self,
+        instance: &Instance,
+        interface: &Interface,
+        live: &Port,
+    ) -> Result<Result<bool, Obstacle>, apply::Error> {
         let owner = live
             .owner_references()
             .iter()
@@ -115,7 +134,7 @@ impl Ports {
                 message,
             }));
         }
-        if live.spec.node_name == instance.spec.node_name {
+        if live.spec.node_name == instance.spec.node_name && follows(live, interface) {
             return Ok(Ok(false));
         }
         let mut moved = Port::new(&live.name_any(), live.spec.clone());
@@ -126,6 +145,11 @@ impl Ports {
             .owner_references
             .clone_from(&live.metadata.owner_references);
         moved.spec.node_name.clone_from(&instance.spec.node_name);
+        moved.spec.security_groups.clone_from(&interface.security_groups);
+        moved
+            .spec
+            .allowed_address_pairs
+            .clone_from(&interface.allowed_address_pairs);
         Ok(Ok(self.context.writer.apply(Some(live), &moved).await?.is_some()))
     }
 

@@ -1,9 +1,10 @@
-//! OVN: keeps its north-bound database as the Networks, Ports and Routers say, and says how they are.
+//! OVN: keeps its north-bound database as the Networks, Ports, Routers and SecurityGroups say, and says how they are.
 //!
 //! One task in the leader. It is told of changes by the watches and by the database itself, waits a moment for more, and
 //! writes what follows in one transaction. Everything is compared at each new connection and once a minute.
 
 mod gateways;
+mod group_reports;
 mod reports;
 mod writer;
 
@@ -61,10 +62,11 @@ pub fn writer(
         routers: watches.routers.changes(),
         floating_ips: watches.floating_ips.changes(),
         instances: watches.instances.changes(),
+        groups: watches.security_groups.changes(),
     };
     let (backend, stores) = (context.carrier.backend, context.stores.clone());
     Some(writer::run(backend, settings, stores, changes, reports, stop))
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,6 +20,8 @@ use virga_crds::{
 };
 use virga_runtime::wake::Wakeups;
 
+use super::group_reports::GroupReports;
+
 /// What was last seen and written.
 #[derive(Default)]
 pub struct Reports {
@@ -28,6 +30,8 @@ pub struct Reports {
     routers: Wakeups<(String, String)>,
     floating_ips: Wakeups<(String, String)>,
     ports: Wakeups<(String, String)>,
+    /// What was written of each SecurityGroup.
+    pub groups: GroupReports,
 }
 
 #[derive(Default)]
@@ -261,6 +265,11 @@ impl Reports {
     /// Whether it was said that the database takes no writes.
     pub(super) fn is_down(&self) -> bool {
         self.lock().down.is_some()
+    }
+
+    /// Why the database takes no writes, once that has lasted.
+    pub fn down(&self) -> Option<String> {
+        self.lock().down.clone()
     }
 
     /// The Ports with something in the way.

@@ -21,7 +21,7 @@ use crate::world::{NAMESPACE, World, interface};
 /// Longer than anything takes on a busy machine.
 const LONG: Duration = Duration::from_mins(1);
 
-fn world(server: &Server) -> World {
+pub(crate) fn world(server: &Server) -> World {
     world_with(server, None)
 }
 
@@ -40,7 +40,7 @@ fn world_with(server: &Server, southbound: Option<virga_ovsdb::Options>) -> Worl
 }
 
 /// Waits until it is so, with a bound.
-async fn so(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn so(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < LONG, "not so: {what}");
@@ -48,14 +48,14 @@ async fn so(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-async fn client(server: &Server) -> Client {
+pub(crate) async fn client(server: &Server) -> Client {
     let client = Client::start(server.options());
     client.synced().await.unwrap();
     client
 }
 
 /// The names of a table's rows.
-fn names(client: &Client, table: &str) -> Vec<String> {
+pub(crate) fn names(client: &Client, table: &str) -> Vec<String> {
     client.read(|replica| {
         let rows = replica.rows(table);
         rows.map(|row| row.name().unwrap_or_default().to_owned()).collect()

@@ -10,8 +10,8 @@ use virga_core::{
     network::Backend,
     router::{Obstacle, Seen},
 };
-use virga_crds::{FloatingIP, Instance, Network, Port, Router, conditions::Reason};
-use virga_ovn::{Cloud, Wanted, of_problem, whose};
+use virga_crds::{FloatingIP, Instance, Network, Port, Router, SecurityGroup, conditions::Reason};
+use virga_ovn::{Cloud, Wanted, group_of_problem, of_problem, whose, whose_group};
 use virga_ovsdb::{
     Client,
     client::{Error, News, State},
@@ -46,12 +46,13 @@ struct Writer {
 }
 
 /// What the watches tell.
-pub(super) struct Changes<N, P, R, F, I> {
+pub(super) struct Changes<N, P, R, F, I, G> {
     pub networks: N,
     pub ports: P,
     pub routers: R,
     pub floating_ips: F,
     pub instances: I,
+    pub groups: G,
 }
 
 pub(super) async fn run(
@@ -64,6 +65,7 @@ pub(super) async fn run(
         impl Stream<Item = Change<Router>>,
         impl Stream<Item = Change<FloatingIP>>,
         impl Stream<Item = Change<Instance>>,
+        impl Stream<Item = Change<SecurityGroup>>,
     >,
     reports: std::sync::Arc<Reports>,
     stop: CancellationToken,
@@ -85,9 +87,11 @@ pub(super) async fn run(
         routers,
         floating_ips,
         instances,
+        groups,
     } = watched;
     let (mut floating_ips, mut instances) = (pin!(floating_ips), pin!(instances));
     let (mut networks, mut ports, mut routers) = (pin!(networks), pin!(ports), pin!(routers));
+    let mut groups = pin!(groups);
     let mut writer = Writer {
         client,
         cloud: Cloud::new(owner.as_str(), backend),
@@ -128,6 +132,10 @@ pub(super) async fn run(
                 let hosts = hosts.borrow_and_update().clone();
                 writer.cloud.set_gateway_hosts(hosts);
             }
+            Some(change) = groups.next() => match change {
+                Change::Applied(group) => writer.cloud.set_group(&group),
+                Change::Deleted(group) => writer.cloud.remove_group(&group),
+            },
             Ok(()) = state.changed() => {
                 let state = state.borrow_and_update().clone();
                 writer.connection(&state);
@@ -138,6 +146,7 @@ pub(super) async fn run(
                 writer
                     .cloud
                     .reset(&stores.networks.state(), &stores.ports.state(), &stores.routers.state(), &stores.floating_ips.state(), &stores.instances.state());
+                writer.cloud.reset_groups(&stores.security_groups.state());
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 writer.work().await;
@@ -191,7 +200,8 @@ impl Writer {
         self.dirty = None;
         let wanted = self.cloud.take();
         let everything = wanted.everything;
-        let covered: Vec<Uuid> = wanted.networks.keys().chain(wanted.routers.keys()).copied().collect();
+        let covered = wanted.networks.keys().chain(wanted.routers.keys());
+        let covered: Vec<Uuid> = covered.chain(wanted.groups.keys()).copied().collect();
         let result = match self.write(wanted).await {
             // One that the database refuses must not keep the others from being written.
             Err(Error::Refused(refused)) if covered.len() > 1 => {
@@ -233,6 +243,10 @@ impl Writer {
 
     fn tell_refused(&self, uid: Uuid, message: &str) {
         let reason = Reason::NorthboundConflict;
+        if let Some(name) = self.cloud.group_name(uid) {
+            let generation = self.cloud.group_generation(uid);
+            self.reports.groups.set(uid, name, generation, Some(message.to_owned()));
+        }
         if let Some(name) = self.cloud.router_name(uid) {
             let seen = Seen {
                 problem: Some(Obstacle {
@@ -253,13 +267,20 @@ impl Writer {
         }
     }
 
+    /// Says why the database takes no writes, if it doesn't, and has those look again that wait for it.
     fn set_down(&self, down: Option<String>) {
+        if self.reports.down() == down {
+            return;
+        }
         self.reports.set_down(
             down,
             self.cloud.waiting(),
             self.cloud.waiting_routers(),
             self.cloud.waiting_floating_ips(),
         );
+        self.cloud
+            .waiting_groups()
+            .for_each(|name| self.reports.groups.wake(name));
     }
 
     /// Writes each alone. The answer has those that failed, and why the last of them did.
@@ -360,6 +381,7 @@ impl Writer {
                     .set_floating_ip(*floating, name, (*generation, seen.clone()));
             }
         }
+        self.report_groups(wanted, problems);
         for (port, (network, problem)) in &of_ports {
             if let Some((namespace, name)) = self.cloud.port_name(*network, *port) {
                 self.reports.set_problem(*port, (namespace, &name), problem.clone());
@@ -368,6 +390,20 @@ impl Writer {
         for port in self.reports.with_problem() {
             if wanted.everything && !of_ports.contains_key(&port) {
                 self.reports.forget_problem(port);
+            }
+        }
+    }
+
+    fn report_groups(&self, wanted: &Wanted, problems: &[Problem]) {
+        let about = |problem: &Problem| Some((group_of_problem(problem)?, problem.to_string()));
+        let mut of_groups: HashMap<Uuid, String> = problems.iter().filter_map(about).collect();
+        for (group, generation) in &wanted.groups {
+            match self.cloud.group_name(*group) {
+                Some(name) => self
+                    .reports
+                    .groups
+                    .set(*group, name, *generation, of_groups.remove(group)),
+                None => self.reports.groups.forget(*group),
             }
         }
     }
@@ -381,9 +417,12 @@ impl Writer {
         };
         for row in rows.iter() {
             self.hear_of_port(row);
-            if let Some(about) = self.ours(row).and_then(whose)
-                && is_ours_to_mend(row)
-            {
+            let Some(key) = self.ours(row).filter(|_| is_ours_to_mend(row)) else {
+                continue;
+            };
+            if let Some(group) = whose_group(key) {
+                self.cloud.touch(group);
+            } else if let Some(about) = whose(key) {
                 self.cloud.touch(about.network);
             }
         }

@@ -1,4 +1,4 @@
-//! Ports: says what OVN says of each. Making them is [`crate::instance`]'s.
+//! Ports: says what OVN says of each, and which of their security groups are missing. Making them is [`crate::instance`]'s.
 
 use std::{future::Future, sync::Arc};
 
@@ -11,7 +11,7 @@ use virga_runtime::{
     reconcile::{self, Done, Reconcile, Settings},
 };
 
-use crate::{Context, ovn::Reports, stores::Watches};
+use crate::{Context, ovn::Reports, security_group, stores::Watches};
 
 struct Ports {
     context: Arc<Context>,
@@ -46,13 +46,21 @@ impl Reconcile for Ports {
     }
 
     async fn reconcile(&self, port: Arc<Port>) -> Result<Done, apply::Error> {
-        let seen = self.reports.port(&port);
+        let missing = security_group::missing(&self.context.stores, &port);
+        let waits = missing.is_some();
+        let seen = missing.or_else(|| self.reports.port(&port));
         let now = self.context.clock.now();
         let status = seen.and_then(|seen| port_status(&port, &seen, now));
         let Some(status) = status.filter(|_| port.metadata.deletion_timestamp.is_none()) else {
             return Ok(Done::unchanged());
         };
         let written = self.context.writer.apply_status(port.as_ref(), &status).await?;
-        Ok(Done::changed_if(written.is_some()))
+        let done = Done::changed_if(written.is_some());
+        // A Port does not hear of groups that come.
+        Ok(if waits {
+            done.again_in(security_group::AGAIN)
+        } else {
+            done
+        })
     }
 }

@@ -1,5 +1,6 @@
 use kube::{Resource, ResourceExt as _, runtime::reflector::Store};
-use virga_core::project::Inside;
+use virga_core::{project::Inside, security_group::DEFAULT};
+use virga_crds::SecurityGroup;
 
 use crate::stores::Stores;
 
@@ -13,6 +14,7 @@ pub(super) fn inside(stores: &Stores, namespace: &str) -> Vec<Inside> {
         of("Volumes", &stores.volumes, namespace),
         of("Networks", &stores.networks, namespace),
         of("Images", &stores.images, namespace),
+        security_groups(&stores.security_groups, namespace),
         of("ServerGroups", &stores.server_groups, namespace),
         of("FloatingIPs", &stores.floating_ips, namespace),
         of("Ports", &stores.ports, namespace),
@@ -21,7 +23,19 @@ pub(super) fn inside(stores: &Stores, namespace: &str) -> Vec<Inside> {
     kinds.into_iter().filter(|inside| inside.count > 0).collect()
 }
 
+/// All but the one that the project made.
+fn security_groups(store: &Store<SecurityGroup>, namespace: &str) -> Inside {
+    but("SecurityGroups", store, namespace, DEFAULT)
+}
+
 fn of<K>(kind: &'static str, store: &Store<K>, namespace: &str) -> Inside
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    but(kind, store, namespace, "")
+}
+
+fn but<K>(kind: &'static str, store: &Store<K>, namespace: &str, except: &str) -> Inside
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
@@ -30,6 +44,7 @@ where
         .iter()
         .filter(|object| object.namespace().as_deref() == Some(namespace))
         .map(|o| o.name_any())
+        .filter(|name| name != except)
         .collect();
     names.sort();
     let count = names.len();

@@ -12,7 +12,10 @@ use kube::{
 use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use virga_core::project::{self, Seen, Step};
+use virga_core::{
+    project::{self, Seen, Step},
+    security_group::DEFAULT,
+};
 use virga_crds::{Project, finalizers, labels};
 use virga_runtime::{
     apply,
@@ -20,7 +23,7 @@ use virga_runtime::{
     reconcile::{self, Done, Reconcile, Settings},
 };
 
-use crate::{Context, stores::Watches};
+use crate::{Context, security_group, stores::Watches};
 
 /// How soon to look again into a namespace that must become empty.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -147,7 +150,10 @@ impl Projects {
         } else {
             Vec::new()
         };
+        let group = stores.security_group(namespace, DEFAULT);
         Ok(Seen {
+            wants_group: security_group::are_enforced(&self.context) && group.is_none(),
+            has_group: group.is_some(),
             namespace: live,
             bindings,
             inside,
@@ -174,6 +180,15 @@ impl Projects {
                 .apply(seen.bindings.get(&wanted.name_any()), wanted.as_ref())
                 .await?
                 .is_some(),
+            Step::MakeGroup(namespace) => {
+                security_group::make_default(writer, &self.context.stores, &namespace).await?
+            }
+            Step::DeleteGroup(namespace) => match self.context.stores.security_group(&namespace, DEFAULT) {
+                Some(group) if group.metadata.deletion_timestamp.is_none() => {
+                    writer.delete(group.as_ref()).await.map(|()| true)?
+                }
+                _ => false,
+            },
             Step::DeleteBinding(name) => match seen.bindings.get(&name) {
                 Some(binding) => writer.delete(binding).await.map(|()| true)?,
                 None => false,

@@ -46,7 +46,7 @@ pub fn interface(network: &str, address: Option<&str>) -> Interface {
     Interface {
         network: network.into(),
         address: address.map(Into::into),
-        mac: None,
+        ..Interface::default()
     }
 }
 

@@ -26,8 +26,12 @@ pub struct Seen {
     pub namespace: Option<Namespace>,
     /// The project's role bindings in it, by name.
     pub bindings: BTreeMap<String, RoleBinding>,
-    /// What of ours is in the namespace.
+    /// What of ours is in the namespace, but its default security group.
     pub inside: Vec<Inside>,
+    /// Whether the namespace has a default security group.
+    pub has_group: bool,
+    /// Whether it lacks one, and should have it.
+    pub wants_group: bool,
 }
 
 /// Objects of one kind in a namespace.
@@ -50,6 +54,10 @@ pub enum Step {
     ApplyNamespace(Box<Namespace>),
     /// Make or change a role binding.
     ApplyBinding(Box<RoleBinding>),
+    /// Make the namespace's default security group.
+    MakeGroup(String),
+    /// Take it away with the project.
+    DeleteGroup(String),
     /// Take one away that has no member.
     DeleteBinding(String),
     /// Take away the namespace that the project made.
@@ -105,6 +113,7 @@ pub fn plan(project: &Project, seen: &Seen, now: Timestamp) -> (Vec<Step>, Proje
             steps.push(Step::ApplyNamespace(Box::new(new_namespace(namespace, name))));
         }
         steps.extend(bindings(project, namespace, &seen.bindings));
+        steps.extend(seen.wants_group.then(|| Step::MakeGroup(namespace.to_owned())));
         bound = Some(namespace.to_owned());
         conditions.set_ready(
             Progress::Done,
@@ -133,6 +142,7 @@ fn finalizer(project: &Project) -> Option<Step> {
 fn leave(project: &Project, seen: &Seen, namespace: &str, ours: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some(live) = seen.namespace.as_ref().filter(|_| ours) {
+        steps.extend(seen.has_group.then(|| Step::DeleteGroup(namespace.to_owned())));
         let created = live
             .metadata
             .annotations

@@ -17,7 +17,7 @@ use virga_ovsdb::{
 
 use crate::{
     objects::{cloud, network, port, subnet, uid},
-    routed::{BEYOND, address, hosts, mac, neighbour, outside, router, rows, sent, to, to_outside},
+    routed::{BEYOND, address, hosts, mac, neighbour, open, outside, router, rows, sent, to, to_outside},
     server::{client, write},
 };
 
@@ -107,6 +107,7 @@ impl Shop {
         let ports = self.guests.iter().chain(&outer).chain(&records);
         let floating = floating.iter().map(|(floating, _)| floating);
         cloud.reset(&self.networks, ports, &self.routers, floating, &self.instances);
+        open(&mut cloud);
         cloud
     }
 }

@@ -11,5 +11,6 @@ mod properties;
 mod routed;
 mod rows;
 mod scale;
+mod security_groups;
 mod server;
 mod written;

@@ -82,7 +82,8 @@ proptest! {
                     let should: BTreeMap<u64, usize> =
                         networks.keys().map(|at| (*at, of_ports(&ports, *at) + 3)).collect();
                     prop_assert_eq!(&written, &should);
-                    // Those taken now, whole and no others: switch, service, DHCP, each port, and names if there are any.
+                    // Those taken now, whole and no others: switch, service, DHCP, each port; and, if there are any, names and
+                    // what keeps them closed, a group with five rules.
                     let rows: usize = wanted
                         .networks
                         .iter()
@@ -90,7 +91,7 @@ proptest! {
                         .map(|(taken, _)| {
                             let at = (0..3).find(|at| uid(at + 1) == *taken).unwrap();
                             let count = of_ports(&ports, at);
-                            3 + count + usize::from(count > 0)
+                            3 + count + 7 * usize::from(count > 0)
                         })
                         .sum();
                     prop_assert_eq!(wanted.desired.len(), rows);

@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use virga_core::network::Allocated;
-use virga_core::router;
+use virga_core::{router, security_group::default_group};
 use virga_crds::{
     ExternalGateway, Network, NetworkRef, NetworkScope, NetworkType, Port, PortSecurity, Router, RouterNetwork,
-    RouterRoute, RouterSpec, conditions::Reason,
+    RouterRoute, RouterSpec, SecurityGroupRule, conditions::Reason,
 };
 use virga_ovn::{Cloud, GatewayHosts};
 use virga_ovsdb::{
@@ -26,6 +26,14 @@ use crate::{
 /// The outside's machine that routers send to, and what it has for a MAC address.
 const HOP: (&str, &str) = ("10.200.0.1", "02:00:00:00:00:01");
 pub const BEYOND: &str = "203.0.113.1";
+
+/// Lets everything in to the guests of `shop`, as far as they name no group.
+pub fn open(cloud: &mut Cloud) {
+    let mut group = default_group("shop");
+    group.spec.rules.push(SecurityGroupRule::default());
+    group.metadata.uid = Some(uid(20).to_string());
+    cloud.set_group(&Arc::new(group));
+}
 
 pub fn outside(number: u64) -> Arc<Network> {
     network(number, "public", |spec| {
@@ -168,6 +176,7 @@ async fn a_router_joins_networks_and_hides_them_outside() {
     let outer = [address(&edge, "10.200.0.10"), address(&other, "10.200.0.11")];
     cloud.set_gateway_hosts(hosts(&["node-1", "node-2", "node-3"]));
     cloud.reset(&networks, guests.iter().chain(&outer), [&edge, &other], [], []);
+    open(&mut cloud);
     let wanted = cloud.take();
     assert_eq!(write(&client, &wanted).await.problems, []);
     let seen = &wanted.routers[&uid(10)].1;

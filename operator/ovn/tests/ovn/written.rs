@@ -41,21 +41,21 @@ async fn a_part_is_written_and_the_rest_left_as_it_is() {
     let ports = [port(1, "a", &["10.0.0.5"]), port(2, "b", &["10.0.0.5"])];
     cloud.reset(&networks, &ports, [], [], []);
     let all = write(&client, &cloud.take()).await;
-    // Each: a switch, its service, DHCP, names, a port.
-    assert_eq!((all.inserted, all.updated, all.removed), (10, 0, 0));
+    // Each: a switch, its service, DHCP, names, a port, and what keeps it closed: a group with five rules.
+    assert_eq!((all.inserted, all.updated, all.removed), (22, 0, 0));
 
     cloud.set_port(&port(3, "a", &["10.0.0.6"]));
     let more = write(&client, &cloud.take()).await;
     assert_eq!(
         (more.inserted, more.updated, more.removed),
-        (1, 2, 0),
-        "port, switch, names"
+        (1, 3, 0),
+        "port, switch, names, group"
     );
 
     cloud.remove_network(&networks[1]);
     cloud.remove_port(&ports[1]);
     let less = write(&client, &cloud.take()).await;
-    assert_eq!((less.inserted, less.updated, less.removed), (0, 0, 5));
+    assert_eq!((less.inserted, less.updated, less.removed), (0, 0, 11));
     assert_eq!(names(&client, LogicalSwitch::SPEC.name), ["shop/a"]);
 
     // As after a restart.
@@ -154,7 +154,7 @@ async fn drift_is_mended_and_what_others_added_stays() {
     let mended = write(&client, &cloud.take()).await;
     assert_eq!(
         (mended.inserted, mended.updated),
-        (2, 1),
-        "the port, the service, the switch"
+        (2, 2),
+        "the port, the service, the switch, the port's group"
     );
 }

@@ -114,7 +114,12 @@ impl Change<'_> {
         let Atom::Named(key) = atom else {
             return Some(atom.clone());
         };
-        let (table, key) = self.desired.find(&reference.table, key)?;
+        let Some((table, key)) = self.desired.find(&reference.table, key) else {
+            return self
+                .ours
+                .outside(&reference.table, key)
+                .map(|row| Atom::Uuid(row.uuid()));
+        };
         if let Some(name) = self.names.get(&(table, key)) {
             return Some(Atom::Named(name.clone()));
         }

@@ -1,8 +1,8 @@
 //! What should be there?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::{KEY, OWNER, RowId};
+use super::{KEY, OWNER, RowId, feasible::atoms};
 use crate::{
     table::{Identity, Ref, Table, TableSpec},
     value::{Atom, Map, Value},
@@ -39,7 +39,8 @@ impl Desired {
     }
 
     /// No rows of a part: what the owner has under keys for which `covers` is true is removed, and all else of its own is
-    /// left as it is. Rows under other keys must not be inserted, nor referred to by key.
+    /// left as it is. Rows under other keys must not be inserted. They may be referred to by key: to those that are not
+    /// there the reference is left out, and told as [`NoReferent`](super::Problem::NoReferent).
     pub fn part(owner: impl Into<Box<str>>, covers: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self {
             covers: Some(Box::new(covers)),
@@ -50,6 +51,19 @@ impl Desired {
     /// Whether a row of the owner's is meant: by its key, if it still has one.
     pub(super) fn covers(&self, key: Option<&str>) -> bool {
         self.covers.as_ref().is_none_or(|covers| key.is_some_and(covers))
+    }
+
+    /// The keys of rows that are not meant and are referred to.
+    pub(super) fn outside(&self) -> HashSet<&str> {
+        let atoms = self
+            .rows()
+            .flat_map(|(_, _, columns)| columns)
+            .flat_map(|(_, value)| atoms(value));
+        let keys = atoms.filter_map(|atom| match atom {
+            Atom::Named(key) => Some(&**key),
+            _ => None,
+        });
+        keys.filter(|key| !self.covers(Some(key))).collect()
     }
 
     /// Whose rows these are.

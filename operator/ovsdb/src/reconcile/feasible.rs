@@ -113,7 +113,7 @@ pub(super) fn judge<'a>(
     }
     // A row that can't be may take others with it. Each round takes at least one, so there is an end.
     loop {
-        let lost = incomplete(&watched, desired, &standing, problems);
+        let lost = incomplete(&watched, desired, ours, &standing, problems);
         for id in &lost {
             freeze(&mut standing, *id);
         }
@@ -134,7 +134,7 @@ pub(super) fn judge<'a>(
             break;
         }
     }
-    without_referent(&watched, desired, &standing, problems);
+    without_referent(&watched, desired, ours, &standing, problems);
     standing
 }
 
@@ -198,6 +198,7 @@ fn index_value<'v>(index: &[Box<str>], desired: Option<&'v Columns>, row: Option
 fn incomplete<'a>(
     watched: &BTreeMap<&str, &Watched>,
     desired: &'a Desired,
+    ours: &Ours<'a>,
     standing: &Standing<'a>,
     problems: &mut Vec<Problem>,
 ) -> Vec<Id<'a>> {
@@ -217,7 +218,10 @@ fn incomplete<'a>(
                 continue;
             };
             let is_there = |atom: &Atom| match atom {
-                Atom::Named(key) => referent(desired, reference, key).is_some_and(|id| standing.is_there(&id)),
+                Atom::Named(key) => match referent(desired, reference, key) {
+                    Some(id) => standing.is_there(&id),
+                    None => ours.outside(&reference.table, key).is_some(),
+                },
                 _ => true,
             };
             if !atoms(value).any(is_there) {
@@ -274,6 +278,7 @@ fn alive<'a>(watched: &BTreeMap<&str, &Watched>, desired: &'a Desired, standing:
 fn without_referent(
     watched: &BTreeMap<&str, &Watched>,
     desired: &Desired,
+    ours: &Ours<'_>,
     standing: &Standing<'_>,
     problems: &mut Vec<Problem>,
 ) {
@@ -289,7 +294,7 @@ fn without_referent(
                 let Atom::Named(key) = atom else {
                     continue;
                 };
-                if referent(desired, reference, key).is_none() {
+                if referent(desired, reference, key).is_none() && ours.outside(&reference.table, key).is_none() {
                     problems.push(Problem::NoReferent {
                         row: RowId {
                             table: spec.name,

@@ -22,6 +22,8 @@ struct InTable<'a> {
     owned: HashSet<Uuid>,
     /// Ours, and not meant.
     beyond: HashSet<Uuid>,
+    /// Those of them that are referred to.
+    outside: HashMap<&'a str, &'a Arc<Row>>,
     /// Ours, and not desired or there twice.
     unwanted: Vec<&'a Arc<Row>>,
 }
@@ -32,6 +34,7 @@ pub(super) struct Ours<'a>(BTreeMap<&'static str, InTable<'a>>);
 impl<'a> Ours<'a> {
     pub fn find(replica: &'a Replica, desired: &'a Desired) -> Self {
         let mut tables = BTreeMap::new();
+        let outside = desired.outside();
         for watched in replica.tables() {
             let name = watched.spec.name;
             let mut table = InTable {
@@ -39,6 +42,7 @@ impl<'a> Ours<'a> {
                 by_key: HashMap::new(),
                 owned: HashSet::new(),
                 beyond: HashSet::new(),
+                outside: HashMap::new(),
                 unwanted: Vec::new(),
             };
             if watched.spec.identity == Identity::Single {
@@ -59,6 +63,9 @@ impl<'a> Ours<'a> {
                 table.owned.insert(row.uuid());
                 if !desired.covers(key) {
                     table.beyond.insert(row.uuid());
+                    if let Some(key) = key.filter(|key| outside.contains(key)) {
+                        table.outside.entry(key).or_insert(row);
+                    }
                     continue;
                 }
                 let wanted = key.filter(|key| desired.get(name, key).is_some());
@@ -79,6 +86,11 @@ impl<'a> Ours<'a> {
     /// The row of a key, if it is there.
     pub fn row(&self, table: &str, key: &str) -> Option<&'a Arc<Row>> {
         self.0.get(table)?.by_key.get(key).copied()
+    }
+
+    /// The row of a key that is not meant, if it is there.
+    pub fn outside(&self, table: &str, key: &str) -> Option<&'a Arc<Row>> {
+        self.0.get(table)?.outside.get(key).copied()
     }
 
     /// Whether a row carries our mark.

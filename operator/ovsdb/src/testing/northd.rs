@@ -90,6 +90,12 @@ impl Northd {
         self.traced(&["--summary", "--ct=new", "--ct=new", packet])
     }
 
+    /// What would become of a packet that both ends' connection tracking says this of, such as `new`.
+    pub fn trace_as(&self, state: &str, packet: &str) -> io::Result<String> {
+        let state = format!("--ct={state}");
+        self.traced(&["--minimal", &state, &state, packet])
+    }
+
     fn traced(&self, args: &[&str]) -> io::Result<String> {
         let at = format!("--db={}", self.southbound_at());
         said(Command::new("ovn-trace").args([&at, "--no-friendly-names"]).args(args))

@@ -361,3 +361,30 @@ fn a_row_that_has_become_part_of_nothing_does_not_hold_up_what_it_refers_to() {
     assert_eq!(plan.problems, [Problem::Orphan(id("Logical_Switch_Port", "p"))]);
     assert!(model.replica().is_empty());
 }
+
+#[test]
+fn a_part_refers_to_rows_of_the_rest_as_far_as_they_are_there() {
+    let mut model = Model::new();
+    pass(&mut model, &switch_with_port());
+    let port = only(&model, "Logical_Switch_Port");
+    let group = || {
+        let mut desired = Desired::part(OURS, |key| key == "group");
+        let group = PortGroup {
+            name: "group".to_owned(),
+            ports: [Ref::to("p"), Ref::to("gone")].into(),
+            ..Default::default()
+        };
+        desired.insert("group", &group);
+        desired
+    };
+    let plan = pass(&mut model, &group());
+    let row = &model.tables["Port_Group"][&only(&model, "Port_Group")];
+    let there: Set = [Atom::Uuid(port)].into_iter().collect();
+    assert_eq!(row["ports"], Value::Set(there));
+    assert!(
+        matches!(&plan.problems[..], [Problem::NoReferent { key, .. }] if &**key == "gone"),
+        "{:?}",
+        plan.problems
+    );
+    assert!(pass(&mut model, &group()).is_empty());
+}

@@ -26,6 +26,7 @@ pub(super) fn review(stores: &Stores, request: &Request) -> Answer {
         "Flavor" => Target::flavor(&name),
         "Image" => Target::within(TargetKind::Image, &namespace, &name),
         "Network" => Target::within(TargetKind::Network, &namespace, &name),
+        "SecurityGroup" => Target::within(TargetKind::SecurityGroup, &namespace, &name),
         "ServerGroup" => Target::within(TargetKind::ServerGroup, &namespace, &name),
         "Volume" => Target::within(TargetKind::Volume, &namespace, &name),
         _ => return Answer::allow(),

@@ -7,11 +7,14 @@ mod hosts;
 mod instance;
 mod migration;
 mod router;
+mod security_group;
 
 use kube::{ResourceExt, core::admission::Operation};
 use serde::de::DeserializeOwned;
 use virga_core::{flavor, image, network, problem::Problems};
-use virga_crds::{Flavor, Image, Instance, Network, Port, Project, SYSTEM_NAMESPACE, ServerGroup, Volume};
+use virga_crds::{
+    Flavor, Image, Instance, Network, Port, Project, SYSTEM_NAMESPACE, SecurityGroup, ServerGroup, Volume,
+};
 
 use virga_scheduler::Attribute;
 
@@ -46,8 +49,14 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
         ("HostAggregate", _) => check(request, |new, _| hosts::host_aggregate(new, stores)),
         ("Hypervisor", _) => check(request, |new, _| hosts::hypervisor(new, stores)),
         ("Image", _) => check(request, |new, _| image(new)),
-        ("Instance", Operation::Update) => check(request, |new, old| instance::validate_change(new, old, stores)),
-        ("Instance", _) => check(request, |new: &Instance, _| instance::validate_new(new, stores)),
+        ("Instance", _) => check(request, |new: &Instance, old| {
+            let mut findings = match request.operation {
+                Operation::Update => instance::validate_change(new, old, stores),
+                _ => instance::validate_new(new, stores),
+            };
+            security_group::interfaces(new, old, stores, hooks.backend, &mut findings);
+            findings
+        }),
         ("Migration", Operation::Create) => check(request, |new, _| migration::new(new, stores)),
         ("Network", _) => check(request, |new: &Network, _| Findings {
             problems: network::validate(&new.spec)
@@ -62,6 +71,7 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
         ("Migration" | "Project" | "Volume", Operation::Update) => Answer::allow(),
         ("Project", _) => check(request, |new, _| project(new, stores)),
         ("Router", _) => check(request, |new, _| router::router(new, stores)),
+        ("SecurityGroup", _) => check(request, |new: &SecurityGroup, _| security_group::group(new, stores)),
         ("ServerGroup", _) => check::<ServerGroup>(request, |_, _| Findings::default()),
         ("Volume", _) => check(request, |new, _| volume(new, stores)),
         // The chart sends our kinds only.

@@ -1,0 +1,48 @@
+//! What of a SecurityGroup, and of an interface that names some, can only be told by looking at the others?
+
+use kube::ResourceExt as _;
+use virga_core::{network::Backend, security_group::missing_remotes};
+use virga_crds::{Instance, SecurityGroup};
+
+use super::Findings;
+use crate::{security_group::wrong, stores::Stores};
+
+/// A group whose rules name others that are not there waits for them.
+pub(super) fn group(new: &SecurityGroup, stores: &Stores) -> Findings {
+    let mut findings = Findings::default();
+    let (namespace, itself) = (new.namespace().unwrap_or_default(), new.name_any());
+    let is_there = |name: &str| name == itself || stores.security_group(&namespace, name).is_some();
+    for (rule, name) in missing_remotes(new, is_there) {
+        let message = format!(
+            "there is no SecurityGroup {name:?} in namespace {namespace}: until there is, the rule lets nothing pass"
+        );
+        findings.warn(&format!("spec.rules[{rule}].remote.group"), &message);
+    }
+    findings
+}
+
+/// What is wrong with the groups and address pairs that an Instance asks for anew.
+pub(super) fn interfaces(
+    new: &Instance,
+    old: Option<&Instance>,
+    stores: &Stores,
+    backend: Backend,
+    findings: &mut Findings,
+) {
+    let namespace = new.namespace().unwrap_or_default();
+    for interface in &new.spec.interfaces {
+        let before = old.is_some_and(|old| old.spec.interfaces.contains(interface));
+        let Some(network) = stores.network(&namespace, &interface.network).filter(|_| !before) else {
+            continue;
+        };
+        let Some(found) = wrong(stores, backend, &network, interface) else {
+            continue;
+        };
+        let field = format!("spec.interfaces[{}].{}", interface.network, found.field);
+        if found.may_come() {
+            findings.warn(&field, &found.message);
+        } else {
+            findings.problems.add(field, found.message);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Security groups: which ones a Port is in, and what is to be said of each.
+
+mod status;
+
+pub use status::{Standing, plan};
+use virga_crds::{
+    EtherType, Interface, Port, PortSpec, RuleDirection, RuleRemote, SecurityGroup, SecurityGroupRule,
+    SecurityGroupSpec,
+};
+
+/// The group of Ports that name none.
+pub const DEFAULT: &str = "default";
+
+/// The groups that a Port is in, as far as its network has port security; a Router's or FloatingIP's is in none.
+pub fn of_port(port: &PortSpec) -> Vec<&str> {
+    if port.router.is_some() || port.floating_ip.is_some() {
+        return Vec::new();
+    }
+    if port.security_groups.is_empty() {
+        return vec![DEFAULT];
+    }
+    port.security_groups.iter().map(String::as_str).collect()
+}
+
+/// The group `default` as it is made, with Neutron's rules: guests may send anything, and get what they ask for and
+/// anything from each other.
+pub fn default_group(namespace: &str) -> SecurityGroup {
+    let families = [EtherType::V4, EtherType::V6];
+    let rule = |direction, ether_type, remote| SecurityGroupRule {
+        direction,
+        ether_type,
+        remote,
+        ..SecurityGroupRule::default()
+    };
+    let each_other = || {
+        Some(RuleRemote {
+            cidr: None,
+            group: Some(DEFAULT.into()),
+        })
+    };
+    let out = families.map(|family| rule(RuleDirection::Egress, family, None));
+    let within = families.map(|family| rule(RuleDirection::Ingress, family, each_other()));
+    let spec = SecurityGroupSpec {
+        description: "Of Ports that name no group. Made by Virga; its rules are yours to change.".into(),
+        rules: out.into_iter().chain(within).collect(),
+        ..SecurityGroupSpec::default()
+    };
+    let mut group = SecurityGroup::new(DEFAULT, spec);
+    group.metadata.namespace = Some(namespace.into());
+    group
+}
+
+/// The groups that a group's rules name and that are not there: the rule's index, and the group.
+pub fn missing_remotes(group: &SecurityGroup, is_there: impl Fn(&str) -> bool) -> impl Iterator<Item = (usize, &str)> {
+    let rules = group.spec.rules.iter().enumerate();
+    rules
+        .filter_map(|(at, rule)| Some((at, rule.remote.as_ref()?.group.as_deref()?)))
+        .filter(move |(_, name)| !is_there(name))
+}
+
+/// Whether a Port has the groups and address pairs that its interface asks for.
+pub fn follows(port: &Port, interface: &Interface) -> bool {
+    port.spec.security_groups == interface.security_groups
+        && port.spec.allowed_address_pairs == interface.allowed_address_pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use virga_crds::RuleMode;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_names_no_group_is_in_the_default_one() {
+        let mut port = PortSpec::default();
+        assert_eq!(of_port(&port), ["default"]);
+        port.security_groups = vec!["web".into(), "db".into()];
+        assert_eq!(of_port(&port), ["web", "db"]);
+    }
+
+    #[test]
+    fn the_default_group_has_neutrons_rules() {
+        let group = default_group("shop");
+        let said: Vec<String> = group
+            .spec
+            .rules
+            .iter()
+            .map(|rule| {
+                let remote = rule.remote.as_ref().and_then(|remote| remote.group.as_deref());
+                format!("{:?} {:?} {}", rule.direction, rule.ether_type, remote.unwrap_or("any"))
+            })
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "Egress V4 any",
+                "Egress V6 any",
+                "Ingress V4 default",
+                "Ingress V6 default"
+            ]
+        );
+        assert_eq!(group.spec.mode, RuleMode::Stateful);
+    }
+
+    #[test]
+    fn groups_that_rules_name_may_be_missing_and_itself_is_there() {
+        let mut group = default_group("shop");
+        group.spec.rules.push(SecurityGroupRule {
+            remote: Some(RuleRemote {
+                cidr: None,
+                group: Some("web".into()),
+            }),
+            ..SecurityGroupRule::default()
+        });
+        let missing: Vec<_> = missing_remotes(&group, |name| name == DEFAULT).collect();
+        assert_eq!(missing, [(4, "web")]);
+    }
+}
