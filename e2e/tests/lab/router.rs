@@ -142,9 +142,6 @@ async fn guests_get_out_by_a_router_and_are_reached_by_a_floating_ip() {
             assert!(console.contains(words), "{words:?} is not in\n{console}");
         }
 
-        for name in ["one", "two"] {
-            t.delete::<Instance>(GUEST, name).await;
-        }
         // The outside reaches one of them by an address of its own, which the guest then goes out with.
         let spec = json!({"network": {"name": "public"}, "instance": "one"});
         t.create(FloatingIP::new("web", serde_json::from_value(spec).unwrap()))
@@ -178,6 +175,9 @@ async fn guests_get_out_by_a_router_and_are_reached_by_a_floating_ip() {
         serves(&ovn, &format!("{address}/8081"), "hello from one").await;
         serves(&ovn, &format!("{address}/8082"), "hello from two").await;
         t.delete::<FloatingIP>(BOUND, "web").await;
+        for name in ["one", "two"] {
+            t.delete::<Instance>(GUEST, name).await;
+        }
 
         // The address outside goes with the Router, else its Network would stay.
         t.delete::<Router>(BOUND, "edge").await;
