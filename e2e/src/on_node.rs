@@ -94,6 +94,13 @@ pub fn console(node: &Node, uid: &str) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// What a script in the guest printed after each `mark`, without the line's end. A shell may ask its terminal something
+/// in between, so that no line of its own begins with the mark.
+pub fn marked<'a>(console: &'a str, mark: &'a str) -> impl Iterator<Item = &'a str> {
+    let lines = console.lines().filter_map(move |line| line.split_once(mark));
+    lines.map(|(_, rest)| rest.trim_end())
+}
+
 /// The page that a guest's web server gives to its node.
 pub fn page(node: &Node, address: &str) -> Result<String, String> {
     let url = format!("http://{address}/");

@@ -94,9 +94,9 @@ async fn a_guest_sees_the_machine_that_is_asked_for() {
         // It runs its user data before it is up.
         let console = on_node::console(&node, &uid);
         let sees = |what: &str| {
-            let prefix = format!("SEES {what}=");
-            let line = console.lines().find_map(|line| line.strip_prefix(&prefix));
-            line.unwrap_or_else(|| panic!("{what}: {console}")).trim().to_owned()
+            let mark = format!("SEES {what}=");
+            let seen = on_node::marked(&console, &mark).next();
+            seen.unwrap_or_else(|| panic!("{what}: {console}")).to_owned()
         };
         assert!(console.contains("GUEST-SEED device=/dev/sr0"), "{console}");
         assert!(["0-1", "0,1"].contains(&sees("threads").as_str()), "{console}");

@@ -21,8 +21,7 @@ fn script() -> String {
 
 /// The meta data that the script printed, as a guest reads it: whether YAML wants quotes depends on the UID.
 fn seed(console: &str) -> Value {
-    let lines = console.lines().filter_map(|line| line.strip_prefix("seed: "));
-    let text: Vec<&str> = lines.map(str::trim_end).collect();
+    let text: Vec<&str> = on_node::marked(console, "seed: ").collect();
     serde_yaml::from_str(&text.join("\n")).unwrap()
 }
 

@@ -7,14 +7,16 @@ use kube::ResourceExt;
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use virga_core::network::Backend;
 use virga_crds::{Hypervisor, Instance, InstanceSpec, Interface, Network, NetworkSpec, Port, Subnet, finalizers};
+use virga_ovsdb::northbound;
 use virga_runtime::{clock::Clock, heartbeat, metrics};
 use virga_testkit::FakeApi;
 
 pub(crate) use crate::fixtures::NAMESPACE;
 use crate::{
     controllers, fixtures,
-    ovn::Carrier,
+    ovn::{Carrier, Settings},
     process::{Identity, Parts},
     scheduling::{HostDefaults, Scheduler, feed, takeover},
 };
@@ -32,6 +34,26 @@ impl World {
     /// Everything is up and has settled.
     pub(crate) async fn start() -> Self {
         let mut world = Self::carried_by(Carrier::default());
+        world.run();
+        world.settle().await;
+        world
+    }
+
+    /// On OVN, whose database is never there: what it takes to give addresses needs none.
+    pub(crate) async fn on_ovn() -> Self {
+        let client = virga_ovsdb::Options::new(
+            vec!["unix:/nonexistent/nb.sock".parse().unwrap()],
+            northbound::DATABASE,
+            northbound::TABLES.to_vec(),
+        );
+        let mut world = Self::carried_by(Carrier {
+            backend: Backend::Ovn { underlay_mtu: 1500 },
+            northbound: Some(Settings {
+                client,
+                southbound: None,
+                owner: "test".into(),
+            }),
+        });
         world.run();
         world.settle().await;
         world

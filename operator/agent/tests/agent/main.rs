@@ -8,6 +8,7 @@ mod deeds;
 mod devices;
 mod health;
 mod instances;
+mod kills;
 mod machines;
 mod migrations;
 mod nodes;

@@ -3,23 +3,22 @@
 use std::{
     os::unix::fs::MetadataExt as _,
     process::Command,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
 };
 
-use futures::future::{FutureExt as _, pending};
+use futures::future::FutureExt as _;
 use jiff::SignedDuration;
 use kube::ResourceExt as _;
 use serde_json::json;
-use virga_agent::host::Checkpoint;
 use virga_crds::{
     Bytes, Flavor, FlavorSpec, Instance, InstanceState, InstanceStatus, ResizeVerdict, conditions::types, labels,
 };
 use virga_hypervisor::{DomainState, Fault, Operation};
 
-use crate::world::{NODE, World, uid};
+use crate::{
+    kills::kill_at,
+    world::{NODE, World, uid},
+};
 
 /// More steps than any of these takes.
 const MANY: usize = 48;
@@ -101,23 +100,6 @@ fn is_resized(world: &World) -> bool {
 fn is_back(world: &World) -> bool {
     let resize = status(world).resize;
     world.is_ready("web-1") && resize.is_some_and(|resize| resize.reverted_at.is_some())
-}
-
-/// Kills an agent before its `at`th step, counted from now; `reached` tells that it came so far.
-fn kill_at(at: usize) -> (Arc<AtomicBool>, Checkpoint) {
-    let reached = Arc::new(AtomicBool::new(false));
-    let (flag, steps) = (reached.clone(), AtomicUsize::new(0));
-    let checkpoint: Checkpoint = Arc::new(move |_, _| {
-        if steps.fetch_add(1, Ordering::SeqCst) == at {
-            flag.store(true, Ordering::SeqCst);
-        }
-        if flag.load(Ordering::SeqCst) {
-            pending().boxed()
-        } else {
-            async {}.boxed()
-        }
-    });
-    (reached, checkpoint)
 }
 
 #[test]

@@ -4,20 +4,19 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
 };
 
-use futures::future::{FutureExt as _, pending};
+use futures::future::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use virga_agent::host::Checkpoint;
 use virga_crds::{Bytes, Instance, InstanceState, InstanceStatus, VolumeAttachment, conditions::types};
 use virga_hypervisor::{DomainState, Fault, Operation};
 
-use crate::world::{NODE, World, uid};
+use crate::{
+    kills::kill_at,
+    world::{NODE, World, uid},
+};
 
 /// More steps than any of these takes.
 const MANY: usize = 64;
@@ -88,24 +87,6 @@ fn paths(world: &World, instance: &Instance) -> Vec<(String, String)> {
         .iter()
         .map(|disk| (disk.target.clone(), name(&disk.path)))
         .collect()
-}
-
-/// Kills an agent before its `at`th step, counted from now; `reached` tells that it came so far.
-fn kill_at(at: usize) -> (Arc<AtomicBool>, Checkpoint) {
-    let reached = Arc::new(AtomicBool::new(false));
-    let (flag, steps) = (reached.clone(), AtomicUsize::new(0));
-    let checkpoint: Checkpoint = Arc::new(move |_, _| {
-        if steps.fetch_add(1, Ordering::SeqCst) == at {
-            flag.store(true, Ordering::SeqCst);
-        }
-        // Nothing else is begun by a process that is dead.
-        if flag.load(Ordering::SeqCst) {
-            pending().boxed()
-        } else {
-            async {}.boxed()
-        }
-    });
-    (reached, checkpoint)
 }
 
 fn rebuilt(world: &World, at: Timestamp) -> bool {

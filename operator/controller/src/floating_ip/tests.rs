@@ -1,30 +1,14 @@
 use serde_json::json;
-use virga_core::network::Backend;
 use virga_crds::{FloatingIP, Network, NetworkScope, NetworkType, Port};
-use virga_ovsdb::northbound;
 
 use crate::{
     fixtures::in_shop,
-    ovn::{Carrier, Settings},
     world::{NAMESPACE, World, ip},
 };
 
-/// A world on OVN whose database is never there: what it takes to give addresses needs none.
+/// A world on OVN with an external network.
 async fn world() -> World {
-    let options = virga_ovsdb::Options::new(
-        vec!["unix:/nonexistent/nb.sock".parse().unwrap()],
-        northbound::DATABASE,
-        northbound::TABLES.to_vec(),
-    );
-    let mut world = World::carried_by(Carrier {
-        backend: Backend::Ovn { underlay_mtu: 1500 },
-        northbound: Some(Settings {
-            client: options,
-            southbound: None,
-            owner: "test".into(),
-        }),
-    });
-    world.run();
+    let world = World::on_ovn().await;
     world.network_as("public", "10.200.0.0/29", |spec| {
         spec.type_ = NetworkType::Flat;
         spec.physical_network = Some("physnet".into());

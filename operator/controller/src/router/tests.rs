@@ -1,36 +1,13 @@
 use serde_json::json;
-use virga_core::network::Backend;
 use virga_crds::{
     ExternalGateway, Network, NetworkRef, NetworkScope, NetworkSpec, NetworkType, Port, Router, RouterNetwork,
     RouterSpec, Subnet,
 };
-use virga_ovsdb::northbound;
 
 use crate::{
     fixtures::in_shop,
-    ovn::{Carrier, Settings},
     world::{NAMESPACE, World, ip},
 };
-
-/// A world on OVN whose database is never there: what it takes to give addresses needs none.
-async fn world() -> World {
-    let options = virga_ovsdb::Options::new(
-        vec!["unix:/nonexistent/nb.sock".parse().unwrap()],
-        northbound::DATABASE,
-        northbound::TABLES.to_vec(),
-    );
-    let mut world = World::carried_by(Carrier {
-        backend: Backend::Ovn { underlay_mtu: 1500 },
-        northbound: Some(Settings {
-            client: options,
-            southbound: None,
-            owner: "test".into(),
-        }),
-    });
-    world.run();
-    world.settle().await;
-    world
-}
 
 fn outside(world: &World, namespace: &str, name: &str, scope: NetworkScope) {
     let subnet = Subnet {
@@ -83,7 +60,7 @@ fn addresses(world: &World) -> Vec<(String, String)> {
 
 #[tokio::test(start_paused = true)]
 async fn a_router_has_an_address_outside_until_it_is_gone() {
-    let world = world().await;
+    let world = World::on_ovn().await;
     outside(&world, "infra", "public", NetworkScope::External);
     world.api.create(&router("edge", &[], Some(("public", None))));
     world
@@ -118,7 +95,7 @@ async fn a_router_has_an_address_outside_until_it_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn another_controller_gives_no_second_address() {
-    let mut world = world().await;
+    let mut world = World::on_ovn().await;
     outside(&world, "infra", "public", NetworkScope::External);
     world.api.create(&router("edge", &[], Some(("public", None))));
     world.settle().await;
@@ -130,7 +107,7 @@ async fn another_controller_gives_no_second_address() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_takes_addresses_of_a_network_that_is_not_external() {
-    let world = world().await;
+    let world = World::on_ovn().await;
     outside(&world, "infra", "public", NetworkScope::Internal);
     world.api.create(&router("edge", &[], Some(("public", None))));
     world.settle().await;
@@ -144,7 +121,7 @@ async fn nobody_takes_addresses_of_a_network_that_is_not_external() {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_of_its_own_choice_is_taken_and_a_gateway_is_not() {
-    let world = world().await;
+    let world = World::on_ovn().await;
     world.network("front", "10.0.0.0/24");
     world.network("back", "10.1.0.0/24");
     let mut edge = router("edge", &["front", "back"], None);
