@@ -1,0 +1,90 @@
+//! What is each object called, and which of them wait to be written?
+
+use kube::ResourceExt as _;
+use uuid::Uuid;
+
+use super::{Cloud, uid};
+
+impl Cloud {
+    /// The Networks that wait to be written, as far as they are there: namespace and name.
+    pub fn waiting(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.names
+            .iter()
+            .filter(|(uid, _)| self.everything || self.changed.contains(*uid))
+            .map(|(_, (namespace, name))| (namespace.as_str(), name.as_str()))
+    }
+
+    /// The SecurityGroups that wait to be written, as far as they are there: namespace and name.
+    pub fn waiting_groups(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.groups.waiting(self.everything)
+    }
+
+    /// The namespace and name of a SecurityGroup.
+    pub fn group_name(&self, group: Uuid) -> Option<(&str, &str)> {
+        self.groups.name(group)
+    }
+
+    /// The generation of a SecurityGroup.
+    pub fn group_generation(&self, group: Uuid) -> Option<i64> {
+        self.groups.generation(group)
+    }
+
+    /// The namespace and name of a Network.
+    pub fn name(&self, network: Uuid) -> Option<(&str, &str)> {
+        let (namespace, name) = self.names.get(&network)?;
+        Some((namespace, name))
+    }
+
+    /// The Routers that wait to be written: namespace and name.
+    pub fn waiting_routers(&self) -> impl Iterator<Item = (String, String)> {
+        let waiting = self
+            .routers
+            .uids()
+            .filter(|uid| self.everything || self.changed.contains(uid));
+        waiting.filter_map(|uid| self.router_name(uid))
+    }
+
+    /// The namespace and name of a Router.
+    pub fn router_name(&self, router: Uuid) -> Option<(String, String)> {
+        let router = self.routers.get(router)?;
+        Some((router.namespace().unwrap_or_default(), router.name_any()))
+    }
+
+    /// The generation of a Router.
+    pub fn router_generation(&self, router: Uuid) -> Option<i64> {
+        self.routers.get(router)?.metadata.generation
+    }
+
+    /// The FloatingIPs that wait to be written: namespace and name.
+    pub fn waiting_floating_ips(&self) -> impl Iterator<Item = (String, String)> {
+        let waiting = self
+            .floating
+            .uids()
+            .filter(|uid| self.everything || self.changed.contains(uid));
+        waiting.filter_map(|uid| self.floating_ip_name(uid))
+    }
+
+    /// The namespace and name of a FloatingIP.
+    pub fn floating_ip_name(&self, floating: Uuid) -> Option<(String, String)> {
+        let floating = self.floating.get(floating)?;
+        Some((floating.namespace().unwrap_or_default(), floating.name_any()))
+    }
+
+    /// The generation of a Network.
+    pub fn generation(&self, network: Uuid) -> Option<i64> {
+        let known = self.networks.get(self.names.get(&network)?)?.network.as_ref()?;
+        known.object.metadata.generation
+    }
+
+    /// The namespace and name of a Port of a Network.
+    pub fn port_name(&self, network: Uuid, port: Uuid) -> Option<(&str, String)> {
+        let place = self.names.get(&network)?;
+        let port = self
+            .networks
+            .get(place)?
+            .ports
+            .values()
+            .find(|found| uid(found.as_ref()) == Some(port))?;
+        Some((&place.0, port.name_any()))
+    }
+}
