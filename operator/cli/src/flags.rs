@@ -10,7 +10,7 @@ use crate::profile::RatioArgs;
     name = "kubectl-virga",
     bin_name = "kubectl virga",
     version,
-    about = "Why is an Instance where it is, and where would others go?"
+    about = "Why is an Instance where it is, where would others go, and how are they wired?"
 )]
 pub struct Args {
     /// What to do
@@ -25,6 +25,9 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Say why an Instance is where it is, or why it is nowhere
     Explain(ExplainArgs),
+    /// Say how Instances are wired
+    #[command(subcommand)]
+    Net(NetCommand),
 }
 
 /// How to print.
@@ -111,6 +114,18 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "PORT", default_value_t = virga_controller::debug::PORT)]
     pub debug_port: u16,
 
+    /// Which cluster to ask
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+
+    /// Ratios of hosts that say nothing
+    #[command(flatten)]
+    pub ratios: RatioArgs,
+}
+
+/// Which cluster to ask.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ClusterArgs {
     /// The kubeconfig to use; without it, what kubectl would use
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -118,10 +133,40 @@ pub struct ExplainArgs {
     /// The context of the kubeconfig to use
     #[arg(long)]
     pub context: Option<String>,
+}
 
-    /// Ratios of hosts that say nothing
+/// What to say of networks.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum NetCommand {
+    /// Draw the Networks, Routers, Ports and addresses of a Project
+    Map(MapArgs),
+}
+
+/// The flags of `net map`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MapArgs {
+    /// The Project; without it, the namespace of the kubeconfig's context
+    pub project: Option<String>,
+
+    /// The namespace, where it is no Project's
+    #[arg(short, long, conflicts_with = "project")]
+    pub namespace: Option<String>,
+
+    /// How to print; programs are given all Ports
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+
+    /// How many Ports of each Network are shown; the others are counted
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    pub ports: usize,
+
+    /// Draw a picture too
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
+
+    /// Which cluster to ask
     #[command(flatten)]
-    pub ratios: RatioArgs,
+    pub cluster: ClusterArgs,
 }
 
 #[cfg(test)]
@@ -155,5 +200,10 @@ mod tests {
             (Some("node-2"), Some("shop"))
         );
         assert!(Args::try_parse_from(["kubectl-virga", "simulate"]).is_err());
+        let args = Args::parse_from(["kubectl-virga", "net", "map", "shop", "--svg", "a.svg"]);
+        let Command::Net(NetCommand::Map(args)) = args.command else {
+            panic!()
+        };
+        assert_eq!((args.project.as_deref(), args.ports), (Some("shop"), 20));
     }
 }

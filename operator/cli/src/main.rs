@@ -10,7 +10,7 @@ use clap::Parser as _;
 use virga_cli::{
     explain,
     flags::{Args, Command},
-    simulate, words,
+    net, simulate, words,
 };
 use virga_runtime::{class::chain, tls};
 
@@ -41,13 +41,17 @@ fn run(args: Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
                 return Ok(ExitCode::from(REFUSED));
             }
         }
-        Command::Explain(args) => {
-            tls::install_crypto_provider();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(explain::run(args, out))?;
-        }
+        Command::Explain(args) => asking(explain::run(args, out))??,
+        Command::Net(command) => asking(net::run(command, out))??,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Does what asks a cluster.
+fn asking<T>(work: impl Future<Output = T>) -> io::Result<T> {
+    tls::install_crypto_provider();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(work))
 }
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::usage::{Amount, HostUse};
+use crate::{
+    usage::{Amount, HostUse},
+    words::{escaped, shortened},
+};
 
 /// With more hosts each gets a square instead of bars.
 const MOST_BARS: usize = 60;
@@ -11,6 +14,8 @@ const MARGIN: usize = 24;
 const TOP: usize = 72;
 const COLUMN: usize = 480;
 const NAME: usize = 150;
+/// As much of a name as fits beside its bars.
+const NAME_CHARS: usize = 20;
 const BAR: usize = 250;
 const ROW: usize = 40;
 /// How wide all squares of a panel are together.
@@ -80,7 +85,7 @@ fn bars(out: &mut String, x: usize, hosts: &[HostUse]) {
             out,
             "<text x=\"{x}\" y=\"{}\">{}</text><text x=\"{x}\" y=\"{}\" font-size=\"10\" fill=\"#718096\">{} · {}</text>",
             y + 12,
-            escaped(&shortened(&host.name)),
+            escaped(&shortened(&host.name, NAME_CHARS)),
             y + 26,
             escaped(&host.zone),
             counted(host.instances),
@@ -156,32 +161,6 @@ fn percent(fill: f64) -> String {
 
 fn counted(instances: u32) -> String {
     format!("{instances} Instance{}", if instances == 1 { "" } else { "s" })
-}
-
-/// As much of a name as fits beside its bars.
-fn shortened(name: &str) -> String {
-    const CHARS: usize = 20;
-    match name.char_indices().nth(CHARS) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
-    }
-}
-
-/// For XML 1.0, which has no control characters.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\u{fffe}' | '\u{ffff}' => out.push('?'),
-            char if char.is_control() => out.push('?'),
-            char => out.push(char),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -14,6 +14,31 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// At most so much of a text.
+pub fn shortened(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// For XML 1.0, which has no control characters.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\u{fffe}' | '\u{ffff}' => out.push('?'),
+            char if char.is_control() => out.push('?'),
+            char => out.push(char),
+        }
+    }
+    out
+}
+
 /// Bytes as people read them: `15.5 GiB`.
 pub fn bytes(amount: u128) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

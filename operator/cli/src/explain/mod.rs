@@ -8,25 +8,19 @@ mod recorded;
 mod report;
 mod rules;
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::io::{self, Write};
 
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
-};
+use kube::Client;
 use serde::Serialize;
 use virga_controller::scheduling::HostDefaults;
 use virga_crds::{Condition, conditions::types};
 
 pub use now::{Now, Said, Takes};
-pub use read::Unread;
 pub use recorded::{Found, Record};
 use report::Hosts;
 
 use crate::{
+    cluster,
     flags::{ExplainArgs, Output},
     profile,
 };
@@ -34,21 +28,12 @@ use crate::{
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kubeconfig can't be used.
-    #[error("reading the kubeconfig")]
-    Kubeconfig(#[source] Box<KubeconfigError>),
-    /// There is no cluster to ask.
-    #[error("finding the cluster")]
-    Infer(#[source] Box<kube::config::InferConfigError>),
-    /// The client can't be made.
-    #[error("connecting to the cluster")]
-    Client(#[source] Box<kube::Error>),
     /// The profile can't be used.
     #[error(transparent)]
     Profile(#[from] profile::Error),
     /// The cluster can't be read.
     #[error(transparent)]
-    Read(#[from] read::Error),
+    Cluster(#[from] cluster::Error),
     /// There is no such host.
     #[error("asking for {0:?}: there is no such Hypervisor{1}")]
     NoHost(String, String),
@@ -116,12 +101,11 @@ pub async fn run(args: ExplainArgs, out: &mut dyn Write) -> Result<(), Error> {
         profile,
         system_namespace,
         debug_port,
-        kubeconfig,
-        context,
+        cluster,
         ratios,
     } = args;
     let profile = profile.map(|path| profile::read(&path)).transpose()?;
-    let client = connect(kubeconfig, context).await?;
+    let client = cluster::connect(cluster).await?;
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let system = System {
         namespace: system_namespace,
@@ -193,23 +177,4 @@ pub async fn explain(client: &Client, question: &Question<'_>) -> Result<Explain
         found,
         now,
     })
-}
-
-async fn connect(path: Option<PathBuf>, context: Option<String>) -> Result<Client, Error> {
-    let options = KubeConfigOptions {
-        context,
-        ..KubeConfigOptions::default()
-    };
-    let wrong = |error| Error::Kubeconfig(Box::new(error));
-    let config = match path {
-        Some(path) => {
-            let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
-            Config::from_custom_kubeconfig(kubeconfig, &options)
-                .await
-                .map_err(wrong)?
-        }
-        None if options.context.is_some() => Config::from_kubeconfig(&options).await.map_err(wrong)?,
-        None => Config::infer().await.map_err(|error| Error::Infer(Box::new(error)))?,
-    };
-    Client::try_from(config).map_err(|error| Error::Client(Box::new(error)))
 }

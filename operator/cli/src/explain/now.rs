@@ -8,12 +8,8 @@ use virga_core::nearest::did_you_mean;
 use virga_crds::Instance;
 use virga_scheduler::{HostVerdict, Rejection};
 
-use super::{
-    Error, System,
-    read::{self, Unread},
-    rules,
-};
-use crate::{index::Index, profile, simulate::Obstacle, usage::HostUse};
+use super::{Error, System, read, rules};
+use crate::{cluster::Unread, index::Index, profile, simulate::Obstacle, usage::HostUse};
 
 /// What every host says now.
 #[derive(Debug, Clone, Serialize)]

@@ -5,8 +5,10 @@ use kube::{Api, Client};
 use virga_runtime::class::chain;
 use virga_scheduler::Profile;
 
-use super::read::{self, Unread};
-use crate::profile::{self, Named};
+use crate::{
+    cluster::{Error, Unread, call},
+    profile::{self, Named},
+};
 
 /// As `charts/virga/templates/scheduler.yaml` names them.
 const CONFIG_MAP: &str = "virga-scheduler";
@@ -15,14 +17,10 @@ const KEY: &str = "profile.yaml";
 const SO: &str = "the standard profile is assumed";
 
 /// The profile of the release in a namespace; the standard one, with a note, when it can't be known.
-pub(super) async fn of_release(
-    client: &Client,
-    namespace: &str,
-    unread: &mut Vec<Unread>,
-) -> Result<Named, read::Error> {
+pub(super) async fn of_release(client: &Client, namespace: &str, unread: &mut Vec<Unread>) -> Result<Named, Error> {
     let what = format!("ConfigMap {namespace}/{CONFIG_MAP}");
     let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
-    let why = match read::call(&what, maps.get(CONFIG_MAP)).await {
+    let why = match call(&what, maps.get(CONFIG_MAP)).await {
         Ok(map) => match parsed(&map) {
             Ok(profile) => {
                 return Ok(Named {
