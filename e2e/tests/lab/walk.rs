@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
-use virga_crds::{Bytes, Instance, InstanceState, VolumeAttachment};
-use virga_e2e::objects::{instance, plugged, volume};
+use virga_crds::{Bytes, FlavorSpec, Instance, InstanceState, VolumeAttachment};
+use virga_e2e::objects::{instance, network, plugged, tiny, volume};
 use virga_e2e::{Installation, is_ready, on_node, with_temp_namespace};
 
-use crate::{GUEST, domain_of, given_a_place_for_guests, host, nothing_new_is_left, remains};
+use crate::{GUEST, cordon::Cordon, domain_of, given_a_place_for_guests, host, nothing_new_is_left, remains};
 
-const STEPS: usize = 12;
+const STEPS: usize = 14;
 const DEFAULT_SEED: u64 = 7;
 /// For what was begun to end, a guest to be saved or shut down, and the agent's Pod to come back.
 const SETTLED: Duration = Duration::from_mins(5);
@@ -22,6 +22,8 @@ const SETTLED: Duration = Duration::from_mins(5);
 struct Wishes {
     power: &'static str,
     rescued: bool,
+    /// The Flavors that it goes to and fro between.
+    flavors: [String; 2],
 }
 
 impl Wishes {
@@ -30,11 +32,11 @@ impl Wishes {
         let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
         loop {
             let steady = ["Running", "Stopped"].contains(&self.power);
-            match random.u32(..9) {
+            match random.u32(..13) {
                 0 | 1 => self.power = "Running",
                 2 => self.power = "Stopped",
                 3 if !self.rescued => self.power = "Paused",
-                4 if !self.rescued && self.power != "Stopped" => self.power = "Suspended",
+                4 if !self.rescued && !["Stopped", "Shelved"].contains(&self.power) => self.power = "Suspended",
                 5 => return json!({"reboot": {"at": now, "type": "Hard"}}),
                 6 => return json!({"rebuild": {"at": now}}),
                 7 if steady => {
@@ -45,6 +47,13 @@ impl Wishes {
                     let attached = random.bool().then(|| json!({"name": "data"}));
                     return json!({"volumes": attached.into_iter().collect::<Vec<_>>()});
                 }
+                9 => {
+                    let networks = if random.bool() { &["net", "back"][..] } else { &["net"] };
+                    let interfaces: Vec<_> = networks.iter().map(|network| json!({ "network": network })).collect();
+                    return json!({ "interfaces": interfaces });
+                }
+                10 | 11 => return json!({"flavor": self.flavors[usize::from(random.bool())]}),
+                12 if !self.rescued => self.power = "Shelved",
                 _ => continue,
             }
             return json!({"powerState": self.power});
@@ -64,6 +73,8 @@ async fn a_walk_over_the_verbs_of_a_real_guest_ends_in_what_was_asked_for_last()
     let mut random = fastrand::Rng::with_seed(seed);
     with_temp_namespace(&installation.cluster, async |t| {
         let flavor = given_a_place_for_guests(&t, "10.62.0.0/24").await;
+        t.create(network("back", "10.63.0.0/24")).await;
+        let two = t.flavor("two", FlavorSpec { vcpus: 2, ..tiny() }).await;
         let before = remains(lab);
         t.create(volume("data", Bytes::mib(16))).await;
         let mut walker = plugged(instance("walker", &flavor), "net");
@@ -72,10 +83,19 @@ async fn a_walk_over_the_verbs_of_a_real_guest_ends_in_what_was_asked_for_last()
         let walker = t.await_within::<Instance>(GUEST, "walker", "Ready", is_ready).await;
         let (node, domain) = (host(lab, &walker), domain_of(&walker));
         let addresses = walker.status.unwrap().addresses;
+        // Its volume is on this host: shelved without it, it is to come back to it.
+        let mut cordon = Cordon {
+            cluster: &t.cluster,
+            hosts: Vec::new(),
+        };
+        for other in lab.nodes().iter().filter(|other| other.name() != node.name()) {
+            cordon.add(&other.name());
+        }
 
         let mut wishes = Wishes {
             power: "Running",
             rescued: false,
+            flavors: [flavor, two.clone()],
         };
         for _ in 0..STEPS {
             let wish = wishes.next(&mut random);
@@ -86,22 +106,31 @@ async fn a_walk_over_the_verbs_of_a_real_guest_ends_in_what_was_asked_for_last()
             tokio::time::sleep(Duration::from_millis(random.u64(1000..6000))).await;
         }
 
-        let last = json!({"rescue": null, "powerState": "Running", "volumes": [{"name": "data"}]});
+        let last = json!({
+            "rescue": null, "powerState": "Running", "volumes": [{"name": "data"}], "flavor": two,
+            "interfaces": [{"network": "net"}],
+        });
         t.patch::<Instance>("walker", json!({ "spec": last })).await;
         let runs = |found: &Instance| {
             let state = found.status.as_ref().and_then(|status| status.state);
-            is_ready(found) && state == Some(InstanceState::Active)
+            let observed = found.status.as_ref().and_then(|status| status.observed_generation);
+            is_ready(found) && state == Some(InstanceState::Active) && observed == found.metadata.generation
         };
         let ended = t
             .await_within::<Instance>(SETTLED, "walker", "running again", runs)
             .await;
-        assert_eq!(ended.status.unwrap().addresses, addresses);
+        let status = ended.status.unwrap();
+        assert_eq!(status.addresses, addresses);
+        assert_eq!(status.flavor.unwrap().name, two);
+        let cpus = on_node::run(&node, &["virsh", "vcpucount", &domain, "--active", "--live"]);
+        assert_eq!(cpus.trim(), "2");
         let state = on_node::run(&node, &["virsh", "domstate", &domain]);
         assert_eq!(state.trim(), "running");
         let disks = on_node::run(&node, &["virsh", "domblklist", &domain]);
         assert!(disks.contains("root.qcow2") && !disks.contains("rescue."), "{disks}");
         assert!(disks.contains("vdb"), "{disks}");
 
+        drop(cordon);
         t.delete::<Instance>(GUEST, "walker").await;
         t.delete::<virga_crds::Volume>(GUEST, "data").await;
         nothing_new_is_left(lab, &before).await;

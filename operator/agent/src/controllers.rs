@@ -7,7 +7,7 @@ use kube::{
     runtime::{controller::Controller, reflector::ObjectRef},
 };
 use virga_core::volume::volume_names;
-use virga_crds::{Flavor, Image, Instance, Migration, Network, Port, Volume};
+use virga_crds::{Flavor, Hypervisor, Image, Instance, Migration, Network, Port, PowerState, Scheduling, Volume};
 use virga_runtime::watch::Watch;
 
 use crate::{
@@ -17,7 +17,8 @@ use crate::{
 
 /// Instances, and what they are made from.
 pub fn instances(watches: &Watches, stores: &Stores) -> Controller<Instance> {
-    let (by_flavor, by_image, by_network, by_volume, by_instance) = (
+    let (by_flavor, by_image, by_network, by_volume, by_instance, by_host) = (
+        stores.clone(),
         stores.clone(),
         stores.clone(),
         stores.clone(),
@@ -54,6 +55,13 @@ pub fn instances(watches: &Watches, stores: &Stores) -> Controller<Instance> {
         // What comes from another host becomes an Instance of this one.
         .watches_shared_stream(watches.migrations_in.touched(), |migration: Arc<Migration>| {
             instance_of(&migration)
+        })
+        // What is shelved leaves a host in maintenance.
+        .watches_shared_stream(watches.hypervisor.touched(), move |host: Arc<Hypervisor>| {
+            let maintenance = host.spec.scheduling == Scheduling::Maintenance;
+            wake::matching(&by_host, |instance| {
+                maintenance && instance.spec.power_state == PowerState::Shelved
+            })
         })
         // An Instance that goes may leave a volume to one that waits for it.
         .watches_shared_stream(watches.instances.touched(), move |other: Arc<Instance>| {

@@ -4,7 +4,10 @@ use std::{collections::HashSet, path::Path};
 
 use kube::ResourceExt;
 use virga_crds::ImageRef;
-use virga_images::{Digest, Format, cache::Evicted};
+use virga_images::{
+    Digest, Format,
+    cache::{self, Evicted},
+};
 use virga_runtime::class::chain;
 
 use super::images::Images;
@@ -12,9 +15,18 @@ use crate::layout::Layout;
 
 impl Images {
     /// Makes room, when the cache is too large or the disk too full. What a disk here lies over, or an Instance here
-    /// names, stays.
+    /// names, stays. What was made of Instances goes with its Image: nobody can ask for it any more.
     pub async fn evict(&self) {
-        match self.shared.cache.evict(self.pins().await).await {
+        let pins = self.pins().await;
+        let images = self.shared.stores.images.state();
+        let alive = images.iter().filter_map(|image| image.uid()).collect();
+        let gone = self.shared.cache.forget_adopted(&alive, pins.clone()).await;
+        self.told(gone);
+        self.told(self.shared.cache.evict(pins).await);
+    }
+
+    fn told(&self, evicted: Result<Evicted, cache::Error>) {
+        match evicted {
             Ok(Evicted { digests, .. }) if digests.is_empty() => {}
             Ok(Evicted { digests, bytes }) => {
                 tracing::info!(images = digests.len(), bytes, "evicted images");

@@ -118,7 +118,7 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
         },
         Effect::RemoveFiles => remove_directory(files.directory()).await?,
         Effect::Offload => {
-            shelved::offload(&files).await?;
+            shelved::offload(host, uid, &files).await?;
             host.claims.release(&uid.to_string());
         }
         Effect::RemoveFinalizer => {

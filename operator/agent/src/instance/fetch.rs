@@ -84,7 +84,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         room,
         save_room: save_room(host, instance),
         snapshotting: host.snapshots.of(uid),
-        shelve: shelved::seen(host, instance),
+        shelve: shelved::seen(host, instance, &files).await,
         leaving: migration::leaving(host, uid),
     }
 }

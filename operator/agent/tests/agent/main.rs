@@ -9,6 +9,7 @@ mod devices;
 mod health;
 mod instances;
 mod kills;
+mod leader;
 mod machines;
 mod migrations;
 mod nodes;

@@ -17,8 +17,9 @@ use virga_scheduler::Ratios;
 
 use crate::{
     crashes::{Trap, trap},
+    leader::answer_of,
     peers::served,
-    resizes::{answer_of, larger},
+    resizes::larger,
     signer::Signer,
     world::{NODE, SHOP, World},
 };

@@ -10,14 +10,13 @@ use futures::future::FutureExt as _;
 use jiff::SignedDuration;
 use kube::ResourceExt as _;
 use serde_json::json;
-use virga_crds::{
-    Bytes, Flavor, FlavorSpec, Instance, InstanceState, InstanceStatus, ResizeVerdict, conditions::types, labels,
-};
+use virga_crds::{Bytes, Flavor, FlavorSpec, Instance, InstanceState, InstanceStatus, conditions::types};
 use virga_hypervisor::{DomainState, Fault, Operation};
 
 use crate::{
     kills::kill_at,
-    world::{NODE, World, uid},
+    leader::answer,
+    world::{World, uid},
 };
 
 /// More steps than any of these takes.
@@ -43,25 +42,6 @@ fn a_guest(world: &World) -> Instance {
     let instance = world.guest("web-1", "10.0.0.5");
     world.await_ready("web-1");
     instance
-}
-
-/// What the leading controller does: it says whether there is room for what is asked for now.
-fn answer(world: &World, refused: Option<&str>) {
-    answer_of(world, NODE, refused);
-}
-
-pub fn answer_of(world: &World, host: &str, refused: Option<&str>) {
-    let instance = world.read::<Instance>("web-1").unwrap();
-    let verdict = ResizeVerdict {
-        flavor: instance.spec.flavor.clone(),
-        generation: instance.metadata.generation.unwrap(),
-        host: host.into(),
-        refused: refused.map(str::to_owned),
-        migration: None,
-    };
-    let text = serde_json::to_string(&verdict).unwrap();
-    let annotations = json!({"metadata": {"annotations": {labels::RESIZE: text}}});
-    world.api.merge::<Instance>(Some("shop"), "web-1", annotations);
 }
 
 fn resize(world: &World, flavor: &str, policy: &str) {

@@ -3,21 +3,18 @@
 
 use std::{path::Path, process::Command, sync::atomic::Ordering};
 
-use kube::ResourceExt as _;
 use serde_json::json;
 use virga_agent::host::Moment;
-use virga_core::instance::{Shelving, is_shelved_away, shelved_image_name, shelving};
-use virga_crds::{
-    CachedImageState, Hypervisor, Image, ImageState, Instance, InstanceState, InstanceStatus, Port, PowerState,
-    ShelveStatus, conditions::types,
-};
+use virga_core::instance::shelved_image_name;
+use virga_crds::{Hypervisor, Image, Instance, InstanceState, InstanceStatus, ShelveStatus, conditions::types};
 use virga_hypervisor::{DomainState, Hypervisor as _, Operation};
 
 use crate::{
     crashes::{Trap, trap},
+    leader::lead,
     peers::served,
     signer::Signer,
-    world::{NODE, SHOP, World, uid},
+    world::{NODE, World, uid},
 };
 
 const OTHER: &str = "node-2";
@@ -42,66 +39,6 @@ fn status(world: &World) -> InstanceStatus {
 
 fn shelve(world: &World) -> Option<ShelveStatus> {
     status(world).shelve
-}
-
-/// What the leader does, as its rules say: the Image, its status, the binding. `home` is where it places what comes back.
-fn lead(world: &World, home: &str, holder: &str) {
-    let (api, instance) = (&world.api, instance(world));
-    let name = shelved_image_name(&instance);
-    let image: Option<Image> = world.read(&name);
-    let Shelving {
-        create,
-        delete,
-        unbind,
-        status,
-    } = shelving(&instance, image.as_ref(), api.clock().now());
-    if let Some(image) = create {
-        api.create(image.as_ref());
-        let from = json!({"instanceUid": instance.uid().unwrap(), "minDisk": "64Mi"});
-        let status = json!({"state": "Importing", "importer": NODE, "snapshot": from});
-        api.merge_status::<Image>(Some(SHOP), &name, status);
-    }
-    if delete {
-        api.delete::<Image>(Some(SHOP), &name);
-        return;
-    }
-    if unbind {
-        bind(world, None);
-        return;
-    }
-    if let Some(status) = status
-        && serde_json::to_value(&status.conditions).unwrap()
-            != serde_json::to_value(&instance.status.as_ref().unwrap().conditions).unwrap()
-    {
-        let status = json!({"state": status.state, "conditions": status.conditions});
-        api.merge_status::<Instance>(Some(SHOP), "web-1", status);
-    }
-    if is_shelved_away(&instance) && instance.spec.power_state != PowerState::Shelved {
-        bind(world, Some(home));
-    }
-    let made = image.filter(|image| image.status.as_ref().is_some_and(|status| status.digest.is_none()));
-    let host: Option<Hypervisor> = api.read(None, NODE);
-    let lines = host
-        .and_then(|host| host.status)
-        .map(|status| status.images)
-        .unwrap_or_default();
-    if let Some(image) = made
-        && let Some(line) = lines.iter().find(|line| Some(&line.uid) == image.metadata.uid.as_ref())
-        && line.state == CachedImageState::Cached
-    {
-        let holders = json!([{"node": NODE, "address": holder}]);
-        let status = json!({
-            "state": ImageState::Active, "digest": line.digest, "importer": null, "keeper": NODE, "holders": holders,
-            "virtualSize": line.virtual_size, "nodes": {"cached": 1, "pulling": 0},
-        });
-        api.merge_status::<Image>(Some(SHOP), &name, status);
-    }
-}
-
-fn bind(world: &World, node: Option<&str>) {
-    let bound = json!({"spec": {"nodeName": node}});
-    world.api.merge::<Instance>(Some(SHOP), "web-1", bound.clone());
-    world.api.merge::<Port>(Some(SHOP), "web-1-front", bound);
 }
 
 fn led(world: &World, what: &str, holds: impl Fn() -> bool) {
@@ -278,6 +215,62 @@ fn an_agent_killed_at_any_point_of_shelving_is_followed_by_one_that_ends_it() {
             assert!(has_written(&world, &guest, 0), "{point}");
         }
     }
+}
+
+#[test]
+fn what_a_guest_wrote_that_was_started_by_hand_while_the_agent_was_away_comes_back_with_it() {
+    for (moment, effect) in [
+        (Moment::Before, "CopyDisk"),
+        (Moment::After, "AdoptImage"),
+        (Moment::Before, "Undefine"),
+    ] {
+        let mut world = World::with_agent();
+        let guest = world.guest("web-1", "10.0.0.5");
+        world.edit("web-1", &json!({"powerState": "Stopped"}));
+        world.eventually("it is off", || {
+            world.is_ready("web-1") && status(&world).state == Some(InstanceState::Stopped)
+        });
+        world.kill();
+        let Trap { reached, checkpoint } = trap(moment, effect);
+        world.start_with_checkpoint(checkpoint);
+        let point = format!("{moment:?} {effect}");
+        world.edit("web-1", &json!({"powerState": "Shelved"}));
+        led(&world, &point, || reached.load(Ordering::SeqCst));
+        world.kill();
+        world.host.start(uid(&guest)).unwrap();
+        writes(&world, &guest, 1);
+        world.host.power_off_guest(uid(&guest));
+        world.start();
+        led(&world, &format!("it has left its host: {point}"), || is_away(&world));
+        world.edit("web-1", &json!({"powerState": "Running"}));
+        led(&world, &format!("it is back: {point}"), || is_back(&world));
+        assert!(has_written(&world, &guest, 1), "{point}");
+    }
+}
+
+#[test]
+fn a_host_in_maintenance_is_freed_of_what_would_stay_for_ever() {
+    let world = World::with_agent();
+    let guest = world.guest("web-1", "10.0.0.5");
+    world.await_ready("web-1");
+    writes(&world, &guest, 0);
+    world.edit(
+        "web-1",
+        &json!({"powerState": "Shelved", "shelve": {"offloadAfter": "Never"}}),
+    );
+    led(&world, "it is shelved", || {
+        world.is_ready("web-1") && status(&world).state == Some(InstanceState::Shelved)
+    });
+    world.settle();
+    assert!(!is_away(&world));
+    world
+        .api
+        .merge::<Hypervisor>(None, NODE, json!({"spec": {"scheduling": "Maintenance"}}));
+    led(&world, "it has left its host", || is_away(&world));
+    world.eventually("nothing of it is here", || nothing_is_here(&world));
+    world.edit("web-1", &json!({"powerState": "Running"}));
+    led(&world, "it is back", || is_back(&world));
+    assert!(has_written(&world, &guest, 0));
 }
 
 #[test]

@@ -11,17 +11,28 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use virga_agent::host::Checkpoint;
-use virga_crds::{Bytes, Instance};
+use virga_crds::{Bytes, Flavor, FlavorSpec, Instance};
 use virga_hypervisor::{DomainState, Hypervisor as _, SavedMemory};
 use virga_runtime::clock::Clock as _;
 
-use crate::world::{NODE, World, uid};
+use crate::{
+    leader,
+    world::{NODE, World, uid},
+};
 
 const NAME: &str = "web-1";
 /// Time passes in such steps until all is as it should be: longer than a guest has to shut down.
 const WHILE: SignedDuration = SignedDuration::from_secs(70);
 /// The most of these steps: pauses between starts in a row double up to five minutes.
 const MOST_WAITS: usize = 12;
+
+/// Flavors, with their CPUs and the MiB of their disk: none has less than those before it.
+const SIZES: [(&str, u16, u64); 4] = [
+    ("m1.small", 1, 64),
+    ("m1.two", 2, 64),
+    ("m1.three", 3, 96),
+    ("m1.four", 4, 96),
+];
 
 /// What a user asks for.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +44,13 @@ enum Verb {
     Rescue(bool),
     SoftDelete(bool),
     Volume(bool),
+    Interface(bool),
+    /// To a Flavor of [`SIZES`].
+    Resize(usize),
+    Policy(&'static str),
+    Confirm,
+    /// With `offloadAfter`.
+    Shelve(&'static str),
 }
 
 /// What happens, one after the other.
@@ -45,6 +63,8 @@ enum Step {
     PowerOff,
     Deaf(bool),
     RestartHost,
+    /// Somebody starts the guest, and it ends again, while the agent is down.
+    ByHand,
     LoseLibvirt,
     /// Until the agent has nothing to do but wait.
     Rest,
@@ -60,6 +80,11 @@ fn verb() -> impl Strategy<Value = Verb> {
         2 => any::<bool>().prop_map(Verb::Rescue),
         1 => any::<bool>().prop_map(Verb::SoftDelete),
         2 => any::<bool>().prop_map(Verb::Volume),
+        2 => any::<bool>().prop_map(Verb::Interface),
+        3 => (0..SIZES.len()).prop_map(Verb::Resize),
+        1 => prop::sample::select(&["Auto", "Confirm"][..]).prop_map(Verb::Policy),
+        1 => Just(Verb::Confirm),
+        3 => prop::sample::select(&["0s", "0s", "Never"][..]).prop_map(Verb::Shelve),
     ]
 }
 
@@ -71,10 +96,17 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::PowerOff),
         1 => any::<bool>().prop_map(Step::Deaf),
         1 => Just(Step::RestartHost),
+        1 => Just(Step::ByHand),
         1 => Just(Step::LoseLibvirt),
         4 => Just(Step::Rest),
         2 => Just(Step::Pass),
     ]
+}
+
+/// What it has beside its root disk and its first interface.
+struct Plugged {
+    volume: bool,
+    second_interface: bool,
 }
 
 /// The agent, and where it is to be killed.
@@ -85,17 +117,32 @@ struct Walk {
     dead: Arc<AtomicBool>,
     power: &'static str,
     rescued: bool,
-    has_volume: bool,
+    soft_deleted: bool,
+    plugged: Plugged,
+    /// The place of its size in [`SIZES`].
+    size: usize,
+    offload_after: &'static str,
 }
 
 impl Walk {
     fn begin() -> Self {
         let mut world = World::new();
         world.volume("data", Bytes::mib(8), Some(NODE));
+        world.network_of("back", "10.1.0.0/24");
+        for (name, vcpus, disk) in &SIZES[1..] {
+            let spec = FlavorSpec {
+                vcpus: *vcpus,
+                memory: Bytes::mib(256),
+                disk: Bytes::mib(*disk),
+                ..FlavorSpec::default()
+            };
+            world.api.create(&Flavor::new(name, spec));
+        }
         let instance = world.instance(NAME, |spec| {
             spec.volumes = vec![virga_crds::VolumeAttachment { name: "data".into() }];
         });
         world.port(&instance, "10.0.0.5");
+        world.port_in(&instance, "back", "10.1.0.6");
         let (effects_left, dead) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::default());
         world.start_with_checkpoint(checkpoint(&effects_left, &dead));
         Self {
@@ -105,7 +152,13 @@ impl Walk {
             dead,
             power: "Running",
             rescued: false,
-            has_volume: true,
+            soft_deleted: false,
+            plugged: Plugged {
+                volume: true,
+                second_interface: false,
+            },
+            size: 0,
+            offload_after: "0s",
         }
     }
 
@@ -121,6 +174,14 @@ impl Walk {
             Step::RestartHost => {
                 self.kill();
                 host.restart_host();
+                self.start();
+            }
+            Step::ByHand => {
+                self.kill();
+                // There may be nothing to start, or nothing to plug it into.
+                if host.start(uid).is_ok() {
+                    host.power_off_guest(uid);
+                }
                 self.start();
             }
             Step::LoseLibvirt => {
@@ -143,9 +204,13 @@ impl Walk {
     fn ask(&mut self, verb: Verb) {
         let spec = match verb {
             // The schema refuses these.
-            Verb::Power("Suspended") if self.power == "Stopped" => return,
+            Verb::Power("Suspended") if ["Stopped", "Shelved"].contains(&self.power) => return,
             Verb::Power("Paused" | "Suspended") if self.rescued => return,
-            Verb::Rescue(true) if ["Paused", "Suspended"].contains(&self.power) => return,
+            Verb::Rescue(true) if !["Running", "Stopped"].contains(&self.power) => return,
+            Verb::Shelve(_) if self.rescued || self.soft_deleted => return,
+            Verb::SoftDelete(true) if self.power == "Shelved" => return,
+            // What has grown does not shrink.
+            Verb::Resize(size) if SIZES[size].2 < SIZES[self.size].2 => return,
             Verb::Power(power) => {
                 self.power = power;
                 json!({ "powerState": power })
@@ -157,9 +222,28 @@ impl Walk {
                 self.rescued = rescued;
                 json!({"rescue": rescued.then(|| json!({}))})
             }
-            Verb::SoftDelete(deleted) => json!({"softDelete": deleted.then(|| json!({"reclaimAfter": "100h"}))}),
+            Verb::Shelve(after) => {
+                (self.power, self.offload_after) = ("Shelved", after);
+                json!({"powerState": "Shelved", "shelve": {"offloadAfter": after}})
+            }
+            Verb::Resize(size) => {
+                self.size = size;
+                json!({"flavor": SIZES[size].0})
+            }
+            Verb::Policy(policy) => json!({ "resizePolicy": policy }),
+            Verb::Confirm => json!({"confirmResize": SIZES[self.size].0}),
+            Verb::Interface(second) => {
+                self.plugged.second_interface = second;
+                let networks = if second { &["front", "back"][..] } else { &["front"] };
+                let interfaces: Vec<_> = networks.iter().map(|network| json!({ "network": network })).collect();
+                json!({ "interfaces": interfaces })
+            }
+            Verb::SoftDelete(deleted) => {
+                self.soft_deleted = deleted;
+                json!({"softDelete": deleted.then(|| json!({"reclaimAfter": "100h"}))})
+            }
             Verb::Volume(attached) => {
-                self.has_volume = attached;
+                self.plugged.volume = attached;
                 json!({"volumes": attached.then(|| json!([{"name": "data"}])).unwrap_or(json!([]))})
             }
         };
@@ -177,9 +261,17 @@ impl Walk {
         self.world.edit(NAME, spec);
     }
 
-    /// Waits until the agent asks the API for nothing more, or is dead.
+    fn lead(&self) -> bool {
+        let granted = leader::grant(&self.world);
+        leader::lead(&self.world, NODE, "127.0.0.1:1") || granted
+    }
+
+    /// Waits until the agent asks the API for nothing more and the leader has nothing to do, or the agent is dead.
     fn rest(&self) {
         for _ in 0..400 {
+            if self.lead() {
+                continue;
+            }
             let mark = self.world.api.mark();
             std::thread::sleep(std::time::Duration::from_millis(60));
             if self.dead.load(Ordering::SeqCst) || self.world.api.requests_since(mark).is_empty() {
@@ -217,8 +309,10 @@ impl Walk {
             self.world.api.clock().jump(WHILE);
             self.world.nudge(NAME);
         }
-        self.world
-            .eventually("it is as asked", || self.world.is_ready(NAME) && self.is_as_asked());
+        self.world.eventually("it is as asked", || {
+            self.lead();
+            self.world.is_ready(NAME) && self.is_as_asked()
+        });
     }
 
     /// What libvirt has: the one domain, in the state and with the disks that are asked for. A status may be from before the
@@ -232,24 +326,40 @@ impl Walk {
         };
         let domains = self.world.host.domains().unwrap();
         assert!(domains.len() <= 1, "{domains:?}");
+        if (self.power, self.offload_after) == ("Shelved", "0s") {
+            let instance: Instance = self.world.read(NAME).unwrap();
+            return instance.spec.node_name.is_none()
+                && domains.is_empty()
+                && !self.world.files(&self.instance).exists();
+        }
         domains.first().is_some_and(|domain| {
             domain.uuid == uid(&self.instance)
                 && (domain.state, &domain.saved) == (wanted.0, &wanted.1)
-                && self.disks() == if self.has_volume { 2 } else { 1 }
+                && self.shape() == self.wanted_shape()
         })
     }
 
-    /// How many disks the domain is defined with, of which the first is its own root disk.
-    fn disks(&self) -> usize {
+    /// How many CPUs, disks and interfaces the domain is defined with; the first of the disks is its own root disk.
+    fn shape(&self) -> (u32, usize, usize) {
         let spec = self.world.host.spec(uid(&self.instance)).unwrap();
         let root = self.world.files(&self.instance).join("root.qcow2");
         assert!(spec.disks.iter().any(|disk| disk.path == root), "{:?}", spec.disks);
-        spec.disks.len()
+        (spec.topology.vcpus(), spec.disks.len(), spec.interfaces.len())
+    }
+
+    fn wanted_shape(&self) -> (u32, usize, usize) {
+        let count = |second: bool| if second { 2 } else { 1 };
+        (
+            SIZES[self.size].1.into(),
+            count(self.plugged.volume),
+            count(self.plugged.second_interface),
+        )
     }
 
     fn delete(self) {
         let world = &self.world;
         world.delete(NAME);
+        leader::release(world);
         world.await_gone::<Instance>(NAME);
         world.api.collect_garbage();
         world.eventually("no network is left", || world.host.networks().unwrap().is_empty());
@@ -282,9 +392,9 @@ proptest! {
             walk.take(step);
         }
         // A guest that ended by itself stays off under other policies, a reboot or a rebuild waits until the guest should
-        // run, what is off can't be suspended, and what is rescued or deleted waits to be so no more.
+        // run, what is off can't be suspended or resized while it is shelved, and what is rescued, deleted or not confirmed waits.
         walk.rescued = false;
-        walk.edit(&json!({"rescue": null, "softDelete": null}));
+        walk.edit(&json!({"rescue": null, "softDelete": null, "resizePolicy": "Auto"}));
         for power in ["Running", walk.power] {
             walk.power = power;
             walk.edit(&json!({"runPolicy": "Always", "powerState": power}));

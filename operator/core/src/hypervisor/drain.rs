@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use virga_crds::{
-    Condition, Hypervisor, Instance, Migration, MigrationPhase, MigrationSpec, MigrationType, Scheduling,
+    Condition, Hypervisor, Instance, Migration, MigrationPhase, MigrationSpec, MigrationType, PowerState, Scheduling,
     conditions::{Reason, types},
     labels,
 };
@@ -59,6 +59,8 @@ enum Standing {
     Waits(String),
     /// A Migration of it failed not long ago.
     Failed(String),
+    /// It is shelved, and leaves its host by that.
+    Offloads,
     /// It may be moved now.
     Stays,
 }
@@ -90,6 +92,7 @@ pub fn drain(host: &Hypervisor, guests: &[Guest<'_>], lost: bool, now: Timestamp
     let standings: Vec<Standing> = guests.iter().map(|guest| standing(guest, now)).collect();
     let count = |is: fn(&Standing) -> bool| standings.iter().filter(|standing| is(standing)).count();
     let moving = count(|standing| matches!(standing, Standing::Moves));
+    let offloading = count(|standing| matches!(standing, Standing::Offloads));
     let waiting = count(|standing| matches!(standing, Standing::Waits(_)));
     let room = AT_ONCE
         .saturating_sub(moving)
@@ -104,7 +107,7 @@ pub fn drain(host: &Hypervisor, guests: &[Guest<'_>], lost: bool, now: Timestamp
     let mut told = Conditions::new(conditions(host), host.metadata.generation, now);
     let (status, reason) = if guests.is_empty() {
         (true, Reason::Drained)
-    } else if moving + begin.len() == 0 {
+    } else if moving + offloading + begin.len() == 0 {
         (false, Reason::DrainBlocked)
     } else {
         (false, Reason::Draining)
@@ -148,6 +151,9 @@ fn standing(guest: &Guest<'_>, now: Timestamp) -> Standing {
     if instance.metadata.deletion_timestamp.is_some() {
         return Standing::Held(format!("{} is being deleted", name(&instance.metadata)));
     }
+    if instance.spec.power_state == PowerState::Shelved {
+        return offloads(instance);
+    }
     if let Some(held) = holds(instance) {
         return Standing::Held(held);
     }
@@ -165,6 +171,21 @@ fn standing(guest: &Guest<'_>, now: Timestamp) -> Standing {
             said(failed)
         )),
         None => Standing::Stays,
+    }
+}
+
+/// One that is shelved is not moved: its root disk is in an Image, or is copied into one, and its agent takes the rest away.
+fn offloads(instance: &Instance) -> Standing {
+    let status = instance.status.as_ref();
+    let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let find = |kind| conditions.iter().find(|condition| condition.type_ == kind);
+    match (find(types::STALLED), find(types::READY)) {
+        (Some(stalled), ready) if stalled.status == "True" => Standing::Held(format!(
+            "{} is to be shelved, and can't leave: {}",
+            name(&instance.metadata),
+            ready.map_or(stalled.message.as_str(), |ready| ready.message.as_str())
+        )),
+        _ => Standing::Offloads,
     }
 }
 
@@ -203,7 +224,7 @@ fn message(guests: &[Guest<'_>], standings: &[Standing], lost: bool) -> String {
         return "no Instance is left here".into();
     }
     let count = |is: fn(&Standing) -> bool| standings.iter().filter(|standing| is(standing)).count();
-    let moving = count(|standing| matches!(standing, Standing::Moves | Standing::Stays));
+    let moving = count(|standing| matches!(standing, Standing::Moves | Standing::Offloads | Standing::Stays));
     let mut message = if guests.len() == 1 {
         "1 Instance is left".to_owned()
     } else {
@@ -219,7 +240,7 @@ fn message(guests: &[Guest<'_>], standings: &[Standing], lost: bool) -> String {
         .zip(standings)
         .filter_map(|(guest, standing)| match standing {
             Standing::Held(why) | Standing::Waits(why) | Standing::Failed(why) => Some((guest, why)),
-            Standing::Moves | Standing::Stays => None,
+            Standing::Moves | Standing::Offloads | Standing::Stays => None,
         });
     for (guest, why) in why.take(TOLD) {
         let why: String = why.chars().take(TOLD_CHARS).collect();

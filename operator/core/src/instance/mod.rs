@@ -47,7 +47,9 @@ pub use seen::{
     Cache, Domain, Failure, Image, Interface, InterfaceUse, Power, PowerRecord, RebootRecord, Room, Seen, Volume,
     VolumeUse, WentOff,
 };
-pub use shelve::{ShelveSeen, ShelvedImage, Shelving, is_shelved_away, shelved_image_name, shelving, stays_shelved};
+pub use shelve::{
+    DiskMark, ShelveSeen, ShelvedImage, Shelving, is_shelved_away, shelved_image_name, shelving, stays_shelved,
+};
 pub use snapshotting::Snapshotting;
 pub use soft_delete::reclaimed_in;
 pub use status::{after_failure, notes};

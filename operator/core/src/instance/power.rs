@@ -153,6 +153,8 @@ pub(super) fn step(wish: &Wish, power: Power, record: PowerRecord, now: Timestam
             None
         }
         Asked::TooFar => Some("spec.reboot.at: it is more than a year ahead, and not waited for: give an earlier time"),
+        // What comes back from its Image is started anyway.
+        Asked::Due(_) if wish.power == PowerState::Shelved => None,
         Asked::Due(_) if wish.power != PowerState::Running => Some(
             "spec.reboot: only what should run is rebooted: set spec.powerState to Running, or take the reboot out",
         ),
@@ -202,6 +204,7 @@ fn toward(wish: &Wish, power: Power, record: PowerRecord, now: Timestamp) -> Ste
         // Somebody started it: what was copied of its disk is not its disk any more.
         let record = PowerRecord {
             shelved: None,
+            shelved_disk: None,
             ..record
         };
         return Step::act("shelving", vec![Effect::RecordPower(record)]);
@@ -211,16 +214,14 @@ fn toward(wish: &Wish, power: Power, record: PowerRecord, now: Timestamp) -> Ste
             Step::settled(remember(record, record.at_rest(wish.policy != RunPolicy::Always)))
         }
         (Stopped, Power::Off(_)) | (Suspended, Power::Saved) => Step::settled(remember(record, record.cleared())),
-        (Shelved, Power::Off(_)) => {
-            let shelved = record.shelved;
-            Step::settled(remember(
-                record,
-                PowerRecord {
-                    shelved,
-                    ..record.cleared()
-                },
-            ))
-        }
+        (Shelved, Power::Off(_)) => Step::settled(remember(
+            record,
+            PowerRecord {
+                shelved: record.shelved,
+                shelved_disk: record.shelved_disk,
+                ..record.cleared()
+            },
+        )),
 
         (Running, Power::Paused) => Step::act("resuming", vec![Effect::Resume]),
         (Running | Suspended, Power::IoError) => match record.nudged_for(now) {

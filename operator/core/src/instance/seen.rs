@@ -5,7 +5,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use virga_crds::{Address, BuiltFlavor, Bytes, InstanceTopology, conditions::Reason};
 
-use super::{devices::Devices, root::RootSeen, shelve::ShelveSeen, snapshotting::Snapshotting};
+use super::{
+    devices::Devices,
+    root::RootSeen,
+    shelve::{DiskMark, ShelveSeen},
+    snapshotting::Snapshotting,
+};
 
 /// Everything that deciding about one Instance takes, as the agent found it in one look.
 ///
@@ -232,6 +237,9 @@ pub struct PowerRecord {
     /// Since when it is off for being shelved: the name of that shelving. A start ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shelved: Option<Timestamp>,
+    /// How its root disk was then: what is written to it afterwards is in no Image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelved_disk: Option<DiskMark>,
 }
 
 /// A reboot that was begun.

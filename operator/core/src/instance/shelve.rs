@@ -8,6 +8,8 @@
 //! What is on the host is removed only when all that can bring it back has been told: the Image, its digest, the time. From
 //! then on the status is the record, until an agent says that the machine is on its host.
 
+mod absent;
+mod disk;
 mod image;
 mod leader;
 
@@ -15,20 +17,25 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use virga_crds::{Bytes, Instance, InstanceStatus, PowerState, ShelveStatus, conditions::Reason};
+use virga_crds::{Instance, PowerState, ShelveStatus, conditions::Reason};
 
+use self::{
+    absent::{NO_HOST, OFFLOADING, removal, where_it_is},
+    disk::{Stands, is_safe, is_written, stands, waits_for_image},
+};
+pub(super) use absent::{absent, root_disk};
+pub use disk::DiskMark;
 pub use image::{ShelvedImage, shelved_image_name};
 pub use leader::{Shelving, is_shelved_away, shelving};
 
 use super::{
-    effect::{Effect, Plan},
-    needs::{self, Aspect, Need},
+    effect::Effect,
+    needs::Aspect,
     power::Step,
     resize::ResizeRecord,
     root::is_rescued,
-    seen::{Cache, Domain, Power, PowerRecord, Seen},
+    seen::{Domain, Power, PowerRecord, Seen},
     snapshotting::Snapshotting,
-    status::{Story, tell},
 };
 
 /// How soon to look again, should the word of an Image get lost.
@@ -39,8 +46,6 @@ const SOON: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 /// What is under way, in Nova's words for users.
 const SHELVING: &str = "shelving";
-const OFFLOADING: &str = "offloading";
-const UNSHELVING: &str = "unshelving";
 
 /// What there is for an Instance to be shelved or unshelved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +54,10 @@ pub struct ShelveSeen {
     pub image: Option<ShelvedImage>,
     /// Why its host can't be freed; nothing: it can.
     pub holds: Option<String>,
+    /// How its root disk is, if it has one here.
+    pub disk: Option<DiskMark>,
+    /// Its host is in maintenance: it leaves it as soon as it can.
+    pub maintenance: bool,
 }
 
 fn is_asked(instance: &Instance) -> bool {
@@ -70,8 +79,12 @@ pub fn stays_shelved(instance: &Instance) -> bool {
     is_asked(instance) && shelved(instance).is_some()
 }
 
-/// How long until its host is freed, once it is shelved: nothing means never.
-fn offloaded_in(instance: &Instance, told: &ShelveStatus, now: Timestamp) -> Option<Duration> {
+/// How long until its host is freed, once it is shelved: nothing means never. A host in maintenance is to be empty, and what
+/// is off and in an Image need not be moved for that.
+fn offloaded_in(instance: &Instance, seen: &Seen, told: &ShelveStatus, now: Timestamp) -> Option<Duration> {
+    if seen.shelve.maintenance {
+        return Some(Duration::ZERO);
+    }
     let asked = instance.spec.shelve.as_ref();
     let after = asked.map_or("0s", |shelve| shelve.offload_after.as_str());
     if after == "Never" {
@@ -99,37 +112,6 @@ fn new_round(instance: &Instance, record: PowerRecord, now: Timestamp) -> Timest
     Timestamp::from_second(now.as_second().max(after)).unwrap_or(now)
 }
 
-/// How its Image stands towards this shelving.
-enum Stands<'a> {
-    /// There is none that could be it.
-    Missing,
-    /// One of an earlier shelving, or one that is being deleted.
-    Old,
-    /// Somebody else's.
-    Foreign,
-    /// It is on its way.
-    Coming(&'a ShelvedImage),
-    /// It is whole, and this node has a verified copy; its digest.
-    Whole(&'a str),
-    /// It is whole, and not here.
-    Elsewhere,
-}
-
-fn stands(seen: &Seen, round: Timestamp) -> Stands<'_> {
-    let Some(image) = &seen.shelve.image else {
-        return Stands::Missing;
-    };
-    match image.round {
-        None => Stands::Foreign,
-        Some(other) if other != round || image.deleting => Stands::Old,
-        Some(_) => match (&image.digest, &image.cache) {
-            (None, _) => Stands::Coming(image),
-            (Some(digest), Cache::Cached { .. }) => Stands::Whole(digest),
-            (Some(_), _) => Stands::Elsewhere,
-        },
-    }
-}
-
 /// How far shelving is, for one with a domain. `settled`: it is as its spec asks.
 pub(super) fn told(instance: &Instance, seen: &Seen, settled: bool, now: Timestamp) -> Option<ShelveStatus> {
     let before = known(instance);
@@ -137,7 +119,8 @@ pub(super) fn told(instance: &Instance, seen: &Seen, settled: bool, now: Timesta
         // Its Image is kept until it is as asked again.
         return before.filter(|_| !settled).cloned();
     }
-    let round = seen.power.shelved.filter(|_| is_off(seen))?;
+    // What was written to since is shelved anew.
+    let round = seen.power.shelved.filter(|_| is_off(seen) && !is_written(seen))?;
     let fresh = ShelveStatus {
         stopped_at: Time(round),
         image: None,
@@ -174,7 +157,13 @@ fn is_off(seen: &Seen) -> bool {
 
 /// What is done next about one whose domain is off and as asked otherwise. `told` is what this pass tells of it.
 pub(super) fn go_on(instance: &Instance, seen: &Seen, told: Option<&ShelveStatus>, step: &mut Step, now: Timestamp) {
-    if !is_asked(instance) || !is_off(seen) || !step.settled {
+    if !is_asked(instance) || !is_off(seen) {
+        return;
+    }
+    if !step.settled {
+        if let Some(held) = &mut step.held {
+            held.message.push_str("; until then it is not shelved");
+        }
         return;
     }
     if is_rescued(seen) {
@@ -195,6 +184,7 @@ pub(super) fn go_on(instance: &Instance, seen: &Seen, told: Option<&ShelveStatus
         let shelved = Some(new_round(instance, seen.power, now));
         step.effects.push(Effect::RecordPower(PowerRecord {
             shelved,
+            shelved_disk: seen.shelve.disk,
             ..seen.power.cleared()
         }));
         (step.settled, step.task) = (false, SHELVING);
@@ -211,7 +201,7 @@ pub(super) fn go_on(instance: &Instance, seen: &Seen, told: Option<&ShelveStatus
     if known(instance) != Some(told) {
         return soon(step, SOON);
     }
-    match offloaded_in(instance, told, now) {
+    match offloaded_in(instance, seen, told, now) {
         None => {}
         Some(wait) if !wait.is_zero() => soon(step, wait.min(LONGEST_WAIT)),
         Some(_) if seen.snapshotting != Snapshotting::No => soon(step, LOOK_AGAIN),
@@ -244,173 +234,9 @@ fn soon(step: &mut Step, wait: Duration) {
     step.again = Some(step.again.map_or(wait, |again| again.min(wait)));
 }
 
-/// Whether the root disk may go: it is a Volume, or this node has a verified copy of the very Image that was told of.
-fn is_safe(instance: &Instance, seen: &Seen, told: &ShelveStatus) -> bool {
-    instance.spec.boot_volume.is_some()
-        || matches!(stands(seen, told.stopped_at.0), Stands::Whole(digest) if told.digest.as_deref() == Some(digest))
-}
-
-fn removal(instance: &Instance) -> Vec<Effect> {
-    let ports = (!instance.spec.interfaces.is_empty()).then_some(Effect::ReleasePorts);
-    ports.into_iter().chain([Effect::Offload]).collect()
-}
-
-fn waits_for_image(instance: &Instance, seen: &Seen, round: Timestamp) -> Aspect {
-    let name = shelved_image_name(instance);
-    match stands(seen, round) {
-        Stands::Missing => Aspect::waits(
-            Reason::Shelving,
-            format!("waiting for the Image {name} to be made of its disk"),
-        ),
-        Stands::Old => Aspect::waits(
-            Reason::Shelving,
-            format!("waiting for the Image {name} of an earlier shelving to be gone"),
-        ),
-        Stands::Foreign => Aspect::stuck(
-            Reason::Shelving,
-            format!("the Image {name} is in the way: it is not of this Instance: delete it"),
-        ),
-        Stands::Coming(image) if image.failed => Aspect::stuck(
-            Reason::Shelving,
-            format!("the Image {name} can't be made of its disk: {}", image.message),
-        ),
-        Stands::Coming(image) => Aspect::waits(
-            Reason::Shelving,
-            format!("its disk is being copied into the Image {name}: {}", image.message),
-        ),
-        Stands::Whole(_) | Stands::Elsewhere => Aspect::waits(
-            Reason::OnlyCopyAway,
-            format!(
-                "the Image {name} is whole, and {} has no copy of it: the root disk stays here",
-                seen.node
-            ),
-        ),
-    }
-}
-
-/// What is done about one that was shelved and has no domain. Nothing: it is built as any other.
-pub(super) fn absent(instance: &Instance, seen: &Seen, now: Timestamp) -> Option<Plan> {
-    let told = shelved(instance)?;
-    if !is_asked(instance) {
-        return claimed(instance, seen, told, now);
-    }
-    let due = offloaded_in(instance, told, now).is_some_and(|wait| wait.is_zero());
-    let goes = if seen.root_disk {
-        // The domain went a moment ago, to be followed by its disk.
-        due && seen.power.shelved == Some(told.stopped_at.0)
-            && seen.shelve.holds.is_none()
-            && is_safe(instance, seen, told)
-    } else {
-        // Its disk is in its Image only, or in a Volume.
-        due || told.image.is_some()
-    };
-    if !goes {
-        return None;
-    }
-    if seen.root_disk || seen.seed {
-        let story = Story {
-            held: Some(Aspect::waits(Reason::Shelving, "its host is being freed")),
-            task: OFFLOADING,
-            ..Story::assumed(instance)
-        };
-        return Some(Plan {
-            status: Some(tell(instance, seen, story, now)),
-            effects: removal(instance),
-            again: None,
-        });
-    }
-    Some(Plan {
-        status: Some(offloaded(instance, seen, told, now)),
-        ..Plan::default()
-    })
-}
-
-/// The last word of the host that it was on. With it the leader takes the binding away.
-fn offloaded(instance: &Instance, seen: &Seen, told: &ShelveStatus, now: Timestamp) -> InstanceStatus {
-    let off = |reason, message: &str| Aspect::waits(reason, message);
-    let story = Story {
-        scheduled: Some(off(Reason::Offloaded, NO_HOST)),
-        storage: Aspect::holds(Reason::DisksCreated, where_it_is(told)),
-        network: off(Reason::Offloaded, "its ports are kept, and plugged in nowhere"),
-        running: off(Reason::Stopped, "the guest is off: it is shelved"),
-        drifted: None,
-        settled: true,
-        ..Story::assumed(instance)
-    };
-    let at = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    let mut status = tell(instance, seen, story, now);
-    // It may come back to any host, and to this one.
-    status.rejected_by.clear();
-    status.topology = None;
-    status.shelve = Some(ShelveStatus {
-        offloaded_at: Some(told.offloaded_at.clone().unwrap_or(Time(at))),
-        ..told.clone()
-    });
-    status
-}
-
-/// What `Scheduled` says of one that is shelved and on no host.
-const NO_HOST: &str = "it is shelved, and on no host: to have it back, set spec.powerState to Running or Stopped";
-
-fn where_it_is(told: &ShelveStatus) -> String {
-    match &told.image {
-        Some(image) => format!("the root disk is in the Image {image}"),
-        None => "the root disk is a Volume".into(),
-    }
-}
-
-/// An Instance that comes back is said to be this host's before anything of it is made: what is said to be on no host may
-/// be unbound at any time.
-fn claimed(instance: &Instance, seen: &Seen, told: &ShelveStatus, now: Timestamp) -> Option<Plan> {
-    told.offloaded_at.as_ref()?;
-    let story = Story {
-        running: Aspect::waits(Reason::Starting, "it is being unshelved"),
-        network: Aspect::waits(Reason::Building, "its ports are plugged in when it has its disk"),
-        storage: Aspect::waits(
-            Reason::Building,
-            format!("{}: it is made anew from it", where_it_is(told)),
-        ),
-        task: UNSHELVING,
-        ..Story::assumed(instance)
-    };
-    let mut status = tell(instance, seen, story, now);
-    status.shelve = Some(ShelveStatus {
-        offloaded_at: None,
-        ..told.clone()
-    });
-    Some(Plan {
-        status: Some(status),
-        effects: Vec::new(),
-        again: Some(SOON),
-    })
-}
-
 /// Whether it was shelved and is to be on a host again: one that has nothing of it yet may refuse it.
 pub(super) fn comes_back(instance: &Instance) -> bool {
     shelved(instance).is_some() && !is_asked(instance)
-}
-
-/// The root disk of one that was shelved, from its Image. Nothing: it was not, or is on a host.
-pub(super) fn root_disk(instance: &Instance, seen: &Seen) -> Option<Need> {
-    let told = shelved(instance).filter(|_| seen.domain == Domain::Absent)?;
-    let (name, flavor) = (told.image.as_ref()?, seen.flavor.as_ref()?);
-    let lost = |why: &str| {
-        let message = format!(
-            "the Image {name}, which has the root disk, {why}: ask for a rebuild, or delete the Instance and create it anew"
-        );
-        Some(Need::unmet(Aspect::stuck(Reason::ImageNotFound, message)))
-    };
-    let Some(image) = &seen.shelve.image else {
-        return lost("is gone");
-    };
-    if image.digest.is_none() || image.digest != told.digest {
-        return lost("is another one");
-    }
-    let mut need = needs::from_image(&image.uid, &image.cache, flavor, Bytes::ZERO, Bytes::ZERO);
-    if let Cache::Unreachable(why) = &image.cache {
-        need.aspect.message = format!("the Image {name}, which has the root disk, can't be fetched: {why}");
-    }
-    Some(need)
 }
 
 /// Whether this is the state that users see.

@@ -64,9 +64,13 @@ impl Shared {
             };
             file.set_permissions(Permissions::from_mode(0o444))?;
             file.sync_all()?;
-            let origin = format!("{} {}", adoption.key, Digest::of(b"adopted").hex());
-            lock(&self.index).admit(path, digest, inspection, origin, SystemTime::now())
+            lock(&self.index).admit(path, digest, inspection, origin(&adoption.key), SystemTime::now())
         };
         admit().map_err(failed())
     }
+}
+
+/// Where an entry is said to come from that was adopted for this key.
+pub(super) fn origin(key: &str) -> String {
+    format!("{key} {}", Digest::of(b"adopted").hex())
 }

@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::{Error, Request};
+use super::{Error, Evicted, Request};
 use crate::{
     Digest, Format, durable,
     inspect::{self, Inspection},
@@ -231,6 +231,21 @@ impl Index {
         remove_if_there(&sidecar_path(&self.directory, digest))
     }
 
+    /// Removes these. What is gone before one that can't be removed stays gone.
+    pub(super) fn remove_all(&mut self, victims: &[Candidate]) -> Result<Evicted, Error> {
+        let mut evicted = Evicted {
+            digests: Vec::new(),
+            bytes: 0,
+        };
+        for victim in victims {
+            self.remove(victim.digest)
+                .map_err(Error::io(format!("evicting the image {}", victim.digest)))?;
+            evicted.digests.push(victim.digest);
+            evicted.bytes += victim.allocated;
+        }
+        Ok(evicted)
+    }
+
     /// The entry that came from there, if it is whole.
     pub(super) fn with_origin(&self, origin: &str) -> Option<Entry> {
         let mut records = self.records.values();
@@ -257,6 +272,16 @@ impl Index {
                 last_used: record.last_used,
             })
             .collect()
+    }
+
+    /// The entries that came from these origins and no other.
+    pub(super) fn only_from(&self, is_one: impl Fn(&str) -> bool) -> Vec<Candidate> {
+        let mut found = self.candidates();
+        found.retain(|candidate| {
+            let origins = self.records.get(&candidate.digest).map(|record| &record.origins);
+            origins.is_some_and(|origins| !origins.is_empty() && origins.iter().all(|origin| is_one(origin)))
+        });
+        found
     }
 
     pub(super) fn used(&self) -> u64 {

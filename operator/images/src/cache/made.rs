@@ -1,15 +1,30 @@
-//! An image that was made on this node: is there room for it, and what came of it?
+//! An image that was made on this node: is there room for it, what came of it, and is anybody there who can ask for it?
 
-use std::{os::unix::fs::MetadataExt as _, path::Path};
+use std::{collections::HashSet, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::SystemTime};
 
-use super::{Cache, Entry, Error, fetch, fetch::lock};
+use super::{Cache, Entry, Error, Evicted, adopt::origin, fetch, fetch::blocking, fetch::lock, index};
 use crate::Digest;
 
 impl Cache {
     /// The image that was [adopted](Cache::adopt) for this key, if it is still there.
     pub fn adopted(&self, key: &str) -> Option<Entry> {
-        let origin = format!("{key} {}", Digest::of(b"adopted").hex());
-        lock(&self.shared.index).with_origin(&origin)
+        lock(&self.shared.index).with_origin(&origin(key))
+    }
+
+    /// Removes what was [adopted](Cache::adopt) for keys of which none is `alive`: it has no source, so nobody can ask for it
+    /// again. What is in `pins` stays, and what was used in the last `keep_recent`: somebody may be about to build on it.
+    pub async fn forget_adopted(&self, alive: &HashSet<String>, pins: HashSet<Digest>) -> Result<Evicted, Error> {
+        let shared = Arc::clone(&self.shared);
+        let alive: HashSet<String> = alive.iter().map(|key| origin(key)).collect();
+        blocking("removing images of nobody", move || {
+            let adopted = origin("");
+            let mut index = lock(&shared.index);
+            let nobodys = index.only_from(|from| from.ends_with(&adopted) && !alive.contains(from));
+            let keep = shared.options.keep_recent;
+            let victims = index::victims(nobodys, &pins, 0, u64::MAX, SystemTime::now(), keep);
+            index.remove_all(&victims)
+        })
+        .await?
     }
 
     /// Whether `bytes` more can be written and enough stays free.

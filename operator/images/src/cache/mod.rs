@@ -261,18 +261,7 @@ impl Cache {
                 now,
                 options.keep_recent,
             );
-            let mut evicted = Evicted {
-                digests: Vec::new(),
-                bytes: 0,
-            };
-            for victim in victims {
-                index
-                    .remove(victim.digest)
-                    .map_err(Error::io(format!("evicting the image {}", victim.digest)))?;
-                evicted.digests.push(victim.digest);
-                evicted.bytes += victim.allocated;
-            }
-            Ok(evicted)
+            index.remove_all(&victims)
         })
         .await?
     }

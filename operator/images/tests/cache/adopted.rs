@@ -76,6 +76,31 @@ async fn what_was_made_here_is_found_by_who_asked_for_it_also_after_a_restart() 
 }
 
 #[tokio::test]
+async fn what_was_made_for_images_that_are_gone_is_removed_and_nothing_else() {
+    let (bench, cache) = Bench::new().await;
+    let mut made = Vec::new();
+    for (key, size) in [("uid-1", "1M"), ("uid-2", "2M"), ("uid-3", "3M")] {
+        let file = bench.disk(key, size);
+        made.push(cache.adopt(adoption(key, &file)).await.unwrap().digest);
+    }
+    // The second is of another Image, too; the third is under a disk.
+    let again = bench.disk("again", "2M");
+    cache.adopt(adoption("uid-4", &again)).await.unwrap();
+    let alive = ["uid-4".to_owned()].into();
+    let gone = cache.forget_adopted(&alive, [made[2]].into()).await.unwrap();
+    assert_eq!(gone.digests, [made[0]]);
+    let left: Vec<_> = cache.entries().iter().map(|entry| entry.digest).collect();
+    assert!(left.len() == 2 && left.contains(&made[1]) && left.contains(&made[2]));
+    drop(cache);
+    // One that was used a moment ago may be about to be built on.
+    let mut careful = options();
+    careful.keep_recent = std::time::Duration::from_mins(10);
+    let cache = Cache::open(bench.path("images"), careful).await.unwrap();
+    let gone = cache.forget_adopted(&[].into(), [].into()).await.unwrap();
+    assert_eq!(gone.digests, []);
+}
+
+#[tokio::test]
 async fn what_needs_another_file_is_refused_and_removed() {
     let (bench, cache) = Bench::new().await;
     let base = bench.disk("base.qcow2", "8M");

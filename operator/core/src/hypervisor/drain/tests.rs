@@ -1,5 +1,5 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use virga_crds::{HypervisorSpec, HypervisorStatus, InstanceSpec, MigrationStatus, VolumeAttachment};
+use virga_crds::{HypervisorSpec, HypervisorStatus, InstanceSpec, InstanceStatus, MigrationStatus, VolumeAttachment};
 
 use super::*;
 
@@ -109,6 +109,31 @@ fn what_can_t_move_is_told_and_holds_nobody_else() {
 
     let stuck = drain(&host(Scheduling::Maintenance), &guests[..2], false, NOW);
     assert_eq!(told(&stuck).1, "DrainBlocked");
+}
+
+#[test]
+fn what_is_shelved_leaves_by_that_and_is_not_moved() {
+    let mut shelved = with_volume("db");
+    shelved.spec.power_state = PowerState::Shelved;
+    let next = drain(&host(Scheduling::Maintenance), &[guest(&shelved, &[])], false, NOW);
+    assert_eq!(next.begin, []);
+    let (status, reason, message) = told(&next);
+    assert_eq!((status, reason), ("False", "Draining"));
+    assert_eq!(message, "1 Instance is left: 1 on the way or next, 0 not");
+
+    let mut conditions = Conditions::new(&[], None, NOW);
+    conditions.set_ready(crate::condition::Progress::Stuck, Reason::StateForbids, "it has a TPM");
+    shelved.status = Some(InstanceStatus {
+        conditions: conditions.into_vec(),
+        ..InstanceStatus::default()
+    });
+    let held = drain(&host(Scheduling::Maintenance), &[guest(&shelved, &[])], false, NOW);
+    let (_, reason, message) = told(&held);
+    assert_eq!(reason, "DrainBlocked");
+    assert!(
+        message.ends_with("db is to be shelved, and can't leave: it has a TPM"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Shelving, with agents that are killed between any two steps, statuses that are lost, and wishes that change at any time.
 
-use virga_crds::{Image as ImageObject, ImageState, ImageStatus, ResizePolicy, Shelve, ShelveStatus, SnapshotStatus};
+use virga_crds::{
+    Image as ImageObject, ImageState, ImageStatus, Rebuild, ResizePolicy, Shelve, ShelveStatus, SnapshotStatus,
+};
 
 use super::*;
 use crate::instance::{
-    ResizeRecord, ResizeStage, ShelvedImage, Shelving, is_shelved_away, shelved_image_name, shelving,
+    DiskMark, ResizeRecord, ResizeStage, ShelvedImage, Shelving, is_shelved_away, shelved_image_name, shelving,
 };
 
 /// The uid of the Image that the root disk is in.
@@ -69,6 +71,10 @@ impl Cloud {
         let instance = &self.world.instance;
         let image = self.image.as_ref();
         self.world.seen.shelve.image = image.map(|(image, _)| ShelvedImage::of(image, instance, self.cache.clone()));
+        self.world.seen.shelve.disk = self.disk.filter(|_| self.world.seen.root_disk).map(|content| DiskMark {
+            written: Timestamp::from_second(content.into()).unwrap(),
+            bytes: Bytes::mib(1),
+        });
     }
 
     /// One pass of the agent, which is killed after so many effects; what it tells may get lost with it. Returns whether
@@ -180,6 +186,14 @@ impl Cloud {
         });
         self.cache = cached();
         true
+    }
+
+    /// Somebody starts the guest by hand, and it ends again, while no agent looks.
+    fn by_hand(&mut self) {
+        if self.world.seen.domain == Domain::Defined(Power::Off(WentOff::ByGuest)) {
+            self.written += 1;
+            self.disk = Some(self.written);
+        }
     }
 
     fn rest(&mut self) {
@@ -366,6 +380,105 @@ fn an_image_that_somebody_takes_away_while_the_disk_is_here_is_made_again() {
 }
 
 #[test]
+fn what_a_guest_wrote_that_somebody_started_by_hand_meanwhile_is_in_its_image_when_its_disk_goes() {
+    // After how many passes that happens.
+    let mut copied_anew = 0;
+    for at in 0..12 {
+        let mut cloud = Cloud::new(PowerState::Running);
+        cloud.rest();
+        cloud.wishes(PowerState::Shelved);
+        for _ in 0..at {
+            cloud.agent(usize::MAX, true);
+            cloud.leader();
+            cloud.copy();
+        }
+        let copied = cloud.image.as_ref().is_some_and(|(image, _)| image.status.is_some());
+        let before = cloud.written;
+        cloud.by_hand();
+        copied_anew += usize::from(copied && cloud.written > before);
+        cloud.rest();
+        assert!(cloud.shelve().unwrap().offloaded_at.is_some());
+        assert_eq!(cloud.image.as_ref().unwrap().1, cloud.written, "at {at}");
+        cloud.wishes(PowerState::Running);
+        cloud.rest();
+        assert_eq!(cloud.state(), Some(InstanceState::Active));
+    }
+    assert!(copied_anew > 0, "the copy is never older than the disk");
+}
+
+#[test]
+fn a_note_of_an_agent_that_knew_of_no_marks_is_not_believed() {
+    let mut cloud = Cloud::new(PowerState::Running);
+    cloud.rest();
+    cloud.offload_after("Never");
+    cloud.wishes(PowerState::Shelved);
+    cloud.rest();
+    let round = cloud.world.seen.power.shelved.unwrap();
+    cloud.world.seen.power.shelved_disk = None;
+    cloud.offload_after("0s");
+    cloud.rest();
+    assert!(cloud.shelve().unwrap().offloaded_at.is_some());
+    assert!(cloud.shelve().unwrap().stopped_at.0 > round);
+}
+
+#[test]
+fn a_host_in_maintenance_is_freed_whatever_the_instance_asks() {
+    for after in ["Never", "10m"] {
+        let mut cloud = Cloud::new(PowerState::Running);
+        cloud.rest();
+        cloud.offload_after(after);
+        cloud.wishes(PowerState::Shelved);
+        for _ in 0..8 {
+            cloud.agent(usize::MAX, true);
+            cloud.leader();
+            cloud.copy();
+        }
+        assert!(cloud.disk.is_some(), "{after}");
+        cloud.world.seen.shelve.maintenance = true;
+        cloud.rest();
+        assert_eq!(cloud.disk, None, "{after}");
+        assert!(cloud.shelve().unwrap().offloaded_at.is_some(), "{after}");
+    }
+}
+
+#[test]
+fn a_reboot_that_waits_does_not_hold_shelving_and_is_done_by_the_start_that_brings_it_back() {
+    let mut cloud = Cloud::new(PowerState::Stopped);
+    cloud.rest();
+    cloud.world.instance.spec.reboot = Some(Reboot {
+        at: Time(cloud.world.now),
+        type_: RebootType::Hard,
+    });
+    cloud.rest();
+    assert_eq!(cloud.ready().0, "False/StateForbids");
+    cloud.wishes(PowerState::Shelved);
+    cloud.rest();
+    assert!(cloud.shelve().unwrap().offloaded_at.is_some());
+    cloud.wishes(PowerState::Running);
+    cloud.rest();
+    assert_eq!((cloud.ready().0.as_str(), cloud.written), ("True/AsSpecified", 1));
+    assert!(cloud.status().reboot.unwrap().finished_at.is_some());
+}
+
+#[test]
+fn what_holds_shelving_says_that_it_does() {
+    let mut cloud = Cloud::new(PowerState::Running);
+    cloud.rest();
+    cloud.world.instance.spec.rebuild = Some(Rebuild {
+        at: Time(cloud.world.now),
+    });
+    cloud.wishes(PowerState::Shelved);
+    for _ in 0..10 {
+        cloud.agent(usize::MAX, true);
+        cloud.leader();
+        cloud.copy();
+    }
+    let (reason, message) = cloud.ready();
+    assert_eq!(reason, "False/StateForbids");
+    assert!(message.ends_with("; until then it is not shelved"), "{message}");
+}
+
+#[test]
 fn what_was_resized_is_shelved_when_that_is_final() {
     let mut cloud = Cloud::new(PowerState::Running);
     cloud.rest();
@@ -472,7 +585,7 @@ fn a_host_without_room_refuses_what_comes_back_and_makes_nothing() {
 proptest! {
     /// Whatever is wished for, whenever agents are killed and statuses are lost: what the guest wrote last is there, once.
     #[test]
-    fn nothing_that_a_guest_wrote_is_lost(steps in proptest::collection::vec((0_u8..8, 0_usize..5, any::<bool>()), 1..60)) {
+    fn nothing_that_a_guest_wrote_is_lost(steps in proptest::collection::vec((0_u8..9, 0_usize..5, any::<bool>()), 1..60)) {
         let mut cloud = Cloud::new(PowerState::Running);
         for (step, budget, told) in steps {
             match step {
@@ -481,6 +594,7 @@ proptest! {
                 2 | 3 => cloud.wishes(PowerState::Shelved),
                 4 => { cloud.leader(); }
                 5 => { cloud.copy(); }
+                6 => cloud.by_hand(),
                 _ => { cloud.agent(budget, told); }
             }
         }
