@@ -1,14 +1,14 @@
 //! Virga as the tests of the lab find it: installed by its chart.
 
 use std::fs::{self, File};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use serde::Deserialize;
 use tokio::sync::{Mutex, MutexGuard};
-use virga_lab::{Administered, Lab, Options, OvnDaemon, binaries};
+use virga_lab::{Administered, Lab, Options, Ovn, binaries};
 
 use crate::objects::GUEST;
 use crate::{Cluster, checkout};
@@ -25,6 +25,8 @@ pub struct Installation {
     pub cluster: Cluster,
     lab: Option<Lab>,
     images: Vec<Built>,
+    /// Whether OVN carries the networks now.
+    on_ovn: AtomicBool,
     turn: Mutex<()>,
     // Held for as long as the process lives: tests of the lab itself would take it down.
     _lab_is_used: File,
@@ -40,7 +42,32 @@ struct Built {
 
 impl Installation {
     /// The installation, made by the first test that asks. Tests take turns: they share nodes that some of them kill.
+    /// Networks are carried by libvirt: see [`Self::turn_on_ovn`].
     pub async fn turn() -> (&'static Self, MutexGuard<'static, ()>) {
+        let (made, turn) = Self::turn_as_it_is().await;
+        if made.on_ovn.swap(false, Ordering::SeqCst) {
+            made.install(&[]);
+        }
+        (made, turn)
+    }
+
+    /// A turn with networks that OVN carries; none, which is said, without a lab that has OVN. It stays so until somebody
+    /// wants it otherwise, so tests on OVN follow each other (they are in one module). There must be no Networks.
+    pub async fn turn_on_ovn() -> Option<(&'static Self, &'static Lab, Ovn, MutexGuard<'static, ()>)> {
+        let (made, turn) = Self::turn_as_it_is().await;
+        let lab = made.lab("has networks carried by OVN, and looks into nodes")?;
+        let Ok(ovn) = lab.ovn() else {
+            eprintln!("\n*** SKIPPED, because the lab has no OVN: `cargo xtask lab down` makes the next one with it\n");
+            return None;
+        };
+        if !made.on_ovn.swap(true, Ordering::SeqCst) {
+            let settings = ovn.chart_settings();
+            made.install(&settings.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        Some((made, lab, ovn, turn))
+    }
+
+    async fn turn_as_it_is() -> (&'static Self, MutexGuard<'static, ()>) {
         static MADE: OnceLock<Installation> = OnceLock::new();
         let made = MADE.get_or_init(Self::make);
         (made, made.turn.lock().await)
@@ -58,6 +85,7 @@ impl Installation {
                 cluster: Cluster::new(kubeconfig, "kubectl"),
                 lab: None,
                 images: Vec::new(),
+                on_ovn: AtomicBool::new(false),
                 turn: Mutex::new(()),
                 _lab_is_used: lock,
             };
@@ -83,9 +111,17 @@ impl Installation {
             cluster: Cluster::of(&lab),
             lab: Some(lab),
             images,
+            on_ovn: AtomicBool::new(false),
             turn: Mutex::new(()),
             _lab_is_used: lock,
         };
+        let networks = installation
+            .cluster
+            .kubectl_says(&["get", "networks", "--all-namespaces", "--output=json"]);
+        assert!(
+            !networks.stdout.contains(r#""backend": "ovn""#),
+            "there are Networks on OVN, as `make demo` leaves them: delete them, or `cargo xtask lab down`"
+        );
         installation.install(&[]);
         installation
     }
@@ -97,24 +133,6 @@ impl Installation {
             eprintln!("\n*** SKIPPED, because this cluster is not the lab: {skipped}\n");
         }
         self.lab.as_ref()
-    }
-
-    /// Has networks carried by OVN until the answer is dropped, in a lab that has OVN. There must be no Networks.
-    pub fn on_ovn(&self) -> Option<OnOvn<'_>> {
-        let Some(Ok(ovn)) = self.lab.as_ref().map(Lab::ovn) else {
-            eprintln!("\n*** SKIPPED, because the lab has no OVN: `cargo xtask lab down` makes the next one with it\n");
-            return None;
-        };
-        let northbound = ovn.endpoint(OvnDaemon::NorthBound).unwrap_or_default();
-        let southbound = ovn.endpoint(OvnDaemon::SouthBound).unwrap_or_default();
-        self.install(&[
-            "--set=network.backend=ovn",
-            &format!("--set=network.ovn.northbound={{{northbound}}}"),
-            &format!("--set=network.ovn.southbound={{{southbound}}}"),
-            // The lab's switches are in user space.
-            "--set=network.ovn.offloads=Disabled",
-        ]);
-        Some(OnOvn(self))
     }
 
     /// Installs or upgrades the chart with the images of this checkout, and waits until all of it is ready.
@@ -154,19 +172,6 @@ impl Installation {
                 .kubectl_says(&["describe", "pods", "--namespace=virga-system"])
                 .stdout
         );
-    }
-}
-
-/// Networks are OVN's while this lives.
-pub struct OnOvn<'a>(&'a Installation);
-
-impl Drop for OnOvn<'_> {
-    fn drop(&mut self) {
-        // A test that has failed has said more than this could.
-        let restored = catch_unwind(AssertUnwindSafe(|| self.0.install(&[])));
-        if restored.is_err() {
-            eprintln!("networks could not be given back to libvirt");
-        }
     }
 }
 

@@ -83,9 +83,7 @@ pub enum Error {
         wanted: u8,
     },
     /// There is a lab, and it has no OVN.
-    #[error(
-        "the lab that is running has no OVN; `cargo xtask lab down`, then `cargo xtask lab up --with ovn` makes one that has"
-    )]
+    #[error("the lab that is running has no OVN; `cargo xtask lab down`, then `cargo xtask lab up` makes one that has")]
     NoOvn,
     /// There is a lab in another folder, and the machine has one network for one lab.
     #[error("a lab is running in {folder}; set {FOLDER_VARIABLE} to that folder to use it or to take it down")]
@@ -143,7 +141,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 3, ovn: false }
+        Self { nodes: 3, ovn: true }
     }
 }
 

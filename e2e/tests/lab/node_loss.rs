@@ -14,9 +14,16 @@ const NOTICED: Duration = Duration::from_secs(90);
 const BACK: Duration = Duration::from_mins(3);
 
 /// Power for the node, whatever becomes of the test.
-struct Powered<'a> {
+pub(crate) struct Powered<'a> {
     lab: &'a Lab,
     node: String,
+}
+
+impl<'a> Powered<'a> {
+    pub(crate) fn of(lab: &'a Lab, node: &str) -> Self {
+        let node = node.to_owned();
+        Self { lab, node }
+    }
 }
 
 impl Drop for Powered<'_> {
@@ -41,10 +48,7 @@ async fn a_lost_node_is_noticed_and_its_guests_start_again_when_it_is_back() {
         t.create(idle("lost", &flavor)).await;
         let lost = t.await_within::<Instance>(GUEST, "lost", "Ready", is_ready).await;
         let name = node_of(&lost);
-        let powered = Powered {
-            lab,
-            node: name.clone(),
-        };
+        let powered = Powered::of(lab, &name);
         lab.kill_node(&name).unwrap();
 
         let told = t
@@ -85,7 +89,7 @@ fn addresses(instance: &Instance) -> Vec<String> {
 }
 
 /// The next test finds all as it was: a controller may have been on the node.
-async fn all_pods_are_ready(t: &Case) {
+pub(crate) async fn all_pods_are_ready(t: &Case) {
     eventually("Virga's Pods are ready", BACK, async || {
         let args = [
             "wait",

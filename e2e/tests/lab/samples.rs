@@ -7,11 +7,11 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use virga_crds::{Instance, Port, Volume};
 use virga_e2e::on_node::{self, Remains};
-use virga_e2e::{BOUND, Installation, checkout, condition, eventually, is_ready};
+use virga_e2e::{BOUND, Cluster, Installation, checkout, condition, eventually, is_ready};
 
 use crate::{GUEST, domain_of, host, node_of};
 
-const NAMESPACE: &str = "shop";
+pub(crate) const NAMESPACE: &str = "shop";
 
 fn path(path: &str) -> String {
     checkout().join(path).to_string_lossy().into_owned()
@@ -26,16 +26,27 @@ async fn instances(installation: &Installation) -> Vec<Instance> {
     api.list(&ListParams::default()).await.unwrap().items
 }
 
-/// Applies the samples and waits until all of them are Ready, and kstatus takes them for done.
 async fn given_the_samples(installation: &Installation) {
     let cluster = &installation.cluster;
-    let began = Instant::now();
     cluster.kubectl(&["apply", "--filename", &path("config/samples")]);
+    given(cluster, &["config"]).await;
+}
+
+/// Applies kustomizations and waits until all of them are Ready, and kstatus takes them for done.
+pub(crate) async fn given(cluster: &Cluster, folders: &[&str]) {
+    let began = Instant::now();
+    for folder in folders {
+        cluster.kubectl(&["apply", "--kustomize", &path(folder)]);
+    }
     eventually("every object of the samples is Ready and Current", GUEST, async || {
-        let objects = cluster.kubectl(&["get", "--kustomize", &path("config"), "--output=json"]);
-        let judged = cluster.kstatus(&objects);
-        let objects: serde_json::Value = serde_json::from_str(&objects).unwrap();
-        let objects = objects["items"].as_array().cloned().unwrap_or_default();
+        let mut judged = Vec::new();
+        let mut objects = Vec::new();
+        for folder in folders {
+            let found = cluster.kubectl(&["get", "--kustomize", &path(folder), "--output=json"]);
+            judged.extend(cluster.kstatus(&found));
+            let mut found: serde_json::Value = serde_json::from_str(&found).unwrap();
+            objects.extend(found["items"].as_array_mut().map(std::mem::take).unwrap_or_default());
+        }
         // kstatus takes an object that nobody has looked at yet for done, so Ready is asked for as well.
         let not_ready = objects
             .iter()

@@ -25,8 +25,11 @@ enum Action {
         #[arg(long)]
         control_plane_only: bool,
         /// What there is to be beside Kubernetes and libvirt
-        #[arg(long, value_name = "WHAT")]
+        #[arg(long, value_name = "WHAT", default_value = "ovn")]
         with: Vec<With>,
+        /// Nothing beside Kubernetes and libvirt
+        #[arg(long, conflicts_with = "with")]
+        bare: bool,
     },
     /// Remove the lab with everything in it
     Down,
@@ -100,10 +103,11 @@ pub fn run(args: Args) -> Result<(), Error> {
             nodes,
             control_plane_only,
             with,
+            bare,
         } => {
             let lab = Lab::up(Options {
                 nodes: if control_plane_only { 0 } else { nodes },
-                ovn: with.contains(&With::Ovn),
+                ovn: with.contains(&With::Ovn) && !(bare || control_plane_only),
             })?;
             println!("export KUBECONFIG={}", lab.kubeconfig().display());
         }

@@ -128,6 +128,18 @@ impl Ovn {
         daemon.tls_port().map(|port| format!("ssl:{CONTROL_PLANE}:{port}"))
     }
 
+    /// Arguments of Helm by which Virga's chart has its networks carried by this OVN.
+    pub fn chart_settings(&self) -> Vec<String> {
+        let at = |daemon| self.endpoint(daemon).unwrap_or_default();
+        vec![
+            "--set=network.backend=ovn".to_owned(),
+            format!("--set=network.ovn.northbound={{{}}}", at(Daemon::NorthBound)),
+            format!("--set=network.ovn.southbound={{{}}}", at(Daemon::SouthBound)),
+            // The nodes' switches are in user space.
+            "--set=network.ovn.offloads=Disabled".to_owned(),
+        ]
+    }
+
     /// What a client shows and trusts.
     pub fn credentials(&self) -> Credentials {
         let pki = self.layout.pki();

@@ -13,7 +13,7 @@ use std::{env, fs};
 
 use serde_json::Value;
 use virga_lab::progress::Progress;
-use virga_lab::{Administered, Lab, NodeError, Options};
+use virga_lab::{Administered, Lab, NodeError, Options, Ovn, OvnError};
 
 use self::shown::Shown;
 use crate::image::Built;
@@ -47,6 +47,9 @@ pub enum Error {
     /// One of its nodes.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// Its OVN.
+    #[error(transparent)]
+    Ovn(#[from] OvnError),
     /// Another of our tasks.
     #[error("the step `cargo xtask {task}`")]
     Task {
@@ -98,19 +101,21 @@ pub fn run(args: &Args) -> Result<(), Error> {
     progress.step("what the machine needs");
     task(&["deps"])?;
     let lab = lab(args.nodes)?;
+    let ovn = lab.ovn()?;
     progress.step("images of the processes");
     let images = images(&lab, progress)?;
     progress.step("a guest to boot");
     put_guest_into(&lab.store_dir())?;
     progress.step("installing the chart, and waiting for controller and agents");
-    install(&lab, &images)?;
-    progress.step("applying config/samples");
+    install(&lab, &ovn, &images)?;
+    progress.step("applying config/samples and config/ovn");
     lab.kubectl(&["apply", "--filename", &in_checkout("config/samples")])?;
+    lab.kubectl(&["apply", "--kustomize", &in_checkout("config/ovn")])?;
     samples::wait_until_ready(&lab, progress)?;
     let shown = Shown::find(&lab)?;
     progress.step(&format!("waiting for {SHOWN}'s last word on its console"));
     shown.wait_until_up()?;
-    let page = shown.page()?;
+    let page = shown.page(&ovn)?;
     progress.step("done");
     show(&lab, &shown, &page)
 }
@@ -169,7 +174,7 @@ fn put_guest_into(store: &Path) -> Result<(), Error> {
     Ok(fs::rename(&new, &place).map_err(file::failed("storing", &place))?)
 }
 
-fn install(lab: &Lab, images: &[Built]) -> Result<(), Error> {
+fn install(lab: &Lab, ovn: &Ovn, images: &[Built]) -> Result<(), Error> {
     let chart = in_checkout("charts/virga");
     let mut args: Vec<String> = [
         "upgrade",
@@ -184,6 +189,7 @@ fn install(lab: &Lab, images: &[Built]) -> Result<(), Error> {
     .map(str::to_owned)
     .to_vec();
     args.push(format!("--namespace={SYSTEM}"));
+    args.extend(ovn.chart_settings());
     args.extend(images.iter().map(|built| {
         let process = built.name.trim_start_matches("virga-");
         format!("--set={process}.image={}", built.image)
@@ -204,11 +210,15 @@ fn said(lab: &Lab, args: &[&str]) -> String {
 fn show(lab: &Lab, shown: &Shown, page: &str) -> Result<(), Error> {
     let tables = lab.kubectl(&["get", "hypervisors", "--output=wide"])?;
     let instances = lab.kubectl(&["get", "instances", "--all-namespaces", "--output=wide"])?;
-    let Shown { node, address, .. } = shown;
+    let outside = lab.kubectl(&["get", "routers,floatingips", "--all-namespaces"])?;
+    let Shown { node, floating, .. } = shown;
     let node = node.name();
-    println!("\n{tables}\n{instances}");
+    println!("\n{tables}\n{instances}\n{outside}");
     println!("{SHOWN}'s console ends with\n{}\n", shown.console_end());
-    println!("and its web server tells {node}\n  | {}\n", page.trim_end());
+    println!(
+        "and its web server tells who asks from outside for its floating IP {floating}\n  | {}\n",
+        page.trim_end()
+    );
     println!("Now try");
     println!(
         "  export KUBECONFIG={} PATH={}:$PATH",
@@ -228,7 +238,7 @@ fn show(lab: &Lab, shown: &Shown, page: &str) -> Result<(), Error> {
         println!("  {command:<50} # {what}");
     }
     println!("  cargo xtask lab exec {node} -- virsh list   # the domain behind it");
-    println!("  cargo xtask lab exec {node} -- curl http://{address}/");
+    println!("  cargo xtask lab exec outside -- curl http://{floating}/");
     println!("`make clean` takes the lab away.");
     Ok(())
 }

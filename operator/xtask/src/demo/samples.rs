@@ -13,12 +13,15 @@ use crate::chain;
 
 /// What is not Ready yet of the samples: name, and why.
 fn waiting(lab: &Lab) -> Result<Vec<(String, String)>, Error> {
-    let objects = lab.kubectl(&["get", "--filename", &in_checkout("config/samples"), "--output=json"])?;
-    let objects: Value = serde_json::from_str(&objects).map_err(|source| Error::Json {
-        what: "the samples",
-        source,
-    })?;
-    let objects = objects["items"].as_array().cloned().unwrap_or_default();
+    let mut objects = Vec::new();
+    for folder in ["config", "config/ovn"] {
+        let found = lab.kubectl(&["get", "--kustomize", &in_checkout(folder), "--output=json"])?;
+        let mut found: Value = serde_json::from_str(&found).map_err(|source| Error::Json {
+            what: "the samples",
+            source,
+        })?;
+        objects.extend(found["items"].as_array_mut().map(std::mem::take).unwrap_or_default());
+    }
     let ours = objects.iter().filter(|object| object["status"].get("phase").is_none());
     Ok(ours
         .filter_map(|object| {

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use serde_json::Value;
-use virga_lab::{Administered, Lab, Node};
+use virga_lab::{Administered, Lab, Node, Ovn};
 
 use super::{Error, NAMESPACE, PAUSE, READY_LIMIT, SHOWN, text};
 
@@ -15,7 +15,8 @@ const CONSOLE_LINES: usize = 8;
 pub(super) struct Shown {
     pub(super) node: Node,
     uid: String,
-    pub(super) address: String,
+    /// Its address outside.
+    pub(super) floating: String,
 }
 
 impl Shown {
@@ -26,10 +27,17 @@ impl Shown {
             what: "the Instance",
             source,
         })?;
+        let floating = [
+            "get",
+            "floatingip",
+            SHOWN,
+            &namespace,
+            "--output=jsonpath={.status.address}",
+        ];
         Ok(Self {
             node: lab.node(&text(&object["spec"]["nodeName"]))?,
             uid: text(&object["metadata"]["uid"]),
-            address: text(&object["status"]["addresses"][0]["ip"]),
+            floating: lab.kubectl(&floating)?,
         })
     }
 
@@ -67,23 +75,19 @@ impl Shown {
         Ok(())
     }
 
-    /// What its web server gives to its node.
-    pub(super) fn page(&self) -> Result<String, Error> {
-        let url = format!("http://{}/", self.address);
-        let page = self.node.run(&[
-            "curl",
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--max-time",
-            "5",
-            "--retry",
-            "5",
-            "--retry-connrefused",
-            &url,
-        ]);
-        page.map_err(|_| Error::Silent {
-            what: "gives no page to its node",
+    /// What its web server gives to who asks from outside.
+    pub(super) fn page(&self, ovn: &Ovn) -> Result<String, Error> {
+        let url = format!("http://{}/", self.floating);
+        let curl = ["curl", "--silent", "--show-error", "--fail", "--max-time", "5"];
+        // The first packets find switches that learn where to send them.
+        let again = ["--retry", "5", "--retry-all-errors", &url];
+        let mut command = ovn.outside(&[&curl[..], &again].concat())?;
+        let answer = command.output().map_err(crate::file::failed("running", "curl"))?;
+        if answer.status.success() {
+            return Ok(printable(&String::from_utf8_lossy(&answer.stdout)));
+        }
+        Err(Error::Silent {
+            what: "gives no page to the outside",
             console: self.console_end(),
         })
     }

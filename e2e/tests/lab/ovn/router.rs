@@ -2,11 +2,12 @@
 
 use kube::ResourceExt;
 use serde_json::json;
-use virga_crds::{FloatingIP, Image, Instance, Network, Placement, Router, SecurityGroup, UserData};
-use virga_e2e::objects::{guest, instance, network, tiny};
+use virga_crds::{FloatingIP, Image, Instance, Network, Router, SecurityGroup};
+use virga_e2e::objects::{guest, network, tiny};
 use virga_e2e::{BOUND, Installation, eventually, is_ready, on_node, with_temp_namespace};
 use virga_lab::Ovn;
 
+use super::{outside, plugged_on, public, serves};
 use crate::{GUEST, host, nothing_new_is_left, remains};
 
 /// What a guest tries: the outside, which tells who asked, and the guest of the other Network.
@@ -18,18 +19,6 @@ try who && echo "SEEN outside-as=$(tail -n 1 /tmp/said)" || echo "SEEN no-outsid
 try page && echo "SEEN page=$(tail -n 1 /tmp/said)" || echo "SEEN no-page: $(cat /tmp/said)"
 echo "SEEN end"
 "#;
-
-/// Runs a script outside, and returns what it said.
-fn outside(ovn: &Ovn, script: &str) -> Result<String, String> {
-    let mut command = ovn.outside(&["timeout", "10", "bash", "-c", script]).unwrap();
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if output.status.success() {
-        Ok(said)
-    } else {
-        Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr)))
-    }
-}
 
 /// Serves a page outside that tells who asks for it. It ends with the lab; a second one finds the address taken.
 fn tells_who_asks(ovn: &Ovn) {
@@ -45,56 +34,11 @@ fn tells_who_asks(ovn: &Ovn) {
     outside(ovn, &serve).unwrap();
 }
 
-/// Waits until the outside is served a page with these words, at `address` or `address/port`.
-async fn serves(ovn: &Ovn, place: &str, words: &str) {
-    let (address, port) = place.split_once('/').unwrap_or((place, "80"));
-    let get = format!(
-        "timeout 5 bash -c 'exec 3<>/dev/tcp/{address}/{port} && printf \"GET / HTTP/1.0\\r\\n\\r\\n\" >&3 && cat <&3'"
-    );
-    eventually(&format!("{place} says {words:?}"), BOUND, async || {
-        match outside(ovn, &get) {
-            Ok(page) if page.contains(words) => Ok(()),
-            Ok(other) | Err(other) => Err(other),
-        }
-    })
-    .await;
-}
-
-/// A guest on a node, in a network, with what it is to try.
-fn plugged_on(flavor: &str, name: &str, node: &str, network: &str, address: &str, script: &str) -> Instance {
-    let mut made = instance(name, flavor);
-    made.spec.interfaces = serde_json::from_value(json!([{"network": network, "address": address}])).unwrap();
-    made.spec.placement = Some(Placement {
-        host: Some(node.into()),
-        ..Placement::default()
-    });
-    made.spec.user_data = Some(UserData {
-        inline: Some(script.into()),
-        secret_ref: None,
-    });
-    made
-}
-
-/// The outside as a Network: the physical network of every node, of which the pool is ours.
-fn public() -> Network {
-    let spec = json!({
-        "type": "Flat", "physicalNetwork": Ovn::PHYSICAL_NETWORK, "scope": "External",
-        "subnets": [{
-            "name": "v4", "cidr": "10.200.0.0/24", "gateway": "10.200.0.1", "dhcp": "Disabled",
-            "allocationPools": [{"start": "10.200.0.100", "end": "10.200.0.199"}],
-        }],
-    });
-    Network::new("public", serde_json::from_value(spec).unwrap())
-}
-
 #[tokio::test]
 async fn guests_get_out_by_a_router_and_are_reached_by_a_floating_ip() {
-    let (installation, _turn) = Installation::turn().await;
-    let Some(lab) = installation.lab("looks into nodes, and has an outside") else {
+    let Some((installation, lab, ovn, _turn)) = Installation::turn_on_ovn().await else {
         return;
     };
-    let Some(_on_ovn) = installation.on_ovn() else { return };
-    let ovn = lab.ovn().unwrap();
     tells_who_asks(&ovn);
     with_temp_namespace(&installation.cluster, async |t| {
         let before = remains(lab);

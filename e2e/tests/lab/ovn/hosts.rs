@@ -1,14 +1,12 @@
 //! Does OVN carry guests from host to host, tell them who and where they are, and keep them apart?
 
-use std::process::Command;
-
 use kube::ResourceExt;
 use serde_json::json;
-use virga_crds::{Image, Instance, InstanceState, Network, Placement, Port, UserData};
-use virga_e2e::objects::{guest, instance, network, tiny};
-use virga_e2e::{BOUND, Installation, eventually, is_ready, on_node, ready_because, with_temp_namespace};
-use virga_lab::{Lab, Ovn, OvnDaemon};
+use virga_crds::{Image, Instance, InstanceState, Network, Port};
+use virga_e2e::objects::{guest, network, tiny};
+use virga_e2e::{BOUND, Installation, eventually, is_ready, ready_because, with_temp_namespace};
 
+use super::{nbctl, plugged_on, said};
 use crate::{GUEST, await_up, host, nothing_new_is_left, remains};
 
 /// What the first guest tries, once it has an address: the other host's guest by address, over TCP and by name; then an
@@ -30,53 +28,11 @@ echo "SEEN end"
 const STRANGER: &str =
     "#!/bin/sh\nping -c 3 -W 1 10.60.0.11 >/dev/null 2>&1 && echo 'SEEN a-stranger' || echo 'SEEN nobody'\n";
 
-/// A guest on a node, with an address and what it is to try.
-pub(crate) fn plugged_on(flavor: &str, name: &str, node: &str, network: &str, address: &str, script: &str) -> Instance {
-    let mut made = instance(name, flavor);
-    made.spec.interfaces = serde_json::from_value(json!([{"network": network, "address": address}])).unwrap();
-    made.spec.placement = Some(Placement {
-        host: Some(node.into()),
-        ..Placement::default()
-    });
-    made.spec.user_data = Some(UserData {
-        inline: Some(script.into()),
-        secret_ref: None,
-    });
-    made
-}
-
-/// Waits for a line on a guest's console, and returns all that it said.
-pub(crate) async fn said(lab: &Lab, instance: &Instance, words: &str) -> String {
-    let (node, uid) = (host(lab, instance), instance.uid().unwrap());
-    eventually(&format!("{} says {words:?}", instance.name_any()), GUEST, async || {
-        let console = on_node::console(&node, &uid);
-        if console.contains(words) {
-            Ok(console)
-        } else {
-            Err(console)
-        }
-    })
-    .await
-}
-
-/// Runs ovn-nbctl beside the control plane.
-pub(crate) fn nbctl(ovn: &Ovn, args: &[&str]) -> String {
-    let at = format!("--db={}", ovn.endpoint(OvnDaemon::NorthBound).unwrap());
-    let mut command = Command::new("ovn-nbctl");
-    let output = command.args([&at, "--timeout=20"]).args(args).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{args:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[tokio::test]
 async fn guests_on_two_hosts_share_a_network_and_nobody_else_does() {
-    let (installation, _turn) = Installation::turn().await;
-    let Some(lab) = installation.lab("looks into nodes and into OVN's databases") else {
+    let Some((installation, lab, ovn, _turn)) = Installation::turn_on_ovn().await else {
         return;
     };
-    let Some(_on_ovn) = installation.on_ovn() else { return };
-    let ovn = lab.ovn().unwrap();
     with_temp_namespace(&installation.cluster, async |t| {
         let before = remains(lab);
         let flavor = t.flavor("tiny", tiny()).await;

@@ -7,13 +7,10 @@ use serde_json::{Value, json};
 use virga_crds::{Image, Instance, Port, SecurityGroup, SecurityGroupSpec};
 use virga_e2e::objects::{guest, network, tiny};
 use virga_e2e::{BOUND, Installation, eventually, is_ready, with_temp_namespace};
-use virga_lab::{Ovn, OvnDaemon};
+use virga_lab::Ovn;
 
-use crate::{
-    GUEST, nothing_new_is_left,
-    ovn::{nbctl, plugged_on, said},
-    remains,
-};
+use super::{nbctl, plugged_on, said};
+use crate::{GUEST, nothing_new_is_left, remains};
 
 /// What the client goes on trying: the server's page. It says so when that changes.
 const CLIENT: &str = r#"#!/bin/sh
@@ -54,13 +51,9 @@ async fn in_force(ovn: &Ovn, what: &str, began: Instant, table: &str, is_there: 
 
 #[tokio::test]
 async fn what_a_rule_lets_pass_passes_all_else_is_dropped_and_a_change_is_in_force_at_once() {
-    let (installation, _turn) = Installation::turn().await;
-    let Some(lab) = installation.lab("looks at consoles on the nodes and into OVN's databases") else {
+    let Some((installation, lab, ovn, _turn)) = Installation::turn_on_ovn().await else {
         return;
     };
-    let Some(_on_ovn) = installation.on_ovn() else { return };
-    let ovn = lab.ovn().unwrap();
-    assert!(ovn.endpoint(OvnDaemon::NorthBound).is_some());
     with_temp_namespace(&installation.cluster, async |t| {
         let before = remains(lab);
         let flavor = t.flavor("tiny", tiny()).await;
