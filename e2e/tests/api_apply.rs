@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
@@ -145,25 +145,52 @@ async fn conditions_by_two_managers_live_side_by_side() {
     .await;
 }
 
-/// Why the controller leaves `NodeLost` until the agent has spoken.
+/// The API server refuses half a condition, and with it all that is written beside it.
 #[tokio::test]
-async fn who_said_a_condition_over_its_owner_can_take_it_back_only_after_the_owner_s_next_word() {
+async fn who_said_a_condition_over_its_owner_gives_it_up_with_the_owner_s_next_word_and_all_else_at_once() {
     Box::pin(with_temp_namespace(Cluster::api_only(), async |t| {
         let made = t.create(instance("web-1", "m1.small")).await;
         let ready = json!({"powerState": "Running", "conditions": [said("Ready", "True", "AsSpecified")]});
-        let lost = json!({"powerState": "Unknown", "conditions": [said("Ready", "Unknown", "NodeLost")]});
+        let lost = json!({"host": "node-9", "conditions": [
+            said("Ready", "Unknown", "NodeLost"), said("NetworkReady", "False", "AddressInUse"),
+        ]});
         let seen = agent(&t).apply_status(&made, &ready).await.unwrap().unwrap();
         let seen = controller(&t).apply_status(&seen, &lost).await.unwrap().unwrap();
         assert_eq!(condition(&seen, "Ready").unwrap().reason, "NodeLost");
 
-        let refused = controller(&t).apply_status(&seen, &json!({})).await.unwrap_err();
-        let Error::Api { source, .. } = &refused else {
+        // What the API server says to it.
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(t.client.clone(), &t.namespace, &ApiResource::erase::<Instance>(&()));
+        let nothing = json!({"apiVersion": "virga.dev/v1alpha1", "kind": "Instance", "metadata": {"name": "web-1"}});
+        let params = PatchParams::apply(managers::CONTROLLER).force();
+        let refused = api
+            .patch_status("web-1", &params, &Patch::Apply(&nothing))
+            .await
+            .unwrap_err();
+        let kube::Error::Api(refused) = refused else {
             panic!("{refused:?}")
         };
+        assert_eq!(refused.code, 422);
         assert!(
-            matches!(source.as_ref(), kube::Error::Api(status) if status.code == 422),
-            "{source}"
+            refused.message.contains("status.conditions[0].reason: Required value"),
+            "{}",
+            refused.message
         );
+
+        // Our writer gives up what it can, though it sees only its own managedFields.
+        let mut trimmed = seen.clone();
+        let entries = trimmed.metadata.managed_fields.as_mut().unwrap();
+        entries.retain(|entry| entry.manager.as_deref() == Some(managers::CONTROLLER));
+        let seen = controller(&t)
+            .apply_status(&trimmed, &json!({}))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(condition(&seen, "Ready").unwrap().reason, "NodeLost");
+        assert!(condition(&seen, "NetworkReady").is_none());
+        assert_eq!(seen.status.as_ref().unwrap().host, None);
+        let again = controller(&t).apply_status(&seen, &json!({})).await.unwrap();
+        assert!(again.is_none(), "there is nothing more to give up");
 
         let seen = agent(&t).apply_status(&seen, &ready).await.unwrap().unwrap();
         assert_eq!(condition(&seen, "Ready").unwrap().reason, "AsSpecified");

@@ -2,6 +2,7 @@
 //! with a bound on every call.
 
 mod finalizer;
+mod shared;
 
 use std::{fmt::Debug, future::Future, time::Duration};
 
@@ -64,6 +65,11 @@ impl Error {
     /// Whether the API server answered 409: a version or a field that is not ours to write.
     pub fn is_conflict(&self) -> bool {
         self.code() == Some(409)
+    }
+
+    /// Whether the object would not be valid as written.
+    pub fn is_invalid(&self) -> bool {
+        self.code() == Some(422)
     }
 
     /// Whether the object is gone; see [`is_gone`].
@@ -168,7 +174,8 @@ impl Writer {
     /// A condition whose status has not changed keeps its `lastTransitionTime`, whatever `status` says. The write is
     /// forced: who writes a status is decided by protocol, and a former writer's fields must not stop the present one.
     /// If `live` is gone and another object has its name by now, that is [`Error::Raced`], and the other one keeps none of
-    /// it.
+    /// it. A condition that was said over another writer's is given up only when that one has said it anew: until then its
+    /// part stays, and all else is written.
     ///
     /// Returns the object as written, or `None` when nothing was sent.
     pub async fn apply_status<K: Object>(&self, live: &K, status: &impl Serialize) -> Result<Option<K>, Error> {
@@ -197,7 +204,25 @@ impl Writer {
             self.within(what.clone(), api.patch_status(&name, &params, &Patch::Apply(body)))
                 .await
         };
-        let patched = write(&wanted).await?;
+        let patched = match write(&wanted).await {
+            Err(error) if error.is_invalid() => {
+                // Only the API server knows who owns what: caches keep our own part of that.
+                let api = self.api::<K>(namespace.as_deref());
+                let now = self.within(what.clone(), api.get_opt(&name)).await?;
+                let Some(now) = now.filter(|now| live.uid().is_none() || now.metadata.uid == live.uid()) else {
+                    return Err(error);
+                };
+                let now = encode(&what, &now)?;
+                if !shared::keep(&mut wanted, &now, &self.manager) {
+                    return Err(error);
+                }
+                if is_current(&now, &wanted, &self.manager, Some("status")) {
+                    return Ok(None);
+                }
+                write(&wanted).await?
+            }
+            written => written?,
+        };
         if live.uid().is_some() && patched.metadata.uid != live.uid() {
             // Through this door the API server passes over all metadata, so that an object of the same name that was made
             // since has got the words meant for its predecessor. They are taken back; its own are its next reconcile's.

@@ -214,10 +214,6 @@ impl Instances {
     fn status(&self, instance: &Instance, node: &str, obstacle: Option<&Obstacle>) -> Part {
         let now = self.context.clock.now();
         let part = hypervisor::instance_status(instance, node, self.lost.is_lost(node), now);
-        if instance.metadata.deletion_timestamp.is_some() && part == Part::Say(json!({})) {
-            // What was said goes with it. Its agent may own a part of that, and says no more that would give it up.
-            return Part::Leave;
-        }
         let Some(obstacle) = obstacle.filter(|_| part == Part::Say(json!({}))) else {
             return part;
         };

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use virga_crds::{Instance, Port, SoftDelete, managers};
+use virga_runtime::apply::Writer;
 use virga_testkit::{Fault, Verb};
 
 use crate::world::{NAMESPACE, World, interface, ip};
@@ -48,6 +49,38 @@ async fn a_placed_instance_gets_a_port_for_each_interface_in_one_write_each() {
             .managers_of_field("ports", Some(NAMESPACE), "web-1-front", "spec.mac"),
         [managers::CONTROLLER.to_owned()].into()
     );
+}
+
+/// As it was in the lab when a namespace went: the Port first, and then the Instance, whose agent says no more.
+#[tokio::test(start_paused = true)]
+async fn what_was_said_over_a_silent_agent_s_word_is_left_without_an_error() {
+    let world = World::start().await;
+    world.host("a");
+    let instance = world.instance("web-1", Some("a"), |spec| {
+        spec.interfaces = vec![interface("front", None)]
+    });
+    let agent = Writer::new(world.api.client_as("virga-agent"), managers::AGENT);
+    let waits = json!({"conditions": [{
+        "type": "NetworkReady", "status": "False", "reason": "Building", "message": "it has no Port yet",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]});
+    agent.apply_status(&instance, &waits).await.unwrap();
+    world.settle().await;
+    assert!(network_ready(&world, "web-1").unwrap().starts_with("NetworkNotFound"));
+
+    let mark = world.api.mark();
+    world.api.delete::<Instance>(Some(NAMESPACE), "web-1");
+    world.settle().await;
+    let asked = world.api.requests_since(mark);
+    let tried = asked
+        .iter()
+        .filter(|asked| asked.resource == "instances" && asked.verb.writes());
+    assert!(tried.count() <= 3, "{asked:#?}");
+    assert!(network_ready(&world, "web-1").unwrap().starts_with("NetworkNotFound"));
+    world.network("front", "10.0.0.0/24");
+    world.agent_lets_go("web-1");
+    world.settle().await;
+    assert!(world.api.read::<Instance>(Some(NAMESPACE), "web-1").is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -101,7 +101,8 @@ pub fn volume_status(volume: &Volume, node: &str, lost: bool, now: Timestamp) ->
 ///
 /// While the node is lost it says so over the agent's words. From then on both own the condition, and neither can take it
 /// away: the API server would keep its type, which the other owns too, without its status, and refuse that as invalid.
-/// So the agent has the next word, and the controller gives up its part only then.
+/// So the agent has the next word, and the controller gives up its part only then. Where that can't be told beforehand, the
+/// writer keeps what can't be given up yet (`virga_runtime::apply`).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
     /// This is to be said, and nothing else; `{}` gives up all that was.
