@@ -62,4 +62,7 @@ pub struct ResizeVerdict {
     /// The Migration that moves the Instance to a host that has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<String>,
+    /// Whether somebody deleted that Migration: no other is made for this generation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
 }

@@ -24,6 +24,7 @@ mod properties;
 mod rebuild;
 mod rescue;
 mod resize;
+mod resize_move;
 mod restarts;
 mod samples;
 mod shelve;

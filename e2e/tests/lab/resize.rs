@@ -9,13 +9,13 @@ use virga_e2e::{BOUND, Installation, condition, is_ready, on_node, ready_because
 use crate::{GUEST, await_up, given_a_place_for_guests, host, marking, marks, nothing_new_is_left, qemu_of, remains};
 
 /// What tells the size of the machine, at each boot.
-const SIZE: &str = "
+pub(crate) const SIZE: &str = "
 echo \"GUEST-SIZE cpus=$(grep -c ^processor /proc/cpuinfo) sectors=$(cat /sys/block/vda/size) \\
 memory=$(grep MemTotal /proc/meminfo | tr -dc 0-9)\"
 ";
 
 /// CPUs, sectors of the root disk and KiB of memory, boot by boot.
-fn sizes(console: &str) -> Vec<[u64; 3]> {
+pub(crate) fn sizes(console: &str) -> Vec<[u64; 3]> {
     let lines = console
         .lines()
         .filter_map(|line| line.trim_end().split_once("GUEST-SIZE "));

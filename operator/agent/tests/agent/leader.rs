@@ -27,6 +27,7 @@ pub fn answer_of(world: &World, host: &str, refused: Option<&str>) {
         host: host.into(),
         refused: refused.map(str::to_owned),
         migration: None,
+        cancelled: false,
     };
     let text = serde_json::to_string(&verdict).unwrap();
     let annotations = json!({"metadata": {"annotations": {labels::RESIZE: text}}});

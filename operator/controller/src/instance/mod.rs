@@ -174,6 +174,17 @@ impl Instances {
                         migration: Some(name),
                         ..verdict
                     },
+                    Moving::Cancelled(name) => ResizeVerdict {
+                        refused: verdict.refused.map(|refused| {
+                            format!(
+                                "{refused}; the Migration {name} that was to move it was deleted, and no other is made \
+                                 until spec changes"
+                            )
+                        }),
+                        migration: Some(name),
+                        cancelled: true,
+                        ..verdict
+                    },
                     Moving::Not(why) => ResizeVerdict {
                         refused: verdict.refused.map(|refused| format!("{refused}; {why}")),
                         ..verdict

@@ -6,20 +6,26 @@ use virga_core::migration::{forbids, is_active};
 use virga_crds::{Instance, Migration, MigrationPhase, MigrationSpec, MigrationType, labels};
 use virga_runtime::apply::Error;
 
-use crate::Context;
+use crate::{Context, scheduling::resizes};
 
 /// Whether an Instance moves to where there is room.
 pub(super) enum Moving {
     /// This Migration moves it.
     By(String),
+    /// Somebody deleted the Migration of this name, and does not want it.
+    Cancelled(String),
     /// It does not, and why.
     Not(String),
 }
 
 /// The Migration that moves an Instance for the resize that it asks for now: made, if `elsewhere` says that there is a host
-/// with room, and it was not tried for this very wish before.
+/// with room, and it was not tried for this very wish before. One that is deleted before it is over is not made again.
 pub(super) async fn moving(context: &Context, instance: &Instance, elsewhere: bool) -> Result<Moving, Error> {
     let namespace = instance.namespace().unwrap_or_default();
+    let name = name(instance);
+    if is_cancelled(context, instance, &name).await? {
+        return Ok(Moving::Cancelled(name));
+    }
     let migrations = context.stores.migrations.state();
     let under_way = migrations.iter().find(|found| {
         found.namespace().as_ref() == Some(&namespace) && found.spec.instance == instance.name_any() && !is_over(found)
@@ -27,7 +33,6 @@ pub(super) async fn moving(context: &Context, instance: &Instance, elsewhere: bo
     if let Some(under_way) = under_way {
         return Ok(Moving::By(under_way.name_any()));
     }
-    let name = name(instance);
     if context.stores.migration(&namespace, &name).is_some() {
         let why = format!("the Migration {name} did not move it: it says why; delete it to have it moved again");
         return Ok(Moving::Not(why));
@@ -54,6 +59,25 @@ pub(super) async fn moving(context: &Context, instance: &Instance, elsewhere: bo
         tracing::info!(kind = "Migration", namespace, name, instance, "moves it for a resize");
     }
     Ok(Moving::By(name))
+}
+
+/// Whether the Migration of this wish was deleted before it was over: it is on its way out, or was told to move the Instance
+/// and is gone.
+async fn is_cancelled(context: &Context, instance: &Instance, name: &str) -> Result<bool, Error> {
+    let namespace = instance.namespace().unwrap_or_default();
+    let told = resizes::told(instance).filter(|told| Some(told.generation) == instance.metadata.generation);
+    let named = told.filter(|told| told.migration.as_deref() == Some(name));
+    match (context.stores.migration(&namespace, name), named) {
+        (Some(found), _) => Ok(found.metadata.deletion_timestamp.is_some()),
+        (None, Some(told)) if told.cancelled => Ok(true),
+        (None, Some(_)) => {
+            // One that was made just now may not have come by the watch yet.
+            let uid = instance.uid().unwrap_or_default();
+            let there = context.writer.labelled::<Migration>(labels::RESIZES, &uid).await?;
+            Ok(!there.iter().any(|found| found.name_any() == name))
+        }
+        (None, None) => Ok(false),
+    }
 }
 
 /// Takes back the Migration of a wish that is no more, or that its own host has room for by now, as long as nothing of it has

@@ -61,6 +61,7 @@ impl Scheduler {
             host: host.to_owned(),
             refused,
             migration: None,
+            cancelled: false,
         };
         let request = match request::request(&uid, instance, &self.stores, self.clock.now()) {
             Ok(request) => request,
@@ -141,11 +142,15 @@ fn asked_of(instance: &Instance) -> Option<&str> {
     (other && !under_way && instance.metadata.deletion_timestamp.is_none()).then_some(host)
 }
 
+/// What was said last.
+pub fn told(instance: &Instance) -> Option<ResizeVerdict> {
+    let told = instance.annotations().get(labels::RESIZE)?;
+    serde_json::from_str(told).ok()
+}
+
 /// Whether this was said already: a refusal is written when it is news.
 pub fn is_told(instance: &Instance, verdict: &ResizeVerdict) -> bool {
-    let told = instance.annotations().get(labels::RESIZE);
-    let told = told.and_then(|text| serde_json::from_str::<ResizeVerdict>(text).ok());
-    told.as_ref() == Some(verdict)
+    told(instance).as_ref() == Some(verdict)
 }
 
 /// Why a host was rejected, in words for everybody.

@@ -296,9 +296,10 @@ fn unsaid(instance: &Instance, host: &str) -> Option<Aspect> {
         Some(ResizeVerdict {
             refused: Some(why),
             migration,
+            cancelled,
             ..
         }) => {
-            let cure = match migration {
+            let cure = match migration.filter(|_| !cancelled) {
                 Some(name) => format!("the Migration {name} moves it to a host that has, and says how far it is"),
                 None => "name a smaller Flavor, or set spec.flavor back".into(),
             };

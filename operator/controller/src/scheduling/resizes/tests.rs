@@ -278,6 +278,57 @@ async fn a_move_that_failed_is_not_tried_again_for_the_same_wish() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_move_that_somebody_deletes_is_cancelled_until_spec_changes() {
+    let (mut world, stop) = crowded().await;
+    ask(&world, "vast").await;
+    let name = moves(&world)[0].name_any();
+    let say = |world: &World, part| world.api.merge_status::<Migration>(Some(NAMESPACE), &name, part);
+    say(&world, json!({"outgoing": {"state": "Offered"}}));
+    world.settle().await;
+    world.api.delete::<Migration>(Some(NAMESPACE), &name);
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    world.settle().await;
+    let cancelled = |world: &World| {
+        let said = verdict(world).unwrap();
+        assert!(said.cancelled, "{said:?}");
+        assert_eq!(said.migration.as_ref(), Some(&name));
+        let why = said.refused.unwrap();
+        assert!(
+            why.contains(&format!("the Migration {name} that was to move it was deleted")),
+            "{why}"
+        );
+    };
+    cancelled(&world);
+    say(&world, json!({"outgoing": {"state": "Revoked"}}));
+    world.settle().await;
+    // Another leader knows of it, too.
+    world.restart().await;
+    world.decide().await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    world.settle().await;
+    assert_eq!(moves(&world), [], "it is not made again");
+    cancelled(&world);
+    ask(&world, "m1.small").await;
+    ask(&world, "vast").await;
+    let all = moves(&world);
+    assert_eq!(all.len(), 1);
+    assert_ne!(all[0].name_any(), name);
+
+    // And this one.
+    world.api.delete::<Migration>(Some(NAMESPACE), &all[0].name_any());
+    world.settle().await;
+    let revoked = json!({"outgoing": {"state": "Revoked"}});
+    world
+        .api
+        .merge_status::<Migration>(Some(NAMESPACE), &all[0].name_any(), revoked);
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    world.settle().await;
+    assert_eq!(moves(&world), []);
+    assert!(verdict(&world).unwrap().cancelled);
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_move_that_has_not_begun_ends_with_the_wish_and_none_is_made_for_what_can_not_move() {
     let (world, stop) = crowded().await;
     // Its agent serves nothing: it waits.

@@ -65,6 +65,7 @@ impl World {
             host: NODE.into(),
             refused: refused.map(str::to_owned),
             migration: refused.filter(|why| why.contains("moves")).map(|_| "resize-1".into()),
+            cancelled: refused.is_some_and(|why| why.contains("deleted")),
         };
         let text = serde_json::to_string(&verdict).unwrap();
         let annotations = self.instance.metadata.annotations.get_or_insert_default();
@@ -230,7 +231,7 @@ fn what_may_go_back_is_neither_rescued_nor_rebuilt_nor_resized_on() {
 
 #[test]
 fn a_resize_that_is_refused_leaves_the_guest_alone_and_says_why() {
-    let asks: [(Case, &str, &str); 10] = [
+    let asks: [(Case, &str, &str); 11] = [
         (
             ("no answer", |world| world.asks_without_answer("large")),
             "WaitingForLeader",
@@ -251,6 +252,14 @@ fn a_resize_that_is_refused_leaves_the_guest_alone_and_says_why() {
             }),
             "ResizeRefused",
             "the Migration resize-1 moves it to a host that has",
+        ),
+        (
+            ("a move that was cancelled", |world| {
+                world.asks_for("large");
+                world.is_answered(Some("RamFilter (what moves it was deleted)"));
+            }),
+            "ResizeRefused",
+            "(what moves it was deleted); name a smaller Flavor, or set spec.flavor back",
         ),
         (
             ("no such flavor", |world| world.asks_for("nowhere")),
