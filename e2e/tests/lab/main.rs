@@ -18,6 +18,7 @@ mod health;
 mod maintenance;
 mod node_loss;
 mod ovn;
+mod ovn_migration;
 mod placement;
 mod power;
 mod properties;

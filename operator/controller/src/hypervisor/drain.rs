@@ -13,7 +13,7 @@ use virga_crds::{
 };
 use virga_runtime::apply::{self, Writer};
 
-use crate::{Context, uses::UseIndex};
+use crate::{Context, migration::has_tpm, uses::UseIndex};
 
 /// Looks after a host that is in maintenance, or was until now: returns whether something was written then.
 pub(super) async fn drain(
@@ -40,6 +40,7 @@ pub(super) async fn drain(
                     migration.namespace() == instance.namespace() && migration.spec.instance == instance.name_any()
                 })
                 .collect(),
+            tpm: has_tpm(&context.stores, instance),
         })
         .collect();
     let next = drain::drain(host, &guests, lost, context.clock.now());

@@ -6,7 +6,7 @@ use virga_core::migration::{forbids, is_active};
 use virga_crds::{Instance, Migration, MigrationPhase, MigrationSpec, MigrationType, labels};
 use virga_runtime::apply::Error;
 
-use crate::{Context, scheduling::resizes};
+use crate::{Context, migration::has_tpm, scheduling::resizes};
 
 /// Whether an Instance moves to where there is room.
 pub(super) enum Moving {
@@ -40,7 +40,7 @@ pub(super) async fn moving(context: &Context, instance: &Instance, elsewhere: bo
     if !elsewhere {
         return Ok(Moving::Not("no other host has".into()));
     }
-    if let Some(why) = forbids(instance) {
+    if let Some(why) = forbids(instance, has_tpm(&context.stores, instance)) {
         return Ok(Moving::Not(format!("another host has, but {why}")));
     }
     let mut wanted = Migration::new(

@@ -3,6 +3,8 @@
 //! The agents move the bytes. The controller is the only one that switches `spec.nodeName`, and does it when the source
 //! has let go.
 
+mod tpm;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use kube::{
@@ -27,6 +29,8 @@ use virga_runtime::{
     class::{Class, Classify, is_gone},
     reconcile::{self, Done, Reconcile, Settings},
 };
+
+pub use tpm::has_tpm;
 
 use crate::{
     Context,
@@ -119,6 +123,7 @@ impl Reconcile for Migrations {
             other: other.as_deref(),
             source_address: source_address.as_deref(),
             target_lost: target.is_some_and(|target| self.lost.is_lost(target)),
+            tpm: instance.as_deref().is_some_and(|instance| has_tpm(stores, instance)),
         };
         let now = self.context.clock.now();
         let Next { act, status } = migration::plan(&live, facts, now);

@@ -36,6 +36,8 @@ pub struct Guest<'a> {
     pub instance: &'a Instance,
     /// All Migrations of that name, over or not, whoever made them.
     pub migrations: Vec<&'a Migration>,
+    /// It has a TPM.
+    pub tpm: bool,
 }
 
 /// What is next for a host.
@@ -135,7 +137,9 @@ fn is_over(migration: &Migration) -> bool {
 }
 
 fn standing(guest: &Guest<'_>, now: Timestamp) -> Standing {
-    let Guest { instance, migrations } = guest;
+    let Guest {
+        instance, migrations, ..
+    } = guest;
     if let Some(under_way) = migrations.iter().find(|migration| !is_over(migration)) {
         let fresh = under_way.status.as_ref().is_none_or(|status| status.phase.is_none());
         return if fresh || is_active(under_way) {
@@ -154,7 +158,7 @@ fn standing(guest: &Guest<'_>, now: Timestamp) -> Standing {
     if instance.spec.power_state == PowerState::Shelved {
         return offloads(instance);
     }
-    if let Some(held) = holds(instance) {
+    if let Some(held) = holds(instance, guest.tpm) {
         return Standing::Held(held);
     }
     let failed = |migration: &&&Migration| {
@@ -197,7 +201,9 @@ fn said(migration: &Migration) -> &str {
 
 /// The Migration that takes it away. The number is above those of all that are known, so that none is met again.
 fn departure(guest: &Guest<'_>) -> Migration {
-    let Guest { instance, migrations } = guest;
+    let Guest {
+        instance, migrations, ..
+    } = guest;
     let uid = instance.metadata.uid.clone().unwrap_or_default();
     let stem = format!("drain-{uid}");
     let number = |migration: &&Migration| {

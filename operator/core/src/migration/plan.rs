@@ -21,6 +21,8 @@ pub struct Facts<'a> {
     pub source_address: Option<&'a str>,
     /// The target's agent is not heard of.
     pub target_lost: bool,
+    /// The Instance has a TPM.
+    pub tpm: bool,
 }
 
 /// What the controller does about a Migration.
@@ -128,7 +130,7 @@ fn pending(migration: &Migration, facts: Facts<'_>, now: Timestamp) -> Next {
         let message = format!("spec.target: {name} is on {source} already: name another host, or none");
         return nothing(failed(migration, Reason::Invalid, &message, now));
     }
-    if let Some(message) = forbids(instance) {
+    if let Some(message) = forbids(instance, facts.tpm) {
         return wait(Reason::StateForbids, &message);
     }
     if facts.source_address.is_none() {
@@ -144,18 +146,33 @@ fn pending(migration: &Migration, facts: Facts<'_>, now: Timestamp) -> Next {
     }
 }
 
-/// What holds an Instance on its host, whatever its state.
-pub fn holds(instance: &Instance) -> Option<String> {
+/// What holds an Instance on its host, whatever its state. `tpm`: it has a TPM.
+pub fn holds(instance: &Instance, tpm: bool) -> Option<String> {
     let name = instance.metadata.name.as_deref().unwrap_or_default();
-    let has_volumes = instance.spec.boot_volume.is_some() || !instance.spec.volumes.is_empty();
-    has_volumes.then(|| {
-        format!("{name} has volumes, which are on its host and do not move with it: take them out of its spec first")
+    let spec = &instance.spec;
+    if let Some(volume) = &spec.boot_volume {
+        return Some(format!(
+            "{name} boots from the Volume {volume}, which is on its host and does not move with it: it stays there"
+        ));
+    }
+    if !spec.volumes.is_empty() {
+        let all: Vec<&str> = spec.volumes.iter().map(|volume| volume.name.as_str()).collect();
+        return Some(format!(
+            "{name} has volumes ({}), which are on its host and do not move with it: take them out of its spec first",
+            all.join(", ")
+        ));
+    }
+    tpm.then(|| {
+        format!(
+            "{name} has a TPM, whose secrets are on its host only and would be lost: create another Instance there, and move \
+             what is on its disk by its own means"
+        )
     })
 }
 
-/// Why an Instance can't be moved as it is; Nova migrates what is active or stopped, and nothing else.
-pub fn forbids(instance: &Instance) -> Option<String> {
-    if let Some(held) = holds(instance) {
+/// Why an Instance can't be moved as it is; Nova migrates what is active or stopped, and nothing else. `tpm`: it has a TPM.
+pub fn forbids(instance: &Instance, tpm: bool) -> Option<String> {
+    if let Some(held) = holds(instance, tpm) {
         return Some(held);
     }
     let name = instance.metadata.name.as_deref().unwrap_or_default();

@@ -31,6 +31,7 @@ fn ours(instance: &Instance, number: u32, phase: Option<MigrationPhase>, age: Si
     let guest = Guest {
         instance,
         migrations: Vec::new(),
+        tpm: false,
     };
     let mut migration = departure(&guest);
     migration.metadata.name = Some(format!("drain-{}-{number}", instance.metadata.uid.as_ref().unwrap()));
@@ -46,6 +47,7 @@ fn guest<'a>(instance: &'a Instance, migrations: &[&'a Migration]) -> Guest<'a> 
     Guest {
         instance,
         migrations: migrations.to_vec(),
+        tpm: false,
     }
 }
 
@@ -102,7 +104,7 @@ fn what_can_t_move_is_told_and_holds_nobody_else() {
     let (status, reason, message) = told(&next);
     assert_eq!((status, reason), ("False", "Draining"));
     assert!(
-        message.starts_with("3 Instances are left: 1 on the way or next, 2 not; in shop: db has volumes"),
+        message.starts_with("3 Instances are left: 1 on the way or next, 2 not; in shop: db has volumes (data)"),
         "{message}"
     );
     assert!(message.contains("Migration drain-uid-of-big-1 waits"), "{message}");

@@ -35,6 +35,7 @@ struct World {
     migration: Migration,
     instance: Option<Instance>,
     lost: bool,
+    tpm: bool,
 }
 
 impl World {
@@ -43,6 +44,7 @@ impl World {
             migration: migration(None),
             instance: Some(instance()),
             lost: false,
+            tpm: false,
         }
     }
 
@@ -52,6 +54,7 @@ impl World {
             other: None,
             source_address: Some("172.31.0.1:9192"),
             target_lost: self.lost,
+            tpm: self.tpm,
         };
         plan(&self.migration, facts, at(0))
     }
@@ -198,7 +201,7 @@ fn what_can_not_be_moved_yet_waits_and_says_why() {
         (|i| i.spec.node_name = None, "StateForbids: web is on no host yet"),
         (
             |i| i.spec.volumes = vec![VolumeAttachment { name: "data".into() }],
-            "StateForbids: web has volumes, which are on its host and do not move with it: take them out of its spec first",
+            "StateForbids: web has volumes (data), which are on its host and do not move with it: take them out of its spec first",
         ),
         (
             |i| i.spec.power_state = PowerState::Paused,
@@ -240,4 +243,37 @@ fn to_the_host_that_it_is_on_and_beside_another_it_does_not_begin() {
     let second = plan(&migration(None), facts, at(0)).status;
     assert_eq!(second.phase, Some(MigrationPhase::Failed));
     assert_eq!(second.conditions[0].reason, "MigrationUnderWay");
+}
+
+#[test]
+fn what_is_on_its_host_only_is_named_and_nothing_is_begun() {
+    let mut world = World::new();
+    world.tpm = true;
+    let told = |world: &mut World| {
+        assert_eq!(world.settle(), MigrationPhase::Pending);
+        let conditions = world.migration.status.clone().unwrap().conditions;
+        let ready = conditions
+            .into_iter()
+            .find(|condition| condition.type_ == types::READY)
+            .unwrap();
+        assert_eq!(ready.reason, "StateForbids");
+        ready.message
+    };
+    assert!(told(&mut world).starts_with("web has a TPM, whose secrets are on its host only"));
+    let volume = |name: &str| VolumeAttachment { name: name.into() };
+    let spec = |world: &mut World, change: fn(&mut InstanceSpec)| change(&mut world.instance.as_mut().unwrap().spec);
+    world.instance.as_mut().unwrap().spec.volumes = vec![volume("data"), volume("logs")];
+    assert!(told(&mut world).starts_with("web has volumes (data, logs), which are on its host"));
+    spec(&mut world, |spec| spec.boot_volume = Some("root".into()));
+    assert!(told(&mut world).starts_with("web boots from the Volume root"));
+    spec(&mut world, |spec| {
+        spec.boot_volume = None;
+        spec.volumes.clear();
+    });
+    world.tpm = false;
+    assert_eq!(
+        world.settle(),
+        MigrationPhase::Preparing,
+        "it begins when nothing is in the way"
+    );
 }
