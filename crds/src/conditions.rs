@@ -123,6 +123,8 @@ reasons! {
     ServerGroupNotFound
     /// A SecurityGroup that is named doesn't exist. Create it, or name another; until then nothing passes by it.
     SecurityGroupNotFound
+    /// An AddressGroup that a rule names doesn't exist. Create it, or name another; until then the rule lets nothing pass.
+    AddressGroupNotFound
     /// Security groups need OVN; libvirt's networks enforce none.
     NotEnforced
     /// The Secret that spec.userData names doesn't exist or lacks the key.

@@ -5,13 +5,14 @@ use kube::CustomResourceExt as _;
 use serde_json::Value;
 
 use crate::{
-    Flavor, FloatingIP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router,
-    SecurityGroup, ServerGroup, Volume,
+    AddressGroup, Flavor, FloatingIP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project,
+    Router, SecurityGroup, ServerGroup, Volume,
 };
 
 /// Every kind's definition, in the order of their names.
 pub fn all() -> Vec<CustomResourceDefinition> {
     vec![
+        AddressGroup::crd(),
         Flavor::crd(),
         FloatingIP::crd(),
         HostAggregate::crd(),

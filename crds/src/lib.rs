@@ -11,6 +11,7 @@
 )]
 
 mod action;
+mod address_group;
 mod backup;
 mod bytes;
 pub mod conditions;
@@ -37,6 +38,7 @@ mod usage;
 mod volume;
 
 pub use action::{ActionName, ActionResult, Begun, InstanceAction};
+pub use address_group::{AddressGroup, AddressGroupSpec, AddressGroupStatus};
 pub use backup::BackupSchedule;
 pub use bytes::{Bytes, ParseBytesError};
 pub use conditions::{Condition, ConditionStatus};
@@ -75,8 +77,8 @@ pub use router::{
     Distribution, ExternalGateway, JoinedNetwork, Router, RouterNetwork, RouterRoute, RouterSpec, RouterStatus, Snat,
 };
 pub use security_group::{
-    AddressPair, EtherType, IcmpKind, PortRange, RuleDirection, RuleMode, RuleRemote, SecurityGroup, SecurityGroupRule,
-    SecurityGroupSpec, SecurityGroupStatus,
+    AddressGroupRef, AddressPair, EtherType, IcmpKind, PortRange, RuleDirection, RuleMode, RuleRemote, SecurityGroup,
+    SecurityGroupRule, SecurityGroupSpec, SecurityGroupStatus,
 };
 pub use server_group::{ServerGroup, ServerGroupPolicy, ServerGroupRules, ServerGroupSpec, ServerGroupStatus};
 pub use shelve::{Shelve, ShelveStatus};

@@ -144,7 +144,7 @@ pub struct IcmpKind {
 /// Whom something comes from, or goes to.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::Rule::new("has(self.cidr) != has(self.group)").message("exactly one of cidr and group must be given"))]
+#[x_kube(validation = kube::core::Rule::new("[has(self.cidr), has(self.group), has(self.addressGroup)].filter(given, given).size() == 1").message("exactly one of cidr, group and addressGroup must be given"))]
 pub struct RuleRemote {
     /// Addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,6 +154,18 @@ pub struct RuleRemote {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::name")]
     pub group: Option<String>,
+    /// The addresses of an AddressGroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_group: Option<AddressGroupRef>,
+}
+
+/// An AddressGroup of the same namespace.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressGroupRef {
+    /// Its name.
+    #[schemars(schema_with = "schema::name")]
+    pub name: String,
 }
 
 /// Addresses that a guest may send from besides its Port's own, such as one that it shares with others.

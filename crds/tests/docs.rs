@@ -9,8 +9,8 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use virga_crds::{
-    Flavor, FloatingIP, GROUP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router,
-    SecurityGroup, ServerGroup, VERSION, Volume, definitions,
+    AddressGroup, Flavor, FloatingIP, GROUP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port,
+    Project, Router, SecurityGroup, ServerGroup, VERSION, Volume, definitions,
 };
 
 fn checkout() -> PathBuf {
@@ -90,6 +90,7 @@ fn problem(object: &Value) -> Option<String> {
     }
     let kind = object["kind"].as_str().unwrap_or_default();
     let parsed = match kind {
+        "AddressGroup" => parse::<AddressGroup>(object),
         "Flavor" => parse::<Flavor>(object),
         "FloatingIP" => parse::<FloatingIP>(object),
         "HostAggregate" => parse::<HostAggregate>(object),

@@ -18,7 +18,7 @@ fn every_definition_is_accepted_without_a_complaint() {
         "--output=jsonpath={range .items[*]}{.metadata.name}{range .status.conditions[*]} {.type}={.status}{end}\n{end}",
     ]);
     let definitions: Vec<&str> = listed.lines().filter(|line| line.contains("virga.dev")).collect();
-    assert_eq!(definitions.len(), 14, "{listed}");
+    assert_eq!(definitions.len(), 15, "{listed}");
     for definition in definitions {
         assert!(definition.contains("Established=True"), "{definition}");
         assert!(definition.contains("NamesAccepted=True"), "{definition}");
@@ -40,6 +40,7 @@ fn kubectl_explains_every_kind() {
         ("volume.spec.size", "may grow"),
         ("image.spec.source", "exactly one"),
         ("project.spec.members.role", "member"),
+        ("addressgroup.spec.addresses", "both families"),
         ("securitygroup.spec.rules.direction", "from the guest"),
         ("servergroup.spec.policy", "SoftAntiAffinity"),
         ("port.spec.mac", "MAC address"),

@@ -44,6 +44,7 @@ impl Index {
         let mut images = objects.images.clone();
         images.iter_mut().for_each(virga_core::image::with_inherited);
         let stores = Stores {
+            address_groups: Writer::default().as_reader(),
             flavors: filled(&objects.flavors),
             floating_ips: Writer::default().as_reader(),
             host_aggregates: filled(&objects.host_aggregates),

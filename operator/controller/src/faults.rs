@@ -6,8 +6,9 @@ use kube::{Resource, ResourceExt as _};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use virga_crds::{
-    Flavor, HostAggregate, HostAggregateSpec, Hypervisor, Image, Instance, LabelSelector, Network, Port, Project,
-    ProjectSpec, SecurityGroup, SecurityGroupSpec, ServerGroup, Volume, VolumeAttachment,
+    AddressGroup, AddressGroupSpec, Flavor, HostAggregate, HostAggregateSpec, Hypervisor, Image, Instance,
+    LabelSelector, Network, Port, Project, ProjectSpec, SecurityGroup, SecurityGroupSpec, ServerGroup, Volume,
+    VolumeAttachment,
 };
 use virga_testkit::{Fault, Verb};
 
@@ -17,7 +18,8 @@ use crate::{
 };
 
 /// The kinds that the controller writes to.
-const WRITTEN: [&str; 11] = [
+const WRITTEN: [&str; 12] = [
+    "addressgroups",
     "flavors",
     "hostaggregates",
     "hypervisors",
@@ -53,6 +55,8 @@ async fn populate(world: &World) {
     world.api.create(&HostAggregate::new("all", spec));
     world.api.create(&fixtures::flavor("m1.small"));
     world.api.create(&fixtures::image("debian"));
+    let offices = AddressGroup::new("offices", AddressGroupSpec::default());
+    world.api.create(&fixtures::in_shop(offices));
     let walled = SecurityGroup::new("walled", SecurityGroupSpec::default());
     world.api.create(&fixtures::in_shop(walled));
     world.api.create(&fixtures::server_group("web"));
@@ -71,6 +75,7 @@ async fn populate(world: &World) {
 /// All objects, without what differs from one run to the next.
 fn picture(world: &World) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
+    add::<AddressGroup>(world, &mut all);
     add::<Flavor>(world, &mut all);
     add::<HostAggregate>(world, &mut all);
     add::<Hypervisor>(world, &mut all);
@@ -124,6 +129,7 @@ async fn clear(world: &World) {
     world.api.delete::<Image>(here, "debian");
     world.api.delete::<Network>(here, "front");
     world.api.delete::<Project>(None, "team");
+    world.api.delete::<AddressGroup>(here, "offices");
     world.api.delete::<SecurityGroup>(here, "walled");
     world.api.delete::<ServerGroup>(here, "web");
     world.api.delete::<Volume>(here, "data");

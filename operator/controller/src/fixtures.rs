@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use virga_core::condition::Conditions;
 use virga_crds::{
-    Bytes, Cpu, Flavor, FlavorSpec, FloatingIP, HostAggregate, Hypervisor, HypervisorSpec, HypervisorStatus, Image,
-    ImageRef, ImageSource, ImageSpec, ImageVisibility, Instance, InstanceSpec, Migration, Network, Port, Project,
-    Resources, Router, SecurityGroup, ServerGroup, ServerGroupPolicy, ServerGroupSpec, Volume, VolumeSpec,
+    AddressGroup, Bytes, Cpu, Flavor, FlavorSpec, FloatingIP, HostAggregate, Hypervisor, HypervisorSpec,
+    HypervisorStatus, Image, ImageRef, ImageSource, ImageSpec, ImageVisibility, Instance, InstanceSpec, Migration,
+    Network, Port, Project, Resources, Router, SecurityGroup, ServerGroup, ServerGroupPolicy, ServerGroupSpec, Volume,
+    VolumeSpec,
     conditions::{Reason, types},
 };
 use virga_testkit::FakeApi;
@@ -18,6 +19,7 @@ pub const NAMESPACE: &str = "shop";
 /// A server with all of our kinds.
 pub fn api() -> FakeApi {
     FakeApi::new()
+        .with_crd::<AddressGroup>()
         .with_crd::<Flavor>()
         .with_crd::<FloatingIP>()
         .with_crd::<HostAggregate>()

@@ -17,6 +17,7 @@
 //! Every replica keeps warm stores and answers the webhooks; only the leader writes. What is left out of this rule is in
 //! [`certs`].
 
+mod address_group;
 pub mod certs;
 mod connections;
 pub mod context;
@@ -72,6 +73,7 @@ pub fn controllers(context: &Arc<Context>, watches: &Watches, stop: &Cancellatio
     let (context, stop) = (|| context.clone(), || stop.clone());
     let (uses, lost, ipam) = (|| uses.clone(), || lost.clone(), || ipam.clone());
     let mut loops = vec![
+        address_group::controller(context(), watches, uses(), reports.clone(), stop()).boxed(),
         flavor::controller(context(), watches, uses(), stop()).boxed(),
         floating_ip::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
         host_aggregate::controller(context(), watches, stop()).boxed(),

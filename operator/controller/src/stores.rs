@@ -14,13 +14,15 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use virga_crds::{
-    Flavor, FloatingIP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project, Router,
-    SecurityGroup, ServerGroup, Volume, labels, managers,
+    AddressGroup, Flavor, FloatingIP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project,
+    Router, SecurityGroup, ServerGroup, Volume, labels, managers,
 };
 use virga_runtime::watch::{self, Watch};
 
 /// The watches of the process. Subscribe to them, then [`run`](Self::run) them.
 pub struct Watches {
+    /// Address groups of all namespaces.
+    pub address_groups: Watch<AddressGroup>,
     /// Flavors.
     pub flavors: Watch<Flavor>,
     /// FloatingIPs of all namespaces.
@@ -60,6 +62,8 @@ pub struct Watches {
 /// What the watches last saw. Clones share it.
 #[derive(Clone)]
 pub struct Stores {
+    /// Address groups of all namespaces.
+    pub address_groups: Store<AddressGroup>,
     /// Flavors.
     pub flavors: Store<Flavor>,
     /// FloatingIPs of all namespaces.
@@ -102,6 +106,7 @@ impl Watches {
         let all = watcher::Config::default;
         let of_projects = || watcher::Config::default().labels(labels::PROJECT);
         Self {
+            address_groups: everywhere(client, all()),
             flavors: everywhere(client, all()),
             floating_ips: everywhere(client, all()),
             host_aggregates: everywhere(client, all()),
@@ -125,6 +130,7 @@ impl Watches {
     /// The readers.
     pub fn stores(&self) -> Stores {
         Stores {
+            address_groups: self.address_groups.store(),
             flavors: self.flavors.store(),
             floating_ips: self.floating_ips.store(),
             host_aggregates: self.host_aggregates.store(),
@@ -148,6 +154,7 @@ impl Watches {
     /// Keeps the stores up to date until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         let run = [
+            tokio::spawn(self.address_groups.run(stop.clone())),
             tokio::spawn(self.flavors.run(stop.clone())),
             tokio::spawn(self.floating_ips.run(stop.clone())),
             tokio::spawn(self.host_aggregates.run(stop.clone())),
@@ -176,7 +183,8 @@ impl Watches {
 impl Stores {
     /// Ends when every store has been filled; `false` if the watches ended before.
     pub async fn synced(&self) -> bool {
-        watch::ready(&self.flavors).await
+        watch::ready(&self.address_groups).await
+            && watch::ready(&self.flavors).await
             && watch::ready(&self.floating_ips).await
             && watch::ready(&self.host_aggregates).await
             && watch::ready(&self.hypervisors).await
@@ -193,6 +201,11 @@ impl Stores {
             && watch::ready(&self.security_groups).await
             && watch::ready(&self.server_groups).await
             && watch::ready(&self.volumes).await
+    }
+
+    /// An AddressGroup.
+    pub fn address_group(&self, namespace: &str, name: &str) -> Option<Arc<AddressGroup>> {
+        self.address_groups.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// A Flavor.

@@ -39,6 +39,7 @@ impl UseIndex {
             watches.instances.changes().map(named).boxed(),
             watches.ports.changes().map(named).boxed(),
             watches.routers.changes().map(named).boxed(),
+            watches.security_groups.changes().map(named).boxed(),
             watches.volumes.changes().map(named).boxed(),
         ]);
         let keep = index.clone().keep(watches.stores(), changes);
@@ -108,6 +109,9 @@ impl UseIndex {
             .iter()
             .for_each(|floating| add(floating.as_ref()));
         stores.routers.state().iter().for_each(|router| add(router.as_ref()));
+        for group in stores.security_groups.state() {
+            add(group.as_ref());
+        }
         stores.volumes.state().iter().for_each(|volume| add(volume.as_ref()));
         *self.uses.write().unwrap_or_else(PoisonError::into_inner) = uses;
     }

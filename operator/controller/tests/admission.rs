@@ -11,8 +11,8 @@ use harness::{
 };
 use serde_json::json;
 use virga_crds::{
-    Bytes, ImageRef, Instance, Interface, Port, PortAddress, PortSecurity, PortSpec, Project, ProjectSpec, UserData,
-    VolumeSource,
+    Bytes, ImageRef, Instance, Interface, Port, PortAddress, PortSecurity, PortSpec, Project, ProjectSpec,
+    SecurityGroup, UserData, VolumeSource,
 };
 
 type Change = fn(&mut Instance);
@@ -403,6 +403,39 @@ async fn what_is_in_use_is_not_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rule_that_names_what_is_not_there_is_warned_of_and_an_address_group_that_one_names_is_kept() {
+    let api = api();
+    let replica = Replica::start(&api, "a").await;
+    let group = json!({"apiVersion": "virga.dev/v1alpha1", "kind": "SecurityGroup", "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {"rules": [
+        {"direction": "Ingress", "remote": {"group": "web"}},
+        {"direction": "Ingress", "remote": {"group": "db"}},
+        {"direction": "Ingress", "remote": {"addressGroup": {"name": "offices"}}},
+    ]}});
+    let answer = replica
+        .ask("/validate", &review("CREATE", "jane", Some(group.clone()), None))
+        .await;
+    assert_eq!(
+        warnings(&answer),
+        [
+            "spec.rules[1].remote.group: there is no SecurityGroup \"db\" in namespace shop: until there is, the rule lets nothing pass",
+            "spec.rules[2].remote.addressGroup: there is no AddressGroup \"offices\" in namespace shop: until there is, the rule lets nothing pass",
+        ]
+    );
+    api.create(&serde_json::from_value::<SecurityGroup>(group).unwrap());
+    settle(&api).await;
+    let offices = json!({"kind": "AddressGroup", "metadata": {"name": "offices", "namespace": "shop"}, "spec": {}});
+    let answer = replica
+        .ask("/validate", &review("DELETE", "jane", None, Some(offices)))
+        .await;
+    assert_eq!(
+        causes(&answer).0,
+        403,
+        "the finalizer that would keep it is not there yet"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_router_that_cannot_be_is_refused_and_one_that_waits_is_warned_of() {
     let api = api();
     stock(&api);
@@ -446,7 +479,7 @@ fn the_kinds_that_are_validated_are_all_there_are() {
         .collect();
     assert_eq!(
         kinds.len(),
-        14,
+        15,
         "a new kind needs an arm in webhook/validate: {kinds:?}"
     );
 }

@@ -3,6 +3,7 @@
 //! One folder a kind. `validate` answers what is wrong with an object, all of it at once; `plan` what to do next;
 //! `status` what to tell the user. The shells around them (controller, agent, webhooks) only fetch and apply.
 
+pub mod address_group;
 pub mod condition;
 pub mod flavor;
 pub mod floating_ip;

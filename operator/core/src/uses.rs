@@ -6,9 +6,9 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use virga_crds::{FloatingIP, ImageRef, Instance, Port, Router, Volume};
+use virga_crds::{FloatingIP, ImageRef, Instance, Port, Router, SecurityGroup, Volume};
 
-use crate::security_group;
+use crate::security_group::{self, Remote};
 
 /// A thing that others name in their spec.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +24,8 @@ pub struct Target {
 /// The kinds that others name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TargetKind {
+    /// By SecurityGroups.
+    AddressGroup,
     /// By Instances.
     Flavor,
     /// By Instances, and by Volumes that are filled with it.
@@ -225,6 +227,24 @@ impl Names for FloatingIP {
         let namespace = network.namespace.as_deref().unwrap_or(own);
         // Where it leads to comes and goes without it.
         BTreeSet::from([Target::within(TargetKind::Network, namespace, &network.name)])
+    }
+}
+
+impl Names for SecurityGroup {
+    fn user(&self) -> User {
+        user("SecurityGroup", &self.metadata)
+    }
+
+    /// Other groups that its rules name may go: they may name each other.
+    fn names(&self) -> BTreeSet<Target> {
+        let own = self.metadata.namespace.as_deref().unwrap_or_default();
+        let remotes = security_group::remotes(self).filter_map(|(_, remote)| match remote {
+            Remote::Group(_) => None,
+            Remote::Addresses(_) => Some(remote.place(own)),
+        });
+        remotes
+            .map(|(_, namespace, name)| Target::within(TargetKind::AddressGroup, namespace, name))
+            .collect()
     }
 }
 

@@ -23,6 +23,7 @@
 //! | what keeps its Ports closed | `Port_Group`, and `ACL`s | uid, `/secured` and `/acl/` |
 //! | SecurityGroup | `Port_Group` | `sg/`, its uid |
 //! | a rule of it | `ACL` | the same, `/`, a hash of what it matches |
+//! | AddressGroup | two `Address_Set`s | `ag/`, its uid, `/ip4` or `/ip6` |
 
 mod cloud;
 mod dhcp;

@@ -1,9 +1,11 @@
 //! Which rows are a SecurityGroup, and what keeps a Port closed that no rule opens?
 //!
-//! A group is a `Port_Group` with an ACL for each rule. OVN makes the sets of its addresses, which other groups' rules name.
+//! A group is a `Port_Group` with an ACL for each rule. OVN makes the sets of its addresses, which other groups' rules name;
+//! an AddressGroup is two such sets of ours.
 //! Besides, all Ports of a network with port security are in a group of their own, which drops what no rule lets pass. It
 //! is part of the network: a Port is closed from the transaction on that makes it, whatever becomes of its groups.
 
+mod addresses;
 mod index;
 mod matching;
 mod pairs;
@@ -12,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 use uuid::Uuid;
+use virga_core::security_group::Remote;
 use virga_crds::{RuleDirection, RuleMode, SecurityGroup};
 use virga_ovsdb::{
     northbound::{Acl, AclAction, Direction, LogicalSwitchPort, PortGroup},
@@ -44,10 +47,10 @@ const ASKING: &str = "((ip4 && udp.src == 68 && udp.dst == 67) || (ip6 && udp.sr
 const ANSWERS: &str = "((ip4 && udp.src == 67 && udp.dst == 68) || (ip6 && udp.src == 547 && udp.dst == 546) || nd || \
                        nd_ra || mldv1 || mldv2)";
 
-/// The group that a key is of.
+/// The SecurityGroup or AddressGroup that a key is of.
 pub fn whose_group(key: &str) -> Option<Uuid> {
     let mut parts = key.split('/');
-    (parts.next() == Some("sg")).then(|| parts.next()?.parse().ok())?
+    matches!(parts.next(), Some("sg" | "ag")).then(|| parts.next()?.parse().ok())?
 }
 
 fn key_of(group: Uuid) -> String {
@@ -72,7 +75,7 @@ fn insert(
     uid: Uuid,
     group: &SecurityGroup,
     ports: BTreeSet<Ref<LogicalSwitchPort>>,
-    remote: impl Fn(&str) -> Option<Uuid>,
+    remote: impl Fn(Remote<'_>) -> Option<Uuid>,
 ) {
     let name = format!("{}/{}", group.namespace().unwrap_or_default(), group.name_any());
     let action = match group.spec.mode {
@@ -85,7 +88,13 @@ fn insert(
         .rules
         .iter()
         .filter_map(|rule| {
-            let matching = matching::of(rule, &name_of(uid), |group| remote(group).map(name_of))?;
+            let matching = matching::of(rule, &name_of(uid), |named| {
+                let uid = remote(named)?;
+                Some(match named {
+                    Remote::Group(_) => name_of(uid),
+                    Remote::Addresses(_) => addresses::set_of(uid),
+                })
+            })?;
             Some((matching, rule.direction))
         })
         .collect();

@@ -1,4 +1,4 @@
-//! How was each SecurityGroup written? For the loop that says so in its status.
+//! How was each SecurityGroup, or each AddressGroup, written? For the loop that says so in its status.
 
 use std::{
     collections::HashMap,
@@ -6,11 +6,12 @@ use std::{
 };
 
 use futures::Stream;
-use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, runtime::reflector::ObjectRef};
 use uuid::Uuid;
 use virga_core::{condition::is_true, network::Carried};
 use virga_crds::{
-    SecurityGroup,
+    Condition,
     conditions::{Reason, types},
 };
 use virga_runtime::wake::Wakeups;
@@ -24,7 +25,7 @@ struct Report {
     problem: Option<String>,
 }
 
-/// What was last written of each group.
+/// What was last written of each group of a kind.
 #[derive(Default)]
 pub struct GroupReports {
     known: Mutex<HashMap<Uuid, Report>>,
@@ -32,18 +33,19 @@ pub struct GroupReports {
 }
 
 impl GroupReports {
-    /// What is to be said of a group; `down`: why nothing can be written, once that has lasted.
-    pub fn of(&self, group: &SecurityGroup, down: Option<String>) -> Carried {
-        let uid = group.uid().and_then(|uid| uid.parse().ok());
+    /// What is to be said of a group, of which this generation and these conditions are said; `down`: why nothing can be
+    /// written, once that has lasted.
+    pub fn of(&self, group: &ObjectMeta, said: Option<(Option<i64>, &[Condition])>, down: Option<String>) -> Carried {
+        let uid = group.uid.as_ref().and_then(|uid| uid.parse().ok());
         let report = uid.and_then(|uid: Uuid| self.lock().get(&uid).cloned());
-        if let Some(report) = report.filter(|report| report.generation == group.metadata.generation) {
+        if let Some(report) = report.filter(|report| report.generation == group.generation) {
             return report.problem.map_or(Carried::AsSpecified, |message| Carried::No {
                 reason: Reason::NorthboundConflict,
                 message,
             });
         }
-        let said = group.status.as_ref().is_some_and(|status| {
-            status.observed_generation == group.metadata.generation && is_true(&status.conditions, types::READY)
+        let said = said.is_some_and(|(generation, conditions)| {
+            generation == group.generation && is_true(conditions, types::READY)
         });
         match down {
             // What was written before this process led goes on to work.
@@ -56,7 +58,10 @@ impl GroupReports {
     }
 
     /// The groups to look at again.
-    pub fn touched(&self) -> impl Stream<Item = ObjectRef<SecurityGroup>> + Send + use<> {
+    pub fn touched<K>(&self) -> impl Stream<Item = ObjectRef<K>> + Send + use<K>
+    where
+        K: Resource<DynamicType = ()> + 'static,
+    {
         self.touched
             .picked(|(namespace, name)| Some(ObjectRef::new(&name).within(&namespace)))
     }

@@ -63,6 +63,7 @@ pub fn writer(
         floating_ips: watches.floating_ips.changes(),
         instances: watches.instances.changes(),
         groups: watches.security_groups.changes(),
+        address_groups: watches.address_groups.changes(),
     };
     let (backend, stores) = (context.carrier.backend, context.stores.clone());
     Some(writer::run(backend, settings, stores, changes, reports, stop))

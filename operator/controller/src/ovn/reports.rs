@@ -32,6 +32,8 @@ pub struct Reports {
     ports: Wakeups<(String, String)>,
     /// What was written of each SecurityGroup.
     pub groups: GroupReports,
+    /// What was written of each AddressGroup.
+    pub address_groups: GroupReports,
 }
 
 #[derive(Default)]

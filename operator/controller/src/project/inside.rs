@@ -15,6 +15,7 @@ pub(super) fn inside(stores: &Stores, namespace: &str) -> Vec<Inside> {
         of("Networks", &stores.networks, namespace),
         of("Images", &stores.images, namespace),
         security_groups(&stores.security_groups, namespace),
+        of("AddressGroups", &stores.address_groups, namespace),
         of("ServerGroups", &stores.server_groups, namespace),
         of("FloatingIPs", &stores.floating_ips, namespace),
         of("Ports", &stores.ports, namespace),

@@ -12,10 +12,10 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 use virga_core::{
     network::{Backend, Carried, PortSeen},
-    security_group::{self, DEFAULT, Standing},
+    security_group::{self, DEFAULT, Remote, Standing},
     uses::TargetKind,
 };
-use virga_crds::{Port, PortSecurity, Project, SecurityGroup, conditions::Reason};
+use virga_crds::{AddressGroup, Port, PortSecurity, Project, SecurityGroup, conditions::Reason};
 use virga_runtime::{
     apply::{self, Writer},
     reconcile::{self, Done, Reconcile, object_ref},
@@ -51,19 +51,28 @@ pub fn controller(
     let default_of = |project: Arc<Project>| Some(object_ref(Some(&namespace_of(&project)), DEFAULT));
     let store = watches.security_groups.store();
     let groups = store.clone();
-    // Those whose rules name a group that comes or goes.
-    let named_by = move |group: Arc<SecurityGroup>| {
-        let (namespace, name) = (group.namespace(), group.name_any());
+    // Those whose rules name what comes or goes.
+    let named_by = move |kind: &'static str, namespace: String, name: String| {
         let others = groups.state().into_iter().filter(|other| {
-            let mut missing = security_group::missing_remotes(other, |named| named != name);
-            other.namespace() == namespace && other.name_any() != name && missing.next().is_some()
+            let own = other.namespace().unwrap_or_default();
+            let itself = kind == "SecurityGroup" && own == namespace && other.name_any() == name;
+            let mut remotes = security_group::remotes(other);
+            !itself && remotes.any(|(_, remote)| remote.place(&own) == (kind, namespace.as_str(), name.as_str()))
         });
         let refs: Vec<_> = others.map(|other| ObjectRef::from_obj(other.as_ref())).collect();
         refs
     };
+    let (by_group, by_addresses) = (named_by.clone(), named_by);
+    let by_group = move |group: Arc<SecurityGroup>| {
+        by_group("SecurityGroup", group.namespace().unwrap_or_default(), group.name_any())
+    };
+    let by_addresses = move |group: Arc<AddressGroup>| {
+        by_addresses("AddressGroup", group.namespace().unwrap_or_default(), group.name_any())
+    };
     let controller = Controller::for_shared_stream(watches.security_groups.applied(), store)
         .watches_shared_stream(watches.projects.touched(), default_of)
-        .watches_shared_stream(watches.security_groups.touched(), named_by)
+        .watches_shared_stream(watches.security_groups.touched(), by_group)
+        .watches_shared_stream(watches.address_groups.touched(), by_addresses)
         .reconcile_on(uses.touched(TargetKind::SecurityGroup))
         .reconcile_on(reports.groups.touched());
     let metrics = context.metrics.clone();
@@ -86,10 +95,11 @@ impl Reconcile for SecurityGroups {
         let kept_for = (live.name_any() == DEFAULT)
             .then(|| owner(stores, &namespace))
             .flatten();
-        let is_there = |name: &str| stores.security_group(&namespace, name).is_some();
-        let missing = security_group::missing_remotes(&live, is_there).next();
+        let missing = security_group::missing_remotes(&live, |remote| is_there(stores, &namespace, remote)).next();
+        let said = live.status.as_ref();
+        let said = said.map(|status| (status.observed_generation, status.conditions.as_slice()));
         let carried = match self.context.carrier.northbound {
-            Some(_) => self.reports.groups.of(&live, self.reports.down()),
+            Some(_) => self.reports.groups.of(&live.metadata, said, self.reports.down()),
             None => Carried::AsSpecified,
         };
         let standing = Standing {
@@ -101,6 +111,15 @@ impl Reconcile for SecurityGroups {
         let now = self.context.clock.now();
         let (protection, status) = security_group::plan(&live, &standing, users.iter(), now);
         protect::settle(&self.context.writer, live.as_ref(), &protection, &status).await
+    }
+}
+
+/// Whether what a rule of a group in this namespace names is there.
+pub fn is_there(stores: &Stores, namespace: &str, remote: Remote<'_>) -> bool {
+    let (_, namespace, name) = remote.place(namespace);
+    match remote {
+        Remote::Group(_) => stores.security_group(namespace, name).is_some(),
+        Remote::Addresses(_) => stores.address_group(namespace, name).is_some(),
     }
 }
 

@@ -4,8 +4,8 @@ mod status;
 
 pub use status::{Standing, plan};
 use virga_crds::{
-    EtherType, Interface, Port, PortSpec, RuleDirection, RuleRemote, SecurityGroup, SecurityGroupRule,
-    SecurityGroupSpec,
+    AddressGroupRef, EtherType, Interface, Port, PortSpec, RuleDirection, RuleRemote, SecurityGroup, SecurityGroupRule,
+    SecurityGroupSpec, conditions::Reason,
 };
 
 /// The group of Ports that name none.
@@ -34,8 +34,8 @@ pub fn default_group(namespace: &str) -> SecurityGroup {
     };
     let each_other = || {
         Some(RuleRemote {
-            cidr: None,
             group: Some(DEFAULT.into()),
+            ..RuleRemote::default()
         })
     };
     let out = families.map(|family| rule(RuleDirection::Egress, family, None));
@@ -50,12 +50,59 @@ pub fn default_group(namespace: &str) -> SecurityGroup {
     group
 }
 
-/// The groups that a group's rules name and that are not there: the rule's index, and the group.
-pub fn missing_remotes(group: &SecurityGroup, is_there: impl Fn(&str) -> bool) -> impl Iterator<Item = (usize, &str)> {
+/// What a rule names as the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remote<'a> {
+    /// The Ports of a SecurityGroup of the same namespace.
+    Group(&'a str),
+    /// The addresses of an AddressGroup.
+    Addresses(&'a AddressGroupRef),
+}
+
+impl<'a> Remote<'a> {
+    /// What a rule names, if anything.
+    pub fn of(rule: &'a SecurityGroupRule) -> Option<Self> {
+        let remote = rule.remote.as_ref()?;
+        let group = remote.group.as_deref().map(Self::Group);
+        group.or_else(|| remote.address_group.as_ref().map(Self::Addresses))
+    }
+
+    /// The field of a rule that names it.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Group(_) => "group",
+            Self::Addresses(_) => "addressGroup",
+        }
+    }
+
+    /// Its kind, namespace and name, for a group in this namespace.
+    pub fn place(self, namespace: &'a str) -> (&'static str, &'a str, &'a str) {
+        match self {
+            Self::Group(name) => ("SecurityGroup", namespace, name),
+            Self::Addresses(named) => ("AddressGroup", namespace, &named.name),
+        }
+    }
+
+    fn reason(self) -> Reason {
+        match self {
+            Self::Group(_) => Reason::SecurityGroupNotFound,
+            Self::Addresses(_) => Reason::AddressGroupNotFound,
+        }
+    }
+}
+
+/// What a group's rules name, each with the rule's index.
+pub fn remotes(group: &SecurityGroup) -> impl Iterator<Item = (usize, Remote<'_>)> {
     let rules = group.spec.rules.iter().enumerate();
-    rules
-        .filter_map(|(at, rule)| Some((at, rule.remote.as_ref()?.group.as_deref()?)))
-        .filter(move |(_, name)| !is_there(name))
+    rules.filter_map(|(at, rule)| Some((at, Remote::of(rule)?)))
+}
+
+/// What of that is not there.
+pub fn missing_remotes(
+    group: &SecurityGroup,
+    is_there: impl Fn(Remote<'_>) -> bool,
+) -> impl Iterator<Item = (usize, Remote<'_>)> {
+    remotes(group).filter(move |(_, remote)| !is_there(*remote))
 }
 
 /// Whether a Port has the groups and address pairs that its interface asks for.
@@ -107,12 +154,20 @@ mod tests {
         let mut group = default_group("shop");
         group.spec.rules.push(SecurityGroupRule {
             remote: Some(RuleRemote {
-                cidr: None,
                 group: Some("web".into()),
+                ..RuleRemote::default()
             }),
             ..SecurityGroupRule::default()
         });
-        let missing: Vec<_> = missing_remotes(&group, |name| name == DEFAULT).collect();
-        assert_eq!(missing, [(4, "web")]);
+        let offices = AddressGroupRef { name: "offices".into() };
+        group.spec.rules.push(SecurityGroupRule {
+            remote: Some(RuleRemote {
+                address_group: Some(offices.clone()),
+                ..RuleRemote::default()
+            }),
+            ..SecurityGroupRule::default()
+        });
+        let missing: Vec<_> = missing_remotes(&group, |remote| remote == Remote::Group(DEFAULT)).collect();
+        assert_eq!(missing, [(4, Remote::Group("web")), (5, Remote::Addresses(&offices))]);
     }
 }

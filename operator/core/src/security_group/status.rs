@@ -1,6 +1,7 @@
 use jiff::Timestamp;
 use virga_crds::{SecurityGroup, SecurityGroupStatus, conditions::Reason};
 
+use super::Remote;
 use crate::{
     condition::{Conditions, Progress, is_true},
     network::{Backend, Carried},
@@ -17,8 +18,8 @@ pub struct Standing<'a> {
     pub carried: Carried,
     /// The Project whose default group it is, while that lives.
     pub kept_for: Option<&'a str>,
-    /// The first rule that names a group that isn't there, and that group.
-    pub missing: Option<(usize, &'a str)>,
+    /// The first rule that names what isn't there, and what.
+    pub missing: Option<(usize, Remote<'a>)>,
 }
 
 /// What to do about a group with these users, and what to say.
@@ -48,14 +49,14 @@ pub fn plan<'a>(
             "libvirt's networks enforce no rules: it counts when the operator installs Virga with OVN",
         ),
         (_, _, Carried::No { reason, message }) => conditions.set_ready(Progress::Working, *reason, message),
-        (_, Some((rule, name)), _) => conditions.set_ready(
-            Progress::Working,
-            Reason::SecurityGroupNotFound,
-            format!(
-                "spec.rules[{rule}].remote.group: SecurityGroup {namespace}/{name} doesn't exist: create it; until then \
-                 the rule lets nothing pass"
-            ),
-        ),
+        (_, Some((rule, remote)), _) => {
+            let (field, (kind, namespace, name)) = (remote.field(), remote.place(namespace));
+            let message = format!(
+                "spec.rules[{rule}].remote.{field}: {kind} {namespace}/{name} doesn't exist: create it; until then the \
+                 rule lets nothing pass"
+            );
+            conditions.set_ready(Progress::Working, remote.reason(), message);
+        }
         (_, None, Carried::Unknown) if !said_so => {
             conditions.set_ready(Progress::Working, Reason::Building, "being written to OVN");
         }
@@ -112,7 +113,7 @@ mod tests {
         assert_eq!(text(on(Carried::AsSpecified, None)), "True/AsSpecified 1 ports");
         assert_eq!(text(on(Carried::Unknown, None)), "False/Building 1 ports");
         assert_eq!(
-            text(on(Carried::AsSpecified, Some((0, "web")))),
+            text(on(Carried::AsSpecified, Some((0, Remote::Group("web"))))),
             "False/SecurityGroupNotFound 1 ports"
         );
         assert_eq!(text(Standing::default()), "True/NotEnforced 1 ports");

@@ -24,7 +24,17 @@ impl Cloud {
         self.groups.name(group)
     }
 
-    /// The generation of a SecurityGroup.
+    /// The AddressGroups that wait to be written, as far as they are there: namespace and name.
+    pub fn waiting_address_groups(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.groups.waiting_addresses(self.everything)
+    }
+
+    /// The namespace and name of an AddressGroup.
+    pub fn address_group_name(&self, group: Uuid) -> Option<(&str, &str)> {
+        self.groups.addresses_name(group)
+    }
+
+    /// The generation of a SecurityGroup or AddressGroup.
     pub fn group_generation(&self, group: Uuid) -> Option<i64> {
         self.groups.generation(group)
     }

@@ -11,7 +11,7 @@ use virga_core::{
     network::{Backend, Segment, ValidNetwork, validate},
     problem::Problems,
 };
-use virga_crds::{FloatingIP, Instance, Network, Port, Router, SecurityGroup};
+use virga_crds::{AddressGroup, FloatingIP, Instance, Network, Port, Router, SecurityGroup};
 
 use crate::{
     GatewayHosts,
@@ -287,9 +287,23 @@ impl Cloud {
         self.groups.remove(group);
     }
 
-    /// These SecurityGroups are all there are.
-    pub fn reset_groups<'a>(&mut self, groups: impl IntoIterator<Item = &'a Arc<SecurityGroup>>) {
-        self.groups.reset(groups);
+    /// An AddressGroup is there, new or changed. What only its status says does not count.
+    pub fn set_address_group(&mut self, group: &Arc<AddressGroup>) {
+        self.groups.set_addresses(group);
+    }
+
+    /// An AddressGroup is gone.
+    pub fn remove_address_group(&mut self, group: &AddressGroup) {
+        self.groups.remove_addresses(group);
+    }
+
+    /// These SecurityGroups and AddressGroups are all there are.
+    pub fn reset_groups<'a>(
+        &mut self,
+        groups: impl IntoIterator<Item = &'a Arc<SecurityGroup>>,
+        addresses: impl IntoIterator<Item = &'a Arc<AddressGroup>>,
+    ) {
+        self.groups.reset(groups, addresses);
         self.everything = true;
     }
 
@@ -320,7 +334,7 @@ impl Cloud {
         self.everything = true;
     }
 
-    /// The rows of a Network, Router or SecurityGroup may differ.
+    /// The rows of a Network, Router, SecurityGroup or AddressGroup may differ.
     pub fn touch(&mut self, uid: Uuid) {
         self.changed.insert(uid);
         self.groups.touch(uid);

@@ -44,7 +44,7 @@ pub struct Wanted {
     pub routers: BTreeMap<Uuid, (Option<i64>, Seen)>,
     /// The FloatingIPs that it covers, likewise.
     pub floating_ips: BTreeMap<Uuid, (Option<i64>, floating_ip::Seen)>,
-    /// The SecurityGroups that it covers, with their generations; none: the group is gone.
+    /// The SecurityGroups and AddressGroups that it covers, with their generations; none: the group is gone.
     pub groups: BTreeMap<Uuid, Option<i64>>,
     /// Networks that are not as their spec says even when this is written.
     pub refused: BTreeMap<Uuid, Refusal>,

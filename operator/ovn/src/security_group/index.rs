@@ -1,4 +1,4 @@
-//! Which Ports are in which group, and whose rows change with a change?
+//! Which Ports are in which group, whom do its rules name, and whose rows change with a change?
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,22 +7,32 @@ use std::{
 
 use kube::ResourceExt as _;
 use uuid::Uuid;
-use virga_core::security_group::of_port;
-use virga_crds::{Port, SecurityGroup};
+use virga_core::security_group::{self, of_port};
+use virga_crds::{AddressGroup, Port, SecurityGroup};
 use virga_ovsdb::{northbound::LogicalSwitchPort, reconcile::Desired, table::Ref};
 
-/// `namespace`, `name`.
-type Name = (String, String);
+use super::addresses::AddressGroups;
 
-/// All SecurityGroups of the cluster, with their Ports.
+/// `namespace`, `name`.
+pub(super) type Name = (String, String);
+
+/// What a rule names.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Remote {
+    Group(Name),
+    Addresses(Name),
+}
+
+/// All SecurityGroups of the cluster with their Ports, and all AddressGroups.
 #[derive(Default)]
 pub(crate) struct Groups {
     known: BTreeMap<Name, (Uuid, Arc<SecurityGroup>)>,
     names: BTreeMap<Uuid, Name>,
     /// By group, whether it is there or not: its Ports by uid, and their Networks.
     members: BTreeMap<Name, BTreeMap<Uuid, Name>>,
+    addresses: AddressGroups,
     /// By group, whether it is there or not: those whose rules name it.
-    named_by: BTreeMap<Name, BTreeSet<Name>>,
+    named_by: BTreeMap<Remote, BTreeSet<Name>>,
     /// Groups whose rows may differ from what they should be.
     changed: BTreeSet<Uuid>,
 }
@@ -40,7 +50,7 @@ impl Groups {
         let Some(uid) = group.uid().and_then(|uid| uid.parse().ok()) else {
             return;
         };
-        let name = name(group);
+        let name = place(group.as_ref());
         let before = self.known.get(&name);
         let same = |(known, old): &(Uuid, Arc<SecurityGroup>)| {
             *known == uid && old.spec == group.spec && old.metadata.generation == group.metadata.generation
@@ -50,11 +60,10 @@ impl Groups {
         }
         if before.is_none_or(|(known, _)| *known != uid) {
             self.forget(&name);
-            self.touch_those_that_name(&name);
+            self.touch_those_that_name(&Remote::Group(name.clone()));
         }
         self.unname(&name);
-        for remote in remotes(group) {
-            let remote = (name.0.clone(), remote.to_owned());
+        for remote in remotes(group, &name.0) {
             self.named_by.entry(remote).or_default().insert(name.clone());
         }
         self.names.insert(uid, name.clone());
@@ -64,22 +73,48 @@ impl Groups {
 
     /// A group is gone.
     pub(crate) fn remove(&mut self, group: &SecurityGroup) {
-        let name = name(group);
+        let name = place(group);
         // Another one may have its name by now.
         let known = self.known.get(&name).map(|(uid, _)| uid.to_string());
         if known.is_some() && known == group.uid() {
             self.forget(&name);
-            self.touch_those_that_name(&name);
+            self.touch_those_that_name(&Remote::Group(name));
+        }
+    }
+
+    /// An AddressGroup is there, new or changed. What only its status says does not count.
+    pub(crate) fn set_addresses(&mut self, group: &Arc<AddressGroup>) {
+        let name = place(group.as_ref());
+        let known = self.addresses.uid(&name);
+        let Some((uid, before)) = self.addresses.set(group) else {
+            return;
+        };
+        self.changed.extend(before.into_iter().chain([uid]));
+        if known != Some(uid) {
+            self.touch_those_that_name(&Remote::Addresses(name));
+        }
+    }
+
+    /// An AddressGroup is gone.
+    pub(crate) fn remove_addresses(&mut self, group: &AddressGroup) {
+        if let Some(uid) = self.addresses.remove(group) {
+            self.changed.insert(uid);
+            self.touch_those_that_name(&Remote::Addresses(place(group)));
         }
     }
 
     /// These are all there are.
-    pub(crate) fn reset<'a>(&mut self, groups: impl IntoIterator<Item = &'a Arc<SecurityGroup>>) {
+    pub(crate) fn reset<'a>(
+        &mut self,
+        groups: impl IntoIterator<Item = &'a Arc<SecurityGroup>>,
+        addresses: impl IntoIterator<Item = &'a Arc<AddressGroup>>,
+    ) {
         let members = std::mem::take(&mut self.members);
         *self = Self {
             members,
             ..Self::default()
         };
+        addresses.into_iter().for_each(|group| self.set_addresses(group));
         groups.into_iter().for_each(|group| self.set(group));
     }
 
@@ -95,8 +130,7 @@ impl Groups {
         let Some((_, group)) = self.known.get(name) else {
             return;
         };
-        for remote in remotes(group) {
-            let remote = (name.0.clone(), remote.to_owned());
+        for remote in remotes(group, &name.0) {
             if let Some(by) = self.named_by.get_mut(&remote) {
                 by.remove(name);
                 if by.is_empty() {
@@ -106,8 +140,8 @@ impl Groups {
         }
     }
 
-    fn touch_those_that_name(&mut self, name: &Name) {
-        let by = self.named_by.get(name).into_iter().flatten();
+    fn touch_those_that_name(&mut self, remote: &Remote) {
+        let by = self.named_by.get(remote).into_iter().flatten();
         let by = by.filter_map(|name| self.known.get(name));
         self.changed.extend(by.map(|(uid, _)| *uid));
     }
@@ -151,7 +185,10 @@ impl Groups {
 
     /// All that are there.
     pub(crate) fn all(&self) -> impl Iterator<Item = Uuid> {
-        self.names.keys().copied()
+        self.names
+            .keys()
+            .copied()
+            .chain(self.addresses.names().map(|(uid, _)| uid))
     }
 
     /// The groups of a Port, as far as they are there.
@@ -163,18 +200,35 @@ impl Groups {
         })
     }
 
-    /// The namespace and name of a group.
+    /// The namespace and name of a SecurityGroup.
     pub(crate) fn name(&self, group: Uuid) -> Option<(&str, &str)> {
         let (namespace, name) = self.names.get(&group)?;
         Some((namespace, name))
     }
 
-    /// The generation of a group that is there.
-    pub(crate) fn generation(&self, group: Uuid) -> Option<i64> {
-        self.known.get(self.names.get(&group)?)?.1.metadata.generation
+    /// The namespace and name of an AddressGroup.
+    pub(crate) fn addresses_name(&self, group: Uuid) -> Option<(&str, &str)> {
+        let (namespace, name) = self.addresses.name(group)?;
+        Some((namespace, name))
     }
 
-    /// Those that wait to be written, as far as they are there: namespace and name.
+    /// The generation of a SecurityGroup or AddressGroup that is there.
+    pub(crate) fn generation(&self, group: Uuid) -> Option<i64> {
+        let known = self.names.get(&group).and_then(|name| self.known.get(name));
+        match known {
+            Some((_, known)) => known.metadata.generation,
+            None => self.addresses.generation(group),
+        }
+    }
+
+    /// The AddressGroups that wait to be written, as far as they are there: namespace and name.
+    pub(crate) fn waiting_addresses(&self, everything: bool) -> impl Iterator<Item = (&str, &str)> {
+        let names = self.addresses.names();
+        let names = names.filter(move |(uid, _)| everything || self.changed.contains(uid));
+        names.map(|(_, (namespace, name))| (namespace.as_str(), name.as_str()))
+    }
+
+    /// The SecurityGroups that wait to be written, as far as they are there: namespace and name.
     pub(crate) fn waiting(&self, everything: bool) -> impl Iterator<Item = (&str, &str)> {
         let names = self.names.iter();
         let names = names.filter(move |(uid, _)| everything || self.changed.contains(*uid));
@@ -188,15 +242,16 @@ impl Groups {
         group: Uuid,
         row: impl Fn(&Name, Uuid) -> Option<Ref<LogicalSwitchPort>>,
     ) {
+        self.addresses.insert(desired, group);
         let Some(name) = self.names.get(&group) else { return };
         let Some((_, object)) = self.known.get(name) else {
             return;
         };
         let members = self.members.get(name).into_iter().flatten();
         let ports = members.filter_map(|(port, network)| row(network, *port)).collect();
-        super::insert(desired, group, object, ports, |remote| {
-            let (uid, _) = self.known.get(&(name.0.clone(), remote.to_owned()))?;
-            Some(*uid)
+        super::insert(desired, group, object, ports, |remote| match named(remote, &name.0) {
+            Remote::Group(name) => self.known.get(&name).map(|(uid, _)| *uid),
+            Remote::Addresses(name) => self.addresses.uid(&name),
         });
     }
 }
@@ -207,17 +262,26 @@ fn places(port: &Port) -> BTreeSet<(Name, Uuid, Name)> {
     let Some(uid) = port.uid().and_then(|uid| uid.parse().ok()) else {
         return BTreeSet::new();
     };
-    let place = |name: &str| (namespace.clone(), name.to_owned());
-    let network = place(&port.spec.network);
+    let within = |name: &str| (namespace.clone(), name.to_owned());
+    let network = within(&port.spec.network);
     let groups = of_port(&port.spec).into_iter();
-    groups.map(|group| (place(group), uid, network.clone())).collect()
+    groups.map(|group| (within(group), uid, network.clone())).collect()
 }
 
-fn remotes(group: &SecurityGroup) -> impl Iterator<Item = &str> {
-    let rules = group.spec.rules.iter();
-    rules.filter_map(|rule| rule.remote.as_ref()?.group.as_deref())
+/// What the rules of a group in this namespace name.
+fn remotes(group: &SecurityGroup, namespace: &str) -> impl Iterator<Item = Remote> {
+    security_group::remotes(group).map(move |(_, remote)| named(remote, namespace))
 }
 
-fn name(group: &SecurityGroup) -> Name {
-    (group.namespace().unwrap_or_default(), group.name_any())
+fn named(remote: security_group::Remote<'_>, namespace: &str) -> Remote {
+    let (_, namespace, name) = remote.place(namespace);
+    let name = (namespace.to_owned(), name.to_owned());
+    match remote {
+        security_group::Remote::Group(_) => Remote::Group(name),
+        security_group::Remote::Addresses(_) => Remote::Addresses(name),
+    }
+}
+
+fn place(object: &impl kube::ResourceExt) -> Name {
+    (object.namespace().unwrap_or_default(), object.name_any())
 }

@@ -1,10 +1,15 @@
 //! What does a rule match, in OVN's words? (ovn-sb(5), Logical_Flow, match)
 
 use ipnet::IpNet;
+use virga_core::security_group::Remote;
 use virga_crds::{EtherType, PortRange, RuleDirection, SecurityGroupRule};
 
-/// The expression of a rule of this group; none if nothing could ever match. `remote` is how another group is called.
-pub(super) fn of(rule: &SecurityGroupRule, group: &str, remote: impl Fn(&str) -> Option<String>) -> Option<String> {
+/// The expression of a rule of this group; none if nothing could ever match. `remote` is how a set of addresses is called.
+pub(super) fn of(
+    rule: &SecurityGroupRule,
+    group: &str,
+    remote: impl Fn(Remote<'_>) -> Option<String>,
+) -> Option<String> {
     let (port, end) = match rule.direction {
         RuleDirection::Ingress => ("outport", "src"),
         RuleDirection::Egress => ("inport", "dst"),
@@ -15,9 +20,9 @@ pub(super) fn of(rule: &SecurityGroupRule, group: &str, remote: impl Fn(&str) ->
     };
     let mut parts = vec![format!("{port} == @{group}"), family.to_owned()];
     if let Some(from) = &rule.remote {
-        match (&from.cidr, &from.group) {
+        match (&from.cidr, Remote::of(rule)) {
             (Some(cidr), None) => parts.extend(range(cidr, rule.ether_type, &format!("{family}.{end}"))?),
-            (None, Some(name)) => parts.push(format!("{family}.{end} == ${}_{family}", remote(name)?)),
+            (None, Some(named)) => parts.push(format!("{family}.{end} == ${}_{family}", remote(named)?)),
             // The schema takes exactly one; in doubt nothing passes.
             _ => return None,
         }
@@ -100,27 +105,38 @@ fn ports_of(protocol: &str, PortRange { min, max }: PortRange) -> Option<String>
 
 #[cfg(test)]
 mod tests {
-    use virga_crds::{IcmpKind, RuleRemote};
+    use virga_crds::{AddressGroupRef, IcmpKind, RuleRemote};
 
     use super::*;
 
     fn said(change: impl FnOnce(&mut SecurityGroupRule)) -> Option<String> {
         let mut rule = SecurityGroupRule::default();
         change(&mut rule);
-        of(&rule, "g", |name| (name != "missing").then(|| format!("sg_{name}")))
+        of(&rule, "g", |named| {
+            let (kind, _, name) = named.place("");
+            let set = if kind == "SecurityGroup" { "sg" } else { "ag" };
+            (name != "missing").then(|| format!("{set}_{name}"))
+        })
     }
 
     fn cidr(cidr: &str) -> RuleRemote {
         RuleRemote {
             cidr: Some(cidr.into()),
-            group: None,
+            ..RuleRemote::default()
         }
     }
 
     fn group(group: &str) -> RuleRemote {
         RuleRemote {
-            cidr: None,
             group: Some(group.into()),
+            ..RuleRemote::default()
+        }
+    }
+
+    fn addresses(name: &str) -> RuleRemote {
+        RuleRemote {
+            address_group: Some(AddressGroupRef { name: name.into() }),
+            ..RuleRemote::default()
         }
     }
 
@@ -148,6 +164,10 @@ mod tests {
             "inport == @g && ip6 && ip6.dst == $sg_web_ip6 && udp && udp.dst == 53",
         );
         is(
+            said(|rule| rule.remote = Some(addresses("offices"))),
+            "outport == @g && ip4 && ip4.src == $ag_offices_ip4",
+        );
+        is(
             said(|rule| {
                 rule.protocol = Some("icmp".into());
                 rule.icmp = Some(IcmpKind {
@@ -166,7 +186,8 @@ mod tests {
 
     #[test]
     fn what_the_schema_does_not_take_matches_nothing() {
-        let hostile: [fn(&mut SecurityGroupRule); 8] = [
+        let hostile: [fn(&mut SecurityGroupRule); 9] = [
+            |rule| rule.remote = Some(addresses("missing")),
             |rule| rule.remote = Some(group("missing")),
             |rule| rule.remote = Some(cidr("0.0.0.0/0 || 1")),
             |rule| rule.remote = Some(cidr("fd00::/8")),

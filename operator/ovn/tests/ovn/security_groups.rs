@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use virga_core::security_group::default_group;
-use virga_crds::{AddressPair, Port, PortSecurity, RuleMode, SecurityGroup, SecurityGroupSpec};
+use virga_crds::{
+    AddressGroup, AddressGroupSpec, AddressPair, Port, PortSecurity, RuleMode, SecurityGroup, SecurityGroupSpec,
+};
 use virga_ovn::Cloud;
 use virga_ovsdb::{Client, reconcile::Plan, testing::Northd};
 
@@ -46,7 +48,7 @@ impl World {
         let client = client(ovn.northbound()).await;
         let mut cloud = cloud();
         cloud.reset([&front(PortSecurity::Enabled)], ports.iter().copied(), [], [], []);
-        cloud.reset_groups(groups);
+        cloud.reset_groups(groups, []);
         let mut world = Self { cloud, client, ovn };
         world.write().await;
         world
@@ -215,6 +217,72 @@ async fn a_remote_group_is_its_ports_and_a_change_is_of_one_group() {
     world.cloud.set_port(&in_groups(3, &["default"]));
     world.write().await;
     assert!(!world.passes(&second, &data, SSH));
+}
+
+/// An address group in `shop`.
+fn addresses(number: u64, name: &str, addresses: &[&str]) -> Arc<AddressGroup> {
+    let spec = AddressGroupSpec {
+        addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
+        ..AddressGroupSpec::default()
+    };
+    let mut group = AddressGroup::new(name, spec);
+    group.metadata.namespace = Some("shop".into());
+    group.metadata.uid = Some(uid(3 << 32 | number).to_string());
+    group.metadata.generation = Some(1);
+    Arc::new(group)
+}
+
+#[tokio::test]
+async fn an_address_group_is_addresses_that_change_without_the_rules() {
+    let rule = |family: &str| json!({"direction": "Ingress", "etherType": family, "remote": {"addressGroup": {"name": "near"}}});
+    let groups = [
+        group(1, "web", &json!([rule("IPv4"), rule("IPv6")])),
+        numbered(3, default_group("shop")),
+    ];
+    let (served, first, second) = (in_groups(1, &["web"]), in_groups(2, &[]), in_groups(3, &[]));
+    let mut world = World::start(&groups, &[&served, &first, &second]).await;
+    assert!(!world.passes(&first, &served, WEB), "what isn't there lets nobody in");
+
+    world
+        .cloud
+        .set_address_group(&addresses(1, "near", &["10.0.0.2", "fd00:1::3"]));
+    world.write().await;
+    assert!(world.passes(&first, &served, WEB) && world.passes(&second, &served, WEB_6));
+    assert!(!world.passes(&first, &served, WEB_6) && !world.passes(&second, &served, WEB));
+
+    // One row changes, and no rule.
+    world
+        .cloud
+        .set_address_group(&addresses(1, "near", &["10.0.0.3/32", "fd00:1::3"]));
+    let plan = world.write().await;
+    assert_eq!((plan.inserted, plan.updated, plan.removed), (0, 1, 0));
+    assert!(!world.passes(&first, &served, WEB) && world.passes(&second, &served, WEB));
+
+    // All there are, and none.
+    world
+        .cloud
+        .set_address_group(&addresses(1, "near", &["0.0.0.0/0", "::/0", "10.0.0.0/8"]));
+    world.write().await;
+    for port in [&first, &second] {
+        assert!(world.passes(port, &served, WEB) && world.passes(port, &served, WEB_6));
+    }
+    world.cloud.set_address_group(&addresses(1, "near", &[]));
+    world.write().await;
+    assert!(!world.passes(&first, &served, WEB) && !world.passes(&first, &served, WEB_6));
+
+    // Another one of that name, and the one that it was goes afterwards.
+    let old = addresses(1, "near", &[]);
+    world.cloud.set_address_group(&addresses(2, "near", &["10.0.0.2"]));
+    world.cloud.remove_address_group(&old);
+    world.write().await;
+    assert!(world.passes(&first, &served, WEB));
+    world.cloud.touch_everything();
+    assert!(world.write().await.is_empty(), "as after a restart");
+    world.cloud.remove_address_group(&addresses(2, "near", &[]));
+    world.write().await;
+    assert!(!world.passes(&first, &served, WEB));
+    let sets = world.client.read(|replica| replica.rows("Address_Set").count());
+    assert_eq!(sets, 0);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virga_core::network::Backend;
-use virga_crds::{FloatingIP, Instance, Network, Port, Router, SecurityGroup};
+use virga_crds::{AddressGroup, FloatingIP, Instance, Network, Port, Router, SecurityGroup};
 use virga_ovn::{Cloud, Wanted};
 use virga_ovsdb::{
     Client,
@@ -38,13 +38,14 @@ struct Writer {
 }
 
 /// What the watches tell.
-pub(super) struct Changes<N, P, R, F, I, G> {
+pub(super) struct Changes<N, P, R, F, I, G, A> {
     pub networks: N,
     pub ports: P,
     pub routers: R,
     pub floating_ips: F,
     pub instances: I,
     pub groups: G,
+    pub address_groups: A,
 }
 
 pub(super) async fn run(
@@ -58,6 +59,7 @@ pub(super) async fn run(
         impl Stream<Item = Change<FloatingIP>>,
         impl Stream<Item = Change<Instance>>,
         impl Stream<Item = Change<SecurityGroup>>,
+        impl Stream<Item = Change<AddressGroup>>,
     >,
     reports: Arc<Reports>,
     stop: CancellationToken,
@@ -80,10 +82,11 @@ pub(super) async fn run(
         floating_ips,
         instances,
         groups,
+        address_groups,
     } = watched;
     let (mut floating_ips, mut instances) = (pin!(floating_ips), pin!(instances));
     let (mut networks, mut ports, mut routers) = (pin!(networks), pin!(ports), pin!(routers));
-    let mut groups = pin!(groups);
+    let (mut groups, mut address_groups) = (pin!(groups), pin!(address_groups));
     let mut writer = Writer {
         client,
         cloud: Cloud::new(owner.as_str(), backend),
@@ -128,6 +131,10 @@ pub(super) async fn run(
                 Change::Applied(group) => writer.cloud.set_group(&group),
                 Change::Deleted(group) => writer.cloud.remove_group(&group),
             },
+            Some(change) = address_groups.next() => match change {
+                Change::Applied(group) => writer.cloud.set_address_group(&group),
+                Change::Deleted(group) => writer.cloud.remove_address_group(&group),
+            },
             Ok(()) = state.changed() => {
                 let state = state.borrow_and_update().clone();
                 writer.connection(&state);
@@ -138,7 +145,7 @@ pub(super) async fn run(
                 writer
                     .cloud
                     .reset(&stores.networks.state(), &stores.ports.state(), &stores.routers.state(), &stores.floating_ips.state(), &stores.instances.state());
-                writer.cloud.reset_groups(&stores.security_groups.state());
+                writer.cloud.reset_groups(&stores.security_groups.state(), &stores.address_groups.state());
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 writer.work().await;

@@ -18,6 +18,11 @@ impl Writer {
             let generation = self.cloud.group_generation(uid);
             self.reports.groups.set(uid, name, generation, Some(message.to_owned()));
         }
+        if let Some(name) = self.cloud.address_group_name(uid) {
+            let generation = self.cloud.group_generation(uid);
+            let message = Some(message.to_owned());
+            self.reports.address_groups.set(uid, name, generation, message);
+        }
         if let Some(name) = self.cloud.router_name(uid) {
             let seen = Seen {
                 problem: Some(Obstacle {
@@ -52,6 +57,9 @@ impl Writer {
         self.cloud
             .waiting_groups()
             .for_each(|name| self.reports.groups.wake(name));
+        self.cloud
+            .waiting_address_groups()
+            .for_each(|name| self.reports.address_groups.wake(name));
     }
 
     pub(super) fn report(&mut self, wanted: &Wanted, problems: &[Problem]) {
@@ -127,12 +135,15 @@ impl Writer {
         let about = |problem: &Problem| Some((group_of_problem(problem)?, problem.to_string()));
         let mut of_groups: HashMap<Uuid, String> = problems.iter().filter_map(about).collect();
         for (group, generation) in &wanted.groups {
-            match self.cloud.group_name(*group) {
-                Some(name) => self
-                    .reports
-                    .groups
-                    .set(*group, name, *generation, of_groups.remove(group)),
-                None => self.reports.groups.forget(*group),
+            let names = (self.cloud.group_name(*group), self.cloud.address_group_name(*group));
+            let problem = of_groups.remove(group);
+            match names {
+                (Some(name), _) => self.reports.groups.set(*group, name, *generation, problem),
+                (_, Some(name)) => self.reports.address_groups.set(*group, name, *generation, problem),
+                (None, None) => {
+                    self.reports.groups.forget(*group);
+                    self.reports.address_groups.forget(*group);
+                }
             }
         }
     }

@@ -23,6 +23,7 @@ pub(super) fn review(stores: &Stores, request: &Request) -> Answer {
         .unwrap_or_default();
     let name = old.name_any();
     let target = match request.kind.kind.as_str() {
+        "AddressGroup" => Target::within(TargetKind::AddressGroup, &namespace, &name),
         "Flavor" => Target::flavor(&name),
         "Image" => Target::within(TargetKind::Image, &namespace, &name),
         "Network" => Target::within(TargetKind::Network, &namespace, &name),
@@ -67,5 +68,6 @@ fn users(target: &Target, stores: &Stores) -> BTreeSet<User> {
         .chain(of(stores.ports.state(), target))
         .chain(of(stores.routers.state(), target))
         .chain(of(stores.floating_ips.state(), target))
+        .chain(of(stores.security_groups.state(), target))
         .collect()
 }

@@ -13,7 +13,7 @@ use kube::{ResourceExt, core::admission::Operation};
 use serde::de::DeserializeOwned;
 use virga_core::{flavor, image, network, problem::Problems};
 use virga_crds::{
-    Flavor, Image, Instance, Network, Port, Project, SYSTEM_NAMESPACE, SecurityGroup, ServerGroup, Volume,
+    AddressGroup, Flavor, Image, Instance, Network, Port, Project, SYSTEM_NAMESPACE, SecurityGroup, ServerGroup, Volume,
 };
 
 use virga_scheduler::Attribute;
@@ -44,6 +44,7 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
     let stores = &hooks.stores;
     match (request.kind.kind.as_str(), &request.operation) {
         (_, Operation::Delete) => deletion::review(stores, request),
+        ("AddressGroup", _) => check::<AddressGroup>(request, |_, _| Findings::default()),
         ("Flavor", _) => check(request, |new, _| flavor(new)),
         ("FloatingIP", _) => check(request, |new, _| router::floating_ip(new, stores)),
         ("HostAggregate", _) => check(request, |new, _| hosts::host_aggregate(new, stores)),

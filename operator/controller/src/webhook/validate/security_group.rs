@@ -1,22 +1,28 @@
 //! What of a SecurityGroup, and of an interface that names some, can only be told by looking at the others?
 
 use kube::ResourceExt as _;
-use virga_core::{network::Backend, security_group::missing_remotes};
+use virga_core::{
+    network::Backend,
+    security_group::{Remote, missing_remotes},
+};
 use virga_crds::{Instance, SecurityGroup};
 
 use super::Findings;
-use crate::{security_group::wrong, stores::Stores};
+use crate::{
+    security_group::{is_there, wrong},
+    stores::Stores,
+};
 
 /// A group whose rules name others that are not there waits for them.
 pub(super) fn group(new: &SecurityGroup, stores: &Stores) -> Findings {
     let mut findings = Findings::default();
     let (namespace, itself) = (new.namespace().unwrap_or_default(), new.name_any());
-    let is_there = |name: &str| name == itself || stores.security_group(&namespace, name).is_some();
-    for (rule, name) in missing_remotes(new, is_there) {
-        let message = format!(
-            "there is no SecurityGroup {name:?} in namespace {namespace}: until there is, the rule lets nothing pass"
-        );
-        findings.warn(&format!("spec.rules[{rule}].remote.group"), &message);
+    let is_there = |remote: Remote<'_>| remote == Remote::Group(&itself) || is_there(stores, &namespace, remote);
+    for (rule, remote) in missing_remotes(new, is_there) {
+        let (kind, namespace, name) = remote.place(&namespace);
+        let message =
+            format!("there is no {kind} {name:?} in namespace {namespace}: until there is, the rule lets nothing pass");
+        findings.warn(&format!("spec.rules[{rule}].remote.{}", remote.field()), &message);
     }
     findings
 }
