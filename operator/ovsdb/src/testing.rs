@@ -86,6 +86,16 @@ impl Server {
         }
     }
 
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.at("sock")
+    }
+
+    /// Its number, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Kills it, and makes its database anew.
     pub fn empty(&mut self) -> io::Result<()> {
         self.kill();

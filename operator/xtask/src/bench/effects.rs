@@ -35,7 +35,8 @@ impl Effects {
         Ok(Self::parse(&said))
     }
 
-    fn parse(text: &str) -> Self {
+    /// Of the text of an agent's metrics.
+    pub fn parse(text: &str) -> Self {
         let mut effects: BTreeMap<String, (f64, f64)> = BTreeMap::new();
         for line in text.lines() {
             let Some((name, rest)) = line

@@ -350,13 +350,15 @@ fn instance(name: &str, together: bool) -> Instance {
     Instance::new(name, spec)
 }
 
-fn is_ready(conditions: &[Condition]) -> bool {
+/// Whether all is as its spec asks.
+pub fn is_ready(conditions: &[Condition]) -> bool {
     conditions
         .iter()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn is_running(instance: &Instance) -> bool {
+/// Whether somebody who watches would say that it runs.
+pub fn is_running(instance: &Instance) -> bool {
     let status = instance.status.as_ref();
     status.is_some_and(|status| status.state == Some(InstanceState::Active) && is_ready(&status.conditions))
 }

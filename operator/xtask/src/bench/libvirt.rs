@@ -39,7 +39,14 @@ impl<'a> Twin<'a> {
             "qemu-img", "create", "-q", "-f", "qcow2", "-F", &format, "-b", &backing, &root, &size,
         ])?;
         let path = node.file(&format!("{FOLDER}/domain.xml"));
-        let xml = renamed(&xml, &directory, uid).ok_or_else(|| Error::unreadable("virsh dumpxml", &xml))?;
+        let own = Own {
+            name: NAME,
+            uuid: UUID,
+            folder: FOLDER,
+        };
+        let xml = own
+            .renamed(&xml, &directory, uid)
+            .ok_or_else(|| Error::unreadable("virsh dumpxml", &xml))?;
         file::write(&path, xml)?;
         Ok(twin)
     }
@@ -50,7 +57,7 @@ impl<'a> Twin<'a> {
         let script = format!("define {FOLDER}/domain.xml; start {NAME}");
         let said = self.node.run(&["virsh", "--timing", &script])?;
         self.end()?;
-        took(&said).ok_or_else(|| Error::unreadable("virsh's timing", &said))
+        took(&said, 2).ok_or_else(|| Error::unreadable("virsh's timing", &said))
     }
 
     fn end(&self) -> Result<(), Error> {
@@ -69,7 +76,7 @@ impl<'a> Twin<'a> {
 }
 
 /// Backing file, its format, and the virtual size in bytes.
-fn overlay(info: &str) -> Option<(String, String, String)> {
+pub fn overlay(info: &str) -> Option<(String, String, String)> {
     let info: serde_json::Value = serde_json::from_str(info).ok()?;
     let backing = info
         .get("full-backing-filename")
@@ -79,13 +86,27 @@ fn overlay(info: &str) -> Option<(String, String, String)> {
     Some((text(backing)?, text(format)?, info.get("virtual-size")?.to_string()))
 }
 
-/// The same XML with name, UUID and files of the twin's, and without the mark that makes a domain the agent's.
-fn renamed(xml: &str, directory: &str, uid: &str) -> Option<String> {
-    let (before, rest) = xml.split_once("<metadata>")?;
-    let (_, after) = rest.split_once("</metadata>")?;
-    // The UUID is in the system's firmware table as well, and libvirt compares the two.
-    let xml = format!("{before}{after}").replace(directory, FOLDER).replace(uid, UUID);
-    with_content(&xml, "name", NAME)
+/// What a twin has of its own.
+pub struct Own<'a> {
+    /// The domain's name.
+    pub name: &'a str,
+    /// Its UUID.
+    pub uuid: &'a str,
+    /// Where its files are.
+    pub folder: &'a str,
+}
+
+impl Own<'_> {
+    /// The same XML with name, UUID and files of the twin's, and without the mark that makes a domain the agent's.
+    pub fn renamed(&self, xml: &str, directory: &str, uid: &str) -> Option<String> {
+        let (before, rest) = xml.split_once("<metadata>")?;
+        let (_, after) = rest.split_once("</metadata>")?;
+        // The UUID is in the system's firmware table as well, and libvirt compares the two.
+        let xml = format!("{before}{after}")
+            .replace(directory, self.folder)
+            .replace(uid, self.uuid);
+        with_content(&xml, "name", self.name)
+    }
 }
 
 /// The first such element with another content.
@@ -96,13 +117,13 @@ fn with_content(xml: &str, element: &str, content: &str) -> Option<String> {
     Some(format!("{before}{open}{content}{close}{after}"))
 }
 
-/// The sum of virsh's `(Time: 12.345 ms)`, one for each of two commands.
-fn took(said: &str) -> Option<Duration> {
+/// The sum of virsh's `(Time: 12.345 ms)`, one for each of so many commands.
+pub fn took(said: &str, commands: usize) -> Option<Duration> {
     let times = said
         .lines()
         .filter_map(|line| line.trim().strip_prefix("(Time: ")?.strip_suffix(" ms)"));
     let times: Option<Vec<f64>> = times.map(|text| text.parse().ok()).collect();
-    let times = times.filter(|times| times.len() == 2)?;
+    let times = times.filter(|times| times.len() == commands)?;
     Duration::try_from_secs_f64(times.iter().sum::<f64>() / 1e3).ok()
 }
 
@@ -114,15 +135,20 @@ mod tests {
     fn virsh_tells_how_long_each_command_took() {
         let said =
             "Domain 'bench' defined from /x\n\n(Time: 3.250 ms)\n\nDomain 'bench' started\n\n(Time: 400.000 ms)\n";
-        assert_eq!(took(said), Some(Duration::from_micros(403_250)));
-        assert_eq!(took("(Time: 3.250 ms)"), None);
+        assert_eq!(took(said, 2), Some(Duration::from_micros(403_250)));
+        assert_eq!(took("(Time: 3.250 ms)", 2), None);
     }
 
     #[test]
     fn the_twin_is_the_same_domain_with_its_own_names_and_no_mark() {
         let xml = "<domain><name>virga-1</name><uuid>u-1</uuid><metadata><x/></metadata><source file='/i/u-1/root.qcow2'/>\
                    <interface><alias name='ua-0'/></interface></domain>";
-        let twin = renamed(xml, "/i/u-1", "u-1").unwrap();
+        let own = Own {
+            name: NAME,
+            uuid: UUID,
+            folder: FOLDER,
+        };
+        let twin = own.renamed(xml, "/i/u-1", "u-1").unwrap();
         assert_eq!(
             twin,
             format!(
@@ -130,7 +156,7 @@ mod tests {
                  <interface><alias name='ua-0'/></interface></domain>"
             )
         );
-        assert_eq!(renamed("<domain/>", "/i/u-1", "u-1"), None);
+        assert_eq!(own.renamed("<domain/>", "/i/u-1", "u-1"), None);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //!
 //! Its parts can be measured alone; the page keeps the sections of the others. `lab` needs a running lab with Virga in it,
 //! as `cargo xtask demo` leaves it, and root; what it makes there is in a namespace of its own and is taken away again.
-//! `admission` needs root. The result is printed and written to docs/performance.md.
+//! `admission`, `burst` and `verbs` need root. The result is printed and written to docs/performance.md.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use virga_lab::{Administered, Lab, NodeError};
@@ -18,15 +19,21 @@ use crate::sections::{self, Section};
 use crate::{command, file};
 
 mod admission;
+mod burst;
 mod effects;
 mod instances;
 mod libvirt;
 mod memory;
+mod northbound;
 mod nova;
 mod page;
 mod placement;
 mod quantile;
+mod stage;
+mod verbs;
 mod writes;
+
+use instances::is_ready;
 
 /// Where the page is, in the checkout.
 const PAGE: &str = "docs/performance.md";
@@ -34,12 +41,15 @@ const PAGE: &str = "docs/performance.md";
 /// Arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How many Instances, and how many domains of libvirt's own, are started
+    /// How often each is measured: starts in the lab, verbs
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
     /// How many Instances there are more when memory is measured the second time
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
     instances: u16,
+    /// How many Instances are created soon after each other
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    burst: u16,
     /// Only print the result; leave docs/performance.md as it is
     #[arg(long)]
     print_only: bool,
@@ -57,8 +67,19 @@ enum Part {
     Placements,
     /// The scheduler beside Nova's
     Nova,
+    /// What is written to OVN
+    Northbound,
     /// Creates through a real apiserver
     Admission,
+    /// Many Instances, one soon after the other, beside virsh
+    Burst,
+    /// Each verb beside the calls of libvirt that it consists of
+    Verbs,
+}
+
+impl Part {
+    /// Those that have to be in a network of their own: see `scale::network`.
+    const ELSEWHERE: [Self; 3] = [Self::Admission, Self::Burst, Self::Verbs];
 }
 
 /// What went wrong in a bench.
@@ -124,6 +145,9 @@ pub enum Error {
         /// Its beginning.
         text: String,
     },
+    /// libvirt is not installed.
+    #[error("libvirtd is not installed: run `cargo xtask deps`")]
+    NoLibvirt,
     /// A file.
     #[error(transparent)]
     File(#[from] file::Error),
@@ -162,9 +186,19 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if wanted(Part::Nova) {
         made.push(page::nova(&measured, &nova::measure()?));
     }
-    let elsewhere = wanted(Part::Admission) && !network::is_ours();
-    if wanted(Part::Admission) && !elsewhere {
+    if wanted(Part::Northbound) {
+        println!("OVN's north-bound database (builds virga-ovn's bench in release mode)");
+        made.push(northbound::measure()?.section(&measured));
+    }
+    let here = |part| wanted(part) && network::is_ours();
+    if here(Part::Admission) {
         made.push(page::admission(&measured, &runtime()?.block_on(admission::measure())?));
+    }
+    if here(Part::Burst) {
+        made.push(runtime()?.block_on(burst::measure(args.burst))?.section(&measured));
+    }
+    if here(Part::Verbs) {
+        made.push(runtime()?.block_on(verbs::measure(args.rounds))?.section(&measured));
     }
     if !made.is_empty() {
         let path = file::checkout().join(PAGE);
@@ -174,10 +208,24 @@ pub fn run(args: &Args) -> Result<(), Error> {
             file::write(&path, page)?;
         }
     }
-    if elsewhere {
+    for part in Part::ELSEWHERE
+        .into_iter()
+        .filter(|part| wanted(*part) && !network::is_ours())
+    {
         // It writes its section itself.
-        let more = args.print_only.then_some("--print-only");
-        network::run(["bench", "--only", "admission"].into_iter().chain(more))?;
+        let only = part.to_possible_value().map(|value| value.get_name().to_owned());
+        let mut words = vec!["bench".to_owned(), "--only".to_owned(), only.unwrap_or_default()];
+        words.extend(args.print_only.then(|| "--print-only".to_owned()));
+        let more: &[(&str, u16)] = match part {
+            Part::Burst => &[("--burst", args.burst)],
+            Part::Verbs => &[("--rounds", args.rounds)],
+            _ => &[],
+        };
+        words.extend(
+            more.iter()
+                .flat_map(|(flag, value)| [(*flag).to_owned(), value.to_string()]),
+        );
+        network::run(words)?;
     }
     Ok(())
 }

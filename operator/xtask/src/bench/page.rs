@@ -4,11 +4,14 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::admission::{Asks, Creates};
+use super::burst;
 use super::instances::Starts;
 use super::memory::Memory;
+use super::northbound;
 use super::nova::Comparison;
 use super::placement::Placement;
 use super::quantile::quantile;
+use super::verbs;
 use crate::sections::Section;
 
 /// What is above the first section of docs/performance.md.
@@ -27,9 +30,20 @@ const NOVA: &str = "Beside Nova's scheduler";
 const ADMISSION: &str = "Creates through the API server";
 
 /// The sections in their order.
-pub const ORDER: [&str; 6] = [STARTS, WRITES, PLACEMENTS, NOVA, ADMISSION, MEMORY];
+pub const ORDER: [&str; 9] = [
+    STARTS,
+    burst::TITLE,
+    verbs::TITLE,
+    WRITES,
+    PLACEMENTS,
+    NOVA,
+    ADMISSION,
+    northbound::TITLE,
+    MEMORY,
+];
 
-fn section(title: &'static str, write: impl FnOnce(&mut String) -> std::fmt::Result) -> Section {
+/// A section that is written so.
+pub fn section(title: &'static str, write: impl FnOnce(&mut String) -> std::fmt::Result) -> Section {
     let mut body = String::new();
     // Writing to a String cannot fail.
     let _ = write(&mut body);
@@ -264,10 +278,12 @@ fn write_memory(page: &mut String, memory: &[Memory]) -> std::fmt::Result {
     Ok(())
 }
 
-fn ms(times: &[Duration], percent: usize) -> String {
+/// In milliseconds, as the page has it.
+pub fn ms(times: &[Duration], percent: usize) -> String {
     quantile(times, percent).map_or_else(|| "not measured".to_owned(), |time| format!("{} ms", time.as_millis()))
 }
 
-fn mib(kib: u64) -> String {
+/// Of 1,024 as one, for people.
+pub fn mib(kib: u64) -> String {
     format!("{}.{}", kib / 1024, kib % 1024 * 10 / 1024)
 }

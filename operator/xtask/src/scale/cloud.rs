@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -73,17 +73,7 @@ impl Cloud {
 
         let folder = tempfile::tempdir().map_err(file::failed("making", "a folder for a kubeconfig"))?;
         let kubeconfig = folder.path().join("kubeconfig");
-        let token = ["create", "token", "virga-controller", "--duration=8h", &namespace];
-        let token = cluster.kubectl(&token)?;
-        let mut known = Kubeconfig::read_from(cluster.kubeconfig())?;
-        for user in &mut known.auth_infos {
-            user.auth_info = Some(AuthInfo {
-                token: Some(token.trim().to_owned().into()),
-                ..AuthInfo::default()
-            });
-        }
-        let text = serde_yaml::to_string(&known).map_err(|error| Error::Unreadable(error.to_string()))?;
-        file::write(&kubeconfig, text)?;
+        write_kubeconfig(&cluster, "virga-controller", &[], &kubeconfig)?;
         Ok(Self {
             clients: clients(&cluster).await?,
             webhooks: list(&webhooks),
@@ -96,6 +86,14 @@ impl Cloud {
     /// Any of the clients.
     pub fn client(&self) -> &Client {
         &self.clients[0]
+    }
+
+    /// Writes the kubeconfig of the agent on a Node, which is made: it can act there, and nowhere else.
+    pub fn agent_kubeconfig(&self, node: &str, path: &Path) -> Result<(), Error> {
+        let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}});
+        apply(&self.cluster, &object.to_string())?;
+        let bound = ["--bound-object-kind=Node", &format!("--bound-object-name={node}")];
+        write_kubeconfig(&self.cluster, "virga-agent", &bound, path)
     }
 
     /// Has the API server call webhooks, all of the chart.
@@ -169,6 +167,22 @@ impl Cloud {
         let deleted = api.delete_collection(&DeleteParams::default(), &chosen).await;
         deleted.map(drop).map_err(Error::api("deleting Instances"))
     }
+}
+
+/// A kubeconfig with the token of one of Virga's accounts.
+fn write_kubeconfig(cluster: &ControlPlane, account: &str, more: &[&str], path: &Path) -> Result<(), Error> {
+    let namespace = format!("--namespace={SYSTEM_NAMESPACE}");
+    let token = ["create", "token", account, "--duration=8h", &namespace];
+    let token = cluster.kubectl(&[&token[..], more].concat())?;
+    let mut known = Kubeconfig::read_from(cluster.kubeconfig())?;
+    for user in &mut known.auth_infos {
+        user.auth_info = Some(AuthInfo {
+            token: Some(token.trim().to_owned().into()),
+            ..AuthInfo::default()
+        });
+    }
+    let text = serde_yaml::to_string(&known).map_err(|error| Error::Unreadable(error.to_string()))?;
+    Ok(file::write(path, text)?)
 }
 
 fn objects(text: &str) -> Result<Vec<Value>, Error> {

@@ -45,7 +45,7 @@ pub struct Decided {
 impl Controller {
     /// Starts the program that was built last, at this address.
     pub fn start(kubeconfig: &Path, address: Ipv4Addr) -> Result<Self, Error> {
-        let program = program();
+        let program = program("virga-controller");
         let folder = tempfile::tempdir().map_err(file::failed("making", "a folder for the log"))?;
         let failed = |source| Error::Program {
             program: format!("{}: build it with `cargo xtask image`", program.display()),
@@ -114,6 +114,11 @@ impl Controller {
         let _ = self.child.wait();
     }
 
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `Pss` of proc_pid_smaps(5); 0 when it has ended.
     pub fn pss_kib(&self) -> u64 {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).unwrap_or_default();
@@ -173,7 +178,8 @@ impl Decided {
     }
 }
 
-fn get(address: SocketAddr, path: &str) -> io::Result<String> {
+/// What a process answers, with the head.
+pub fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
@@ -182,10 +188,10 @@ fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     Ok(text)
 }
 
-/// Where `cargo xtask image` leaves it.
-fn program() -> PathBuf {
+/// Where `cargo xtask image` leaves a process's program.
+pub fn program(name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| file::checkout().join("target"), PathBuf::from);
-    target.join("release/virga-controller")
+    target.join("release").join(name)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! written to docs/scale.md.
 
 mod cloud;
-mod controller;
+pub mod controller;
 mod failover;
 pub mod fill;
 pub mod network;
