@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use virga_core::network::Backend;
 use virga_crds::{Hypervisor, Instance, InstanceSpec, Interface, Network, NetworkSpec, Port, Subnet, finalizers};
 use virga_ovsdb::northbound;
-use virga_runtime::{clock::Clock, heartbeat, metrics};
+use virga_runtime::{clock::Clock, heartbeat, lease::Leadership, metrics};
 use virga_testkit::FakeApi;
 
 pub(crate) use crate::fixtures::NAMESPACE;
@@ -88,9 +88,8 @@ impl World {
             pod: "test",
             holder: "test",
         };
-        // Nobody stands for leadership: these lead.
         let Parts {
-            context,
+            mut context,
             watches,
             sender,
             ..
@@ -102,6 +101,7 @@ impl World {
             self.carrier.clone(),
             &mut metrics::registry(),
         );
+        Arc::make_mut(&mut context).leadership = Leadership::granted(clock, identity.holder);
         let stores = context.stores.clone();
         let stop = &self.stop;
         let feed = tokio::spawn(feed::run(context.scheduler.clone(), &watches, stop.clone()));

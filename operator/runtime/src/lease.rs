@@ -84,6 +84,25 @@ pub struct Leadership {
 }
 
 impl Leadership {
+    /// Of who stands alone: a process without rivals, or a test.
+    pub fn granted(clock: Arc<dyn Clock>, holder: impl Into<String>) -> Self {
+        // Longer than any process lives, and no overflow.
+        let long = Duration::from_hours(24 * 365 * 30);
+        let (_, seen) = watch::channel(Seen {
+            leads_until: Some(clock.instant() + long),
+            led: true,
+            holder: Some(holder.into()),
+            ..Seen::default()
+        });
+        Self { seen, clock }
+    }
+
+    /// Of who never leads.
+    pub fn refused(clock: Arc<dyn Clock>) -> Self {
+        let (_, seen) = watch::channel(Seen::default());
+        Self { seen, clock }
+    }
+
     /// Whether this process leads at this very moment. Ask before each write that only a leader may do.
     pub fn is_leader(&self) -> bool {
         self.seen

@@ -66,7 +66,10 @@ pub fn writer(
         address_groups: watches.address_groups.changes(),
     };
     let (backend, stores) = (context.carrier.backend, context.stores.clone());
-    Some(writer::run(backend, settings, stores, changes, reports, stop))
+    let leadership = context.leadership.clone();
+    Some(writer::run(
+        backend, settings, leadership, stores, changes, reports, stop,
+    ))
 }
 
 #[cfg(test)]

@@ -12,18 +12,31 @@ use virga_ovn::{Cloud, Wanted};
 use virga_ovsdb::{
     Client,
     client::{Error, State},
+    operation::Operation,
     reconcile::{Problem, plan},
 };
-use virga_runtime::{class::chain, watch::Change};
+use virga_runtime::{class::chain, lease::Leadership, watch::Change};
 
+use self::fence::Fence;
 use super::{AUDIT, DEBOUNCE, GRACE, LONGEST_PAUSE, Reports, SHORTEST_PAUSE, Settings, gateways};
 use crate::stores::Stores;
 
+mod fence;
 mod heard;
 mod told;
 
+/// Why something was not written.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Database(#[from] Error),
+    #[error("another controller leads, or writes with this one's owner name")]
+    Superseded,
+}
+
 struct Writer {
     client: Client,
+    fence: Fence,
     cloud: Cloud,
     owner: String,
     reports: Arc<Reports>,
@@ -51,6 +64,7 @@ pub(super) struct Changes<N, P, R, F, I, G, A> {
 pub(super) async fn run(
     backend: Backend,
     settings: Settings,
+    leadership: Leadership,
     stores: Stores,
     watched: Changes<
         impl Stream<Item = Change<Network>>,
@@ -89,6 +103,7 @@ pub(super) async fn run(
     let (mut groups, mut address_groups) = (pin!(groups), pin!(address_groups));
     let mut writer = Writer {
         client,
+        fence: Fence::new(&owner, leadership),
         cloud: Cloud::new(owner.as_str(), backend),
         owner,
         reports,
@@ -203,7 +218,7 @@ impl Writer {
         let covered: Vec<Uuid> = covered.chain(wanted.groups.keys()).copied().collect();
         let result = match self.write(wanted).await {
             // One that the database refuses must not keep the others from being written.
-            Err(Error::Refused(refused)) if covered.len() > 1 => {
+            Err(Failed::Database(Error::Refused(refused))) if covered.len() > 1 => {
                 tracing::warn!(
                     error = chain(&refused),
                     "OVN's north-bound database refuses; trying one by one"
@@ -232,7 +247,7 @@ impl Writer {
             objects = failed.len(),
             "writing to OVN's north-bound database"
         );
-        if let Error::Refused(_) = error {
+        if let Failed::Database(Error::Refused(_)) = error {
             let message = format!("OVN's north-bound database refuses: {}", chain(&error));
             for uid in failed {
                 self.tell_refused(uid, &message);
@@ -241,8 +256,8 @@ impl Writer {
     }
 
     /// Writes each alone. The answer has those that failed, and why the last of them did.
-    async fn one_by_one(&mut self, covered: Vec<Uuid>) -> Result<(), (Error, Vec<Uuid>)> {
-        let mut failed: Option<(Error, Vec<Uuid>)> = None;
+    async fn one_by_one(&mut self, covered: Vec<Uuid>) -> Result<(), (Failed, Vec<Uuid>)> {
+        let mut failed: Option<(Failed, Vec<Uuid>)> = None;
         for uid in covered {
             let wanted = self.cloud.of(uid);
             if let Err(error) = self.write(wanted).await {
@@ -255,7 +270,7 @@ impl Writer {
     }
 
     /// One transaction, and what follows from it for each Network and Port.
-    async fn write(&mut self, wanted: Wanted) -> Result<(), Error> {
+    async fn write(&mut self, wanted: Wanted) -> Result<(), Failed> {
         let client = self.client.clone();
         // Looking at everything takes longer than other tasks should wait.
         let planned = tokio::task::spawn_blocking(move || {
@@ -263,10 +278,10 @@ impl Writer {
             (plan, wanted)
         });
         let Ok((plan, wanted)) = planned.await else {
-            return Err(Error::Stopped);
+            return Err(Error::Stopped.into());
         };
         if !plan.is_empty() {
-            self.client.transact_in(plan.epoch, &plan.operations).await?;
+            self.transact(plan.epoch, plan.operations).await?;
             let (inserted, updated, removed) = (plan.inserted, plan.updated, plan.removed);
             let (networks, routers) = (wanted.networks.len(), wanted.routers.len());
             tracing::info!(
@@ -280,5 +295,25 @@ impl Writer {
         }
         self.report(&wanted, &plan.problems);
         Ok(())
+    }
+
+    /// Does all of the operations or none, and none if the word is another's.
+    async fn transact(&self, epoch: u64, operations: Vec<Operation>) -> Result<(), Failed> {
+        let asked: Vec<Operation> = [self.fence.question()].into_iter().chain(operations).collect();
+        let result = self.client.transact_in(epoch, &asked).await;
+        let result = match result {
+            // As the first one of each leader is.
+            Err(refused) if Fence::has_refused(&refused) => {
+                if !self.fence.take(&self.client).await? {
+                    return Err(Failed::Superseded);
+                }
+                self.client.transact_in(epoch, &asked).await
+            }
+            result => result,
+        };
+        match result {
+            Err(refused) if Fence::has_refused(&refused) => Err(Failed::Superseded),
+            result => Ok(result.map(drop)?),
+        }
     }
 }
