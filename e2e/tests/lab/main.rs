@@ -18,7 +18,6 @@ mod health;
 mod maintenance;
 mod node_loss;
 mod ovn;
-mod ovn_migration;
 mod placement;
 mod power;
 mod properties;

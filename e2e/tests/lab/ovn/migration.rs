@@ -5,11 +5,8 @@ use virga_crds::{Image, Instance, Migration, MigrationPhase, MigrationSpec, Migr
 use virga_e2e::objects::{guest, network, tiny};
 use virga_e2e::{BOUND, Installation, eventually, is_ready, on_node, with_temp_namespace};
 
-use crate::{
-    GUEST, await_up, host, node_of, nothing_new_is_left,
-    ovn::{plugged_on, said},
-    remains,
-};
+use super::{plugged_on, said};
+use crate::{GUEST, await_up, host, node_of, nothing_new_is_left, remains};
 
 /// Tells whenever the other guest comes or goes, for ten minutes.
 const WATCHER: &str = "#!/bin/sh
@@ -30,11 +27,9 @@ const MOVE: std::time::Duration = std::time::Duration::from_mins(4);
 
 #[tokio::test]
 async fn a_guest_that_moves_is_found_under_its_address_on_its_new_host() {
-    let (installation, _turn) = Installation::turn().await;
-    let Some(lab) = installation.lab("reads consoles on nodes") else {
+    let Some((installation, lab, _ovn, _turn)) = Installation::turn_on_ovn().await else {
         return;
     };
-    let Some(_on_ovn) = installation.on_ovn() else { return };
     Box::pin(with_temp_namespace(&installation.cluster, async |t| {
         let before = remains(lab);
         let flavor = t.flavor("tiny", tiny()).await;
@@ -84,9 +79,9 @@ async fn a_guest_that_moves_is_found_under_its_address_on_its_new_host() {
         let target = host(lab, &there);
         await_up(&target, &there, 1).await;
         said(lab, &there, "GUEST-READY host=mover ip=10.66.0.11").await;
-        let moved = t.await_within::<Port>(GUEST, "mover-front", "up", is_ready).await;
-        assert_eq!((moved.uid(), &moved.spec.mac), (port.uid(), &port.spec.mac));
-        assert_eq!(moved.spec.node_name.as_deref(), Some("node-2"));
+        let now = t.await_within::<Port>(GUEST, "mover-front", "up", is_ready).await;
+        assert_eq!((now.uid(), &now.spec.mac), (port.uid(), &port.spec.mac));
+        assert_eq!(now.spec.node_name.as_deref(), Some("node-2"));
 
         let uid = watcher.uid().unwrap();
         eventually("the watcher finds it again", GUEST, async || {

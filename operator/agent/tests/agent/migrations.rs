@@ -93,6 +93,7 @@ impl Pair {
             other: None,
             source_address: Some(&self.address),
             target_lost: false,
+            tpm: false,
         };
         let now = api.clock().now();
         let Next { act, mut status } = migration::plan(&migration, facts, now);

@@ -57,7 +57,7 @@ async fn what_was_said_over_a_silent_agent_s_word_is_left_without_an_error() {
     let world = World::start().await;
     world.host("a");
     let instance = world.instance("web-1", Some("a"), |spec| {
-        spec.interfaces = vec![interface("front", None)]
+        spec.interfaces = vec![interface("front", None)];
     });
     let agent = Writer::new(world.api.client_as("virga-agent"), managers::AGENT);
     let waits = json!({"conditions": [{

@@ -56,7 +56,7 @@ impl Objects {
     fn cloud(&self) -> Cloud {
         let mut cloud = cloud();
         cloud.reset(&self.networks, &self.ports, [], [], []);
-        cloud.reset_groups(&self.groups);
+        cloud.reset_groups(&self.groups, []);
         cloud
     }
 }
