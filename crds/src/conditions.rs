@@ -185,6 +185,14 @@ reasons! {
     PortNotFound
     /// No Router joins the guest's Network with the FloatingIP's; the message names both. Give one Router both.
     NotRouted
+    /// No Instance that runs is chosen by the LoadBalancer's selector, and no address is named; nobody answers.
+    NoMembers
+    /// No member of the LoadBalancer answers when it is asked; the message names them.
+    MembersOffline
+    /// Some members of the LoadBalancer don't answer when they are asked, and are left out; the message names them.
+    MembersDegraded
+    /// The LoadBalancer that a FloatingIP leads to doesn't exist. Create it, or name another.
+    LoadBalancerNotFound
     /// Another Network has the VLAN, or the physical network untagged, already. Take another tag.
     SegmentTaken
     /// The domain runs.

@@ -5,8 +5,8 @@ use kube::CustomResourceExt as _;
 use serde_json::Value;
 
 use crate::{
-    AddressGroup, Flavor, FloatingIP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project,
-    Router, SecurityGroup, ServerGroup, Volume,
+    AddressGroup, Flavor, FloatingIP, HostAggregate, Hypervisor, Image, Instance, LoadBalancer, Migration, Network,
+    Port, Project, Router, SecurityGroup, ServerGroup, Volume,
 };
 
 /// Every kind's definition, in the order of their names.
@@ -19,6 +19,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         Hypervisor::crd(),
         Image::crd(),
         Instance::crd(),
+        LoadBalancer::crd(),
         Migration::crd(),
         Network::crd(),
         Port::crd(),

@@ -29,7 +29,7 @@ use crate::{Condition, network::NetworkRef, schema};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = kube::core::Rule::new("[has(self.port), has(self.instance), has(self.portForwardings) && size(self.portForwardings) > 0].filter(given, given).size() <= 1").message("only one of port, instance and portForwardings can be given: an address leads to one guest whole, or port by port"),
+    validation = kube::core::Rule::new("[has(self.port), has(self.instance), has(self.loadBalancer), has(self.portForwardings) && size(self.portForwardings) > 0].filter(given, given).size() <= 1").message("only one of port, instance, loadBalancer and portForwardings can be given: an address leads to one guest whole, to one LoadBalancer, or port by port"),
     validation = kube::core::Rule::new("has(self.address) == has(oldSelf.address) && (!has(self.address) || self.address == oldSelf.address)").message("address is immutable: it is for the life of the FloatingIP; create another one"),
 )]
 pub struct FloatingIPSpec {
@@ -48,6 +48,10 @@ pub struct FloatingIPSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::dotted_name")]
     pub instance: Option<String>,
+    /// The LoadBalancer that it leads to, with all its listeners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::name")]
+    pub load_balancer: Option<String>,
     /// Where single ports lead to, instead of the whole address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["protocol", "externalPort"]))]

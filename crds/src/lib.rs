@@ -22,6 +22,7 @@ mod host_aggregate;
 mod hypervisor;
 mod image;
 mod instance;
+mod load_balancer;
 mod migration;
 mod network;
 mod port;
@@ -60,6 +61,10 @@ pub use instance::{
     InstanceScheduling, InstanceSpec, InstanceState, InstanceStatus, Interface, Lock, ObservedPower, PasswordRef,
     Placement, PowerState, Protection, Reboot, RebootStatus, RebootType, RunPolicy, SchedulerHints, SecretKeyRef,
     SoftDelete, SoftDeleteStatus, UserData, VolumeAttachment,
+};
+pub use load_balancer::{
+    HealthCheck, Listener, LoadBalancer, LoadBalancerMembers, LoadBalancerSpec, LoadBalancerStatus, LoadBalancerVip,
+    MemberState, MemberStatus,
 };
 pub use migration::{
     Incoming, IncomingState, Migration, MigrationPhase, MigrationSpec, MigrationStatus, MigrationType, OfferedBase,
@@ -115,6 +120,8 @@ pub mod labels {
     pub const INSTANCE: &str = "virga.dev/instance";
     /// On a Port that is the address of a FloatingIP: the FloatingIP's uid.
     pub const FLOATING_IP: &str = "virga.dev/floating-ip";
+    /// On a Port that is the address of a LoadBalancer, or that its members are asked from: the LoadBalancer's uid.
+    pub const LOAD_BALANCER: &str = "virga.dev/load-balancer";
     /// On a Port that is an address of a Router: the Router's uid.
     pub const ROUTER: &str = "virga.dev/router";
     /// On an Image that is a backup: the uid of the Instance that it was made of.

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AddressPair, Condition, schema};
 
-/// An Instance's plug in a Network, or an address there of a Router or a FloatingIP: Neutron's port. Made, filled and deleted with its holder.
+/// An Instance's plug in a Network, or an address there of a Router, a FloatingIP or a LoadBalancer: Neutron's port. Made, filled and deleted with its holder.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "virga.dev",
@@ -13,7 +13,7 @@ use crate::{AddressPair, Condition, schema};
     singular = "port",
     category = "virga",
     namespaced,
-    doc = "An Instance's plug in a Network, or a Router's or FloatingIP's address there. Made with its holder, and deleted with it.",
+    doc = "An Instance's plug in a Network, or a Router's, FloatingIP's or LoadBalancer's address there. Made with its holder, and deleted with it.",
     status = "PortStatus",
     derive = "PartialEq",
     selectable = ".spec.nodeName",
@@ -31,7 +31,7 @@ use crate::{AddressPair, Condition, schema};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = kube::core::Rule::new("[has(self.instance), has(self.router), has(self.floatingIP)].filter(held, held).size() == 1").message("a Port is an Instance's, a Router's or a FloatingIP's"),
+    validation = kube::core::Rule::new("[has(self.instance), has(self.router), has(self.floatingIP), has(self.loadBalancer), has(self.healthCheck)].filter(held, held).size() == 1").message("a Port is an Instance's, a Router's, a FloatingIP's or a LoadBalancer's"),
     validation = kube::core::Rule::new("self.network == oldSelf.network && self.mac == oldSelf.mac && self.addresses == oldSelf.addresses").message("network, mac and addresses are immutable: an address is for the life of its Port"),
 )]
 pub struct PortSpec {
@@ -48,6 +48,12 @@ pub struct PortSpec {
     /// The FloatingIP whose address it is.
     #[serde(default, rename = "floatingIP", skip_serializing_if = "Option::is_none")]
     pub floating_ip: Option<PortHolder>,
+    /// The LoadBalancer whose address it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<PortHolder>,
+    /// The LoadBalancer whose members are asked from this address whether they answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<PortHolder>,
     /// The guest's host name, that the network's DNS answers to.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(schema_with = "schema::name")]

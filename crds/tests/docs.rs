@@ -9,8 +9,8 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use virga_crds::{
-    AddressGroup, Flavor, FloatingIP, GROUP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port,
-    Project, Router, SecurityGroup, ServerGroup, VERSION, Volume, definitions,
+    AddressGroup, Flavor, FloatingIP, GROUP, HostAggregate, Hypervisor, Image, Instance, LoadBalancer, Migration,
+    Network, Port, Project, Router, SecurityGroup, ServerGroup, VERSION, Volume, definitions,
 };
 
 fn checkout() -> PathBuf {
@@ -97,6 +97,7 @@ fn problem(object: &Value) -> Option<String> {
         "Hypervisor" => parse::<Hypervisor>(object),
         "Image" => parse::<Image>(object),
         "Instance" => parse::<Instance>(object),
+        "LoadBalancer" => parse::<LoadBalancer>(object),
         "Migration" => parse::<Migration>(object),
         "Network" => parse::<Network>(object),
         "Port" => parse::<Port>(object),

@@ -18,7 +18,7 @@ fn every_definition_is_accepted_without_a_complaint() {
         "--output=jsonpath={range .items[*]}{.metadata.name}{range .status.conditions[*]} {.type}={.status}{end}\n{end}",
     ]);
     let definitions: Vec<&str> = listed.lines().filter(|line| line.contains("virga.dev")).collect();
-    assert_eq!(definitions.len(), 15, "{listed}");
+    assert_eq!(definitions.len(), 16, "{listed}");
     for definition in definitions {
         assert!(definition.contains("Established=True"), "{definition}");
         assert!(definition.contains("NamesAccepted=True"), "{definition}");
@@ -46,6 +46,7 @@ fn kubectl_explains_every_kind() {
         ("port.spec.mac", "MAC address"),
         ("floatingip.spec.portForwardings", "instead of the whole address"),
         ("router.spec.externalGateway.snat", "IPv6"),
+        ("loadbalancer.spec.affinityTimeout", "same member"),
         ("migration.spec.type", "Cold"),
     ] {
         let explained = cluster.kubectl(&["explain", field]);

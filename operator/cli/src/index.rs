@@ -52,6 +52,7 @@ impl Index {
             images: filled(&images),
             instances: instances.as_reader(),
             leases: Writer::default().as_reader(),
+            load_balancers: Writer::default().as_reader(),
             migrations: Writer::default().as_reader(),
             namespaces: filled(&objects.namespaces),
             networks: Writer::default().as_reader(),

@@ -6,9 +6,9 @@ use kube::ResourceExt;
 use virga_core::condition::Conditions;
 use virga_crds::{
     AddressGroup, Bytes, Cpu, Flavor, FlavorSpec, FloatingIP, HostAggregate, Hypervisor, HypervisorSpec,
-    HypervisorStatus, Image, ImageRef, ImageSource, ImageSpec, ImageVisibility, Instance, InstanceSpec, Migration,
-    Network, Port, Project, Resources, Router, SecurityGroup, ServerGroup, ServerGroupPolicy, ServerGroupSpec, Volume,
-    VolumeSpec,
+    HypervisorStatus, Image, ImageRef, ImageSource, ImageSpec, ImageVisibility, Instance, InstanceSpec, LoadBalancer,
+    Migration, Network, Port, Project, Resources, Router, SecurityGroup, ServerGroup, ServerGroupPolicy,
+    ServerGroupSpec, Volume, VolumeSpec,
     conditions::{Reason, types},
 };
 use virga_testkit::FakeApi;
@@ -26,6 +26,7 @@ pub fn api() -> FakeApi {
         .with_crd::<Hypervisor>()
         .with_crd::<Image>()
         .with_crd::<Instance>()
+        .with_crd::<LoadBalancer>()
         .with_crd::<Migration>()
         .with_crd::<Network>()
         .with_crd::<Port>()

@@ -30,6 +30,7 @@ mod hypervisor;
 mod image;
 mod instance;
 pub mod leader;
+mod load_balancer;
 mod migration;
 mod network;
 pub mod ovn;
@@ -82,6 +83,7 @@ pub fn controllers(context: &Arc<Context>, watches: &Watches, stop: &Cancellatio
         instance::controller(context(), watches, uses(), lost(), ipam(), stop()).boxed(),
         instance::backups::controller(context(), watches, stop()).boxed(),
         instance::shelve::controller(context(), watches, stop()).boxed(),
+        load_balancer::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
         migration::controller(context(), watches, lost(), stop()).boxed(),
         network::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
         project::controller(context(), watches, stop()).boxed(),

@@ -14,8 +14,8 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use virga_crds::{
-    AddressGroup, Flavor, FloatingIP, HostAggregate, Hypervisor, Image, Instance, Migration, Network, Port, Project,
-    Router, SecurityGroup, ServerGroup, Volume, labels, managers,
+    AddressGroup, Flavor, FloatingIP, HostAggregate, Hypervisor, Image, Instance, LoadBalancer, Migration, Network,
+    Port, Project, Router, SecurityGroup, ServerGroup, Volume, labels, managers,
 };
 use virga_runtime::watch::{self, Watch};
 
@@ -37,6 +37,8 @@ pub struct Watches {
     pub instances: Watch<Instance>,
     /// The Leases of the agents.
     pub leases: Watch<Lease>,
+    /// LoadBalancers of all namespaces.
+    pub load_balancers: Watch<LoadBalancer>,
     /// Migrations of all namespaces.
     pub migrations: Watch<Migration>,
     /// The namespaces that belong to a Project.
@@ -78,6 +80,8 @@ pub struct Stores {
     pub instances: Store<Instance>,
     /// The Leases of the agents.
     pub leases: Store<Lease>,
+    /// LoadBalancers of all namespaces.
+    pub load_balancers: Store<LoadBalancer>,
     /// Migrations of all namespaces.
     pub migrations: Store<Migration>,
     /// The namespaces that belong to a Project.
@@ -114,6 +118,7 @@ impl Watches {
             images: Watch::all(client.clone(), all()).trimmed(whole_image),
             instances: Watch::all(client.clone(), all()).trimmed(trim_instance),
             leases: Watch::within(client.clone(), namespace, all()).trimmed(trim),
+            load_balancers: everywhere(client, all()),
             migrations: everywhere(client, all()),
             namespaces: everywhere(client, of_projects()),
             networks: everywhere(client, all()),
@@ -138,6 +143,7 @@ impl Watches {
             images: self.images.store(),
             instances: self.instances.store(),
             leases: self.leases.store(),
+            load_balancers: self.load_balancers.store(),
             migrations: self.migrations.store(),
             namespaces: self.namespaces.store(),
             networks: self.networks.store(),
@@ -162,6 +168,7 @@ impl Watches {
             tokio::spawn(self.images.run(stop.clone())),
             tokio::spawn(self.instances.run(stop.clone())),
             tokio::spawn(self.leases.run(stop.clone())),
+            tokio::spawn(self.load_balancers.run(stop.clone())),
             tokio::spawn(self.migrations.run(stop.clone())),
             tokio::spawn(self.namespaces.run(stop.clone())),
             tokio::spawn(self.networks.run(stop.clone())),
@@ -191,6 +198,7 @@ impl Stores {
             && watch::ready(&self.images).await
             && watch::ready(&self.instances).await
             && watch::ready(&self.leases).await
+            && watch::ready(&self.load_balancers).await
             && watch::ready(&self.migrations).await
             && watch::ready(&self.namespaces).await
             && watch::ready(&self.networks).await
@@ -226,6 +234,11 @@ impl Stores {
     /// An Instance.
     pub fn instance(&self, namespace: &str, name: &str) -> Option<Arc<Instance>> {
         self.instances.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// A LoadBalancer.
+    pub fn load_balancer(&self, namespace: &str, name: &str) -> Option<Arc<LoadBalancer>> {
+        self.load_balancers.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// A Migration.

@@ -37,6 +37,7 @@ impl UseIndex {
         let changes = stream::select_all([
             watches.floating_ips.changes().map(named).boxed(),
             watches.instances.changes().map(named).boxed(),
+            watches.load_balancers.changes().map(named).boxed(),
             watches.ports.changes().map(named).boxed(),
             watches.routers.changes().map(named).boxed(),
             watches.security_groups.changes().map(named).boxed(),
@@ -108,6 +109,11 @@ impl UseIndex {
             .state()
             .iter()
             .for_each(|floating| add(floating.as_ref()));
+        stores
+            .load_balancers
+            .state()
+            .iter()
+            .for_each(|balancer| add(balancer.as_ref()));
         stores.routers.state().iter().for_each(|router| add(router.as_ref()));
         for group in stores.security_groups.state() {
             add(group.as_ref());

@@ -471,6 +471,72 @@ async fn a_router_that_cannot_be_is_refused_and_one_that_waits_is_warned_of() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_load_balancer_that_cannot_be_is_refused_and_one_that_waits_is_warned_of() {
+    let api = api();
+    stock(&api);
+    api.create(&network("front", "10.0.0.0/24"));
+    let replica = Replica::start(&api, "a").await;
+    let balancer = |spec: serde_json::Value| {
+        json!({"apiVersion": "virga.dev/v1alpha1", "kind": "LoadBalancer", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": spec})
+    };
+    let listeners = json!([{"protocol": "TCP", "port": 80}]);
+    let spec = |address: &str, members: serde_json::Value| {
+        balancer(json!({"vip": {"network": "front", "address": address}, "listeners": listeners, "members": members}))
+    };
+    let ask = async |object: serde_json::Value| {
+        replica
+            .ask("/validate", &review("CREATE", "jane", Some(object), None))
+            .await
+    };
+    let outside = spec("10.9.0.9", json!({"addresses": ["10.9.0.9", "fd00::5", "10.0.0.9"]}));
+    assert_eq!(
+        causes(&ask(outside).await).1,
+        [
+            "spec.vip.address: 10.9.0.9 is in no subnet of the network (10.0.0.0/24); choose one that is, or leave the address out",
+            "spec.members.addresses[10.9.0.9]: that is its own address: name somebody else",
+            "spec.members.addresses[fd00::5]: Network \"front\" of the VIP has no addresses of this family: take a Network with some",
+        ]
+    );
+    let gateway = causes(&ask(spec("10.0.0.1", json!({"addresses": ["10.0.0.9"]}))).await).1;
+    assert!(
+        gateway[0].contains("is the network, broadcast or gateway address"),
+        "{gateway:?}"
+    );
+    let mut port = virga_crds::Port::new(
+        "holder-front",
+        virga_crds::PortSpec {
+            network: "front".into(),
+            instance: "holder".into(),
+            mac: "fa:16:3e:00:00:01".into(),
+            addresses: vec![virga_crds::PortAddress {
+                subnet: "v4".into(),
+                ip: "10.0.0.50".into(),
+            }],
+            ..virga_crds::PortSpec::default()
+        },
+    );
+    port.metadata.namespace = Some("shop".into());
+    api.create(&port);
+    settle(&api).await;
+    let taken = causes(&ask(spec("10.0.0.50", json!({"addresses": ["10.0.0.9"]}))).await).1;
+    assert_eq!(
+        taken,
+        ["spec.vip.address: 10.0.0.50 belongs to Port \"holder-front\"; choose another, or leave the address out"]
+    );
+    let waits = balancer(json!({
+        "vip": {"network": "later"}, "listeners": listeners, "members": {"selector": {"matchLabels": {"app": "none"}}},
+    }));
+    assert_eq!(
+        warnings(&ask(waits).await),
+        [
+            "spec.vip.network: there is no Network \"later\" in namespace shop: create it",
+            "spec.members.selector: it chooses no Instance in namespace shop yet: all connections are refused until it does",
+        ]
+    );
+}
+
 #[test]
 fn the_kinds_that_are_validated_are_all_there_are() {
     let kinds: Vec<String> = virga_crds::definitions::all()
@@ -479,7 +545,7 @@ fn the_kinds_that_are_validated_are_all_there_are() {
         .collect();
     assert_eq!(
         kinds.len(),
-        15,
+        16,
         "a new kind needs an arm in webhook/validate: {kinds:?}"
     );
 }

@@ -5,12 +5,14 @@
 
 pub mod address_group;
 pub mod condition;
+pub mod duration;
 pub mod flavor;
 pub mod floating_ip;
 pub mod host_aggregate;
 pub mod hypervisor;
 pub mod image;
 pub mod instance;
+pub mod load_balancer;
 pub mod migration;
 pub mod nearest;
 pub mod network;
@@ -19,6 +21,7 @@ pub mod project;
 pub mod protection;
 pub mod router;
 pub mod security_group;
+pub mod selector;
 pub mod server_group;
 pub mod uses;
 pub mod volume;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use virga_crds::{FloatingIP, ImageRef, Instance, Port, Router, SecurityGroup, Volume};
+use virga_crds::{FloatingIP, ImageRef, Instance, LoadBalancer, Port, Router, SecurityGroup, Volume};
 
 use crate::security_group::{self, Remote};
 
@@ -30,7 +30,7 @@ pub enum TargetKind {
     Flavor,
     /// By Instances, and by Volumes that are filled with it.
     Image,
-    /// By Instances, FloatingIPs, Ports and Routers.
+    /// By Instances, FloatingIPs, LoadBalancers, Ports and Routers.
     Network,
     /// By Instances and Volumes that are bound to it.
     Node,
@@ -244,6 +244,22 @@ impl Names for SecurityGroup {
         });
         remotes
             .map(|(_, namespace, name)| Target::within(TargetKind::AddressGroup, namespace, name))
+            .collect()
+    }
+}
+
+impl Names for LoadBalancer {
+    fn user(&self) -> User {
+        user("LoadBalancer", &self.metadata)
+    }
+
+    fn names(&self) -> BTreeSet<Target> {
+        let own = self.metadata.namespace.as_deref().unwrap_or_default();
+        // Its members come and go without it.
+        let networks = [Some(&self.spec.vip.network), self.spec.members.network.as_ref()];
+        let networks = networks.into_iter().flatten();
+        networks
+            .map(|name| Target::within(TargetKind::Network, own, name))
             .collect()
     }
 }

@@ -1,5 +1,7 @@
 //! Where does each address outside lead to?
 
+mod behind;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -11,7 +13,10 @@ use uuid::Uuid;
 use virga_core::{floating_ip::Seen, instance::port_name, router::Obstacle};
 use virga_crds::{FloatingIP, ForwardedProtocol, Port, PortForwarding, conditions::Reason};
 
-use crate::router::{Look, Name, Resolved};
+use crate::{
+    load_balancer::ResolvedBalancer,
+    router::{Look, Name, Resolved},
+};
 
 /// All FloatingIPs of the cluster, and their addresses.
 #[derive(Default)]
@@ -63,6 +68,8 @@ pub(crate) struct ResolvedFloating {
     /// The guest that has the whole of it.
     pub whole: Option<Leads>,
     pub forwards: Vec<Forward>,
+    /// The LoadBalancer that has all of it, with the members that the Router reaches.
+    pub balancer: Option<ResolvedBalancer>,
     pub seen: Seen,
 }
 
@@ -73,6 +80,8 @@ pub(crate) struct Around<'a, 'n> {
     pub routers: &'a [Resolved],
     /// A guest's Port of its namespace, by name.
     pub plug: &'a dyn Fn(&str) -> Option<Arc<Port>>,
+    /// A LoadBalancer of its namespace, by name.
+    pub balancer: &'a dyn Fn(&str) -> Option<ResolvedBalancer>,
 }
 
 impl FloatingIps {
@@ -143,6 +152,15 @@ impl FloatingIps {
         })
     }
 
+    /// Those that lead to a LoadBalancer.
+    pub fn to_balancer(&self, balancer: &Name) -> Vec<Uuid> {
+        let leads = |floating: &FloatingIP| floating.spec.load_balancer.as_ref() == Some(&balancer.1);
+        let within = self.within(&balancer.0);
+        within
+            .filter(|uid| self.by_uid.get(uid).is_some_and(|floating| leads(floating)))
+            .collect()
+    }
+
     /// Those of a namespace of which a target is so: by the name of a Port, or of an Instance.
     fn naming(&self, namespace: &str, is_so: impl Fn(Option<&String>, Option<&String>) -> bool) -> Vec<Uuid> {
         let leads = |floating: &FloatingIP| {
@@ -201,7 +219,9 @@ impl FloatingIps {
             }
             Some(resolved)
         });
-        resolved.collect()
+        let mut resolved: Vec<ResolvedFloating> = resolved.collect();
+        behind::leave_out_distributed(&mut resolved, around.routers);
+        resolved
     }
 
     fn one(&self, floating: &FloatingIP, uid: Uuid, around: &Around<'_, '_>) -> ResolvedFloating {
@@ -273,6 +293,9 @@ impl FloatingIps {
             resolved.seen.port = Some(leads.name.clone());
             settle(resolved, router);
             resolved.whole = Some(leads);
+        }
+        if let Some(name) = &spec.load_balancer {
+            behind::lead(name, namespace, &outside, around, resolved)?;
         }
         let mut first = Ok(());
         for forward in &spec.port_forwardings {
@@ -354,14 +377,7 @@ impl FloatingIps {
             obstacle(Reason::Invalid, message)
         })?;
         let inner: Name = (namespace.to_owned(), found.spec.network.clone());
-        let leads_there = |router: &&Resolved| {
-            let joins = |joint: &crate::router::Joint| {
-                joint.name == inner && joint.addresses.iter().any(|(_, range)| range.contains(&address))
-            };
-            router.external().is_some_and(|joint| joint.name == *outside)
-                && router.joints.iter().any(|joint| !joint.external && joins(joint))
-        };
-        let router = around.routers.iter().find(leads_there).ok_or_else(|| {
+        let router = between(around.routers, &inner, address, outside).ok_or_else(|| {
             let message = format!(
                 "{field}: no Router joins Network {namespace}/{} of Port {namespace}/{wanted} with Network {}/{}: give one \
                  both, the first in networks and the second as externalGateway",
@@ -376,6 +392,17 @@ impl FloatingIps {
         };
         Ok((leads, router))
     }
+}
+
+/// The Router that joins an address of a Network with the outside.
+fn between<'a>(routers: &'a [Resolved], inner: &Name, address: IpAddr, outside: &Name) -> Option<&'a Resolved> {
+    let joins = |joint: &crate::router::Joint| {
+        !joint.external && joint.name == *inner && joint.addresses.iter().any(|(_, range)| range.contains(&address))
+    };
+    let leads_there = |router: &&Resolved| {
+        router.external().is_some_and(|joint| joint.name == *outside) && router.joints.iter().any(joins)
+    };
+    routers.iter().find(leads_there)
 }
 
 fn settle(resolved: &mut ResolvedFloating, router: &Resolved) {

@@ -1,5 +1,5 @@
-//! From Networks, Ports, Routers, FloatingIPs and SecurityGroups to the rows of OVN's north-bound database. Pure: no
-//! client, no clock.
+//! From Networks, Ports, Routers, FloatingIPs, LoadBalancers and SecurityGroups to the rows of OVN's north-bound database.
+//! Pure: no client, no clock.
 //!
 //! [`Cloud`] is what the cluster wants, kept from its watches, and knows what has changed since it was last written.
 //! [`Cloud::take`] makes the rows of that, and of that only, for [`virga_ovsdb::reconcile::plan`].
@@ -20,6 +20,10 @@
 //! | FloatingIP | `NAT` of type `dnat_and_snat` | the Router's uid, `/floating/`, the FloatingIP's |
 //! | its forwarded ports, by protocol | `Load_Balancer` | the Router's uid, `/forward/`, the FloatingIP's, `/`, the protocol |
 //! | the address that guests go out with | `NAT` of type `snat` | uid, `/snat/`, the guests' range |
+//! | LoadBalancer, by protocol | `Load_Balancer` | its uid, `/`, the protocol |
+//! | what answers for its address | `Logical_Router` with one port | its uid, and as a Router's |
+//! | the plug of that | `Logical_Switch_Port` of type `router` | the Network's uid, `/balancer-`, the LoadBalancer's |
+//! | how members are asked | `Load_Balancer_Health_Check` | its uid, `/check/`, the protocol, `/`, the address and port |
 //! | what keeps its Ports closed | `Port_Group`, and `ACL`s | uid, `/secured` and `/acl/` |
 //! | SecurityGroup | `Port_Group` | `sg/`, its uid |
 //! | a rule of it | `ACL` | the same, `/`, a hash of what it matches |
@@ -29,6 +33,7 @@ mod cloud;
 mod dhcp;
 mod floating_ip;
 mod key;
+mod load_balancer;
 mod router;
 mod security_group;
 mod switch;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use virga_core::network::{Segment, ValidNetwork};
 use virga_crds::{Network, Port};
 use virga_ovsdb::{
-    northbound::{DhcpOptions, Dns, LogicalSwitch, LogicalSwitchPort},
+    northbound::{DhcpOptions, Dns, LoadBalancer, LogicalSwitch, LogicalSwitchPort},
     reconcile::Desired,
     table::{Keep, Ref},
 };
@@ -30,6 +30,22 @@ const INSTANCE: &str = "virga.dev/instance";
 /// What is sent to addresses that no port is known to have goes to this port too.
 const UNKNOWN: &str = "unknown";
 
+/// What of LoadBalancers is in a switch.
+#[derive(Default)]
+pub(crate) struct Sharing {
+    /// The plugs of their own routers.
+    pub plugs: BTreeSet<Ref<LogicalSwitchPort>>,
+    /// Those that share out what its guests send.
+    pub balancers: BTreeSet<Ref<LoadBalancer>>,
+}
+
+/// What is beside the guests in a switch.
+pub(crate) struct Beside<'a> {
+    /// The Routers' ports, each with its Router's uid and name.
+    pub routers: &'a [(Uuid, String, Joint)],
+    pub sharing: Sharing,
+}
+
 /// Adds the rows of a network with these ports.
 pub(crate) fn insert(
     desired: &mut Desired,
@@ -38,9 +54,10 @@ pub(crate) fn insert(
     valid: &ValidNetwork,
     mtu: u16,
     ports: &[Arc<Port>],
-    routers: &[(Uuid, String, Joint)],
+    beside: Beside<'_>,
 ) {
-    let mut refs = BTreeSet::new();
+    let Beside { routers, sharing } = beside;
+    let mut refs = sharing.plugs;
     refs.extend(localnet(desired, uid, valid));
     refs.extend(service(desired, uid, valid, routers));
     refs.extend(
@@ -90,6 +107,7 @@ pub(crate) fn insert(
         name: name.clone(),
         ports: refs,
         dns_records: dns.into_iter().collect(),
+        load_balancer: sharing.balancers,
         external_ids: [(NETWORK.to_owned(), name)].into(),
         ..LogicalSwitch::default()
     };

@@ -1,4 +1,5 @@
-//! The one table of OVN's database `OVN_Southbound` that is read (ovn-sb(5)): which hosts there are. Nothing is written there.
+//! The tables of OVN's database `OVN_Southbound` that are read (ovn-sb(5)): which hosts there are, and which members of load
+//! balancers answer. Nothing is written there.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::{
 pub const DATABASE: &str = "OVN_Southbound";
 
 /// All tables that are described here, to be watched.
-pub const TABLES: [&TableSpec; 1] = [Chassis::SPEC];
+pub const TABLES: [&TableSpec; 2] = [Chassis::SPEC, ServiceMonitor::SPEC];
 
 table! {
     /// A host, as its ovn-controller describes it.
@@ -24,6 +25,24 @@ table! {
         other_config: BTreeMap<String, String> = "other_config", Optional, Whole;
         /// The same, of hosts before OVN 20.12.
         external_ids: BTreeMap<String, String> = "external_ids", Optional, Marked;
+    }
+}
+
+table! {
+    /// A port of a member of load balancers, which its host asks whether it answers.
+    pub struct ServiceMonitor = "Service_Monitor", Required, ExternalIds {
+        /// The member's address.
+        ip: String = "ip", Required, Whole;
+        /// `tcp` or `udp`.
+        protocol: Option<String> = "protocol", Required, Whole;
+        /// The number of the port.
+        port: i64 = "port", Required, Whole;
+        /// The name of the switch's port that the member is behind.
+        logical_port: String = "logical_port", Required, Whole;
+        /// `online`, `offline` or `error`; none: it was not asked yet.
+        status: Option<String> = "status", Required, Whole;
+        /// Marks.
+        external_ids: BTreeMap<String, String> = "external_ids", Required, Marked;
     }
 }
 

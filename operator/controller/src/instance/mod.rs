@@ -68,7 +68,7 @@ pub fn controller(
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
     let of_port = |port: Arc<virga_crds::Port>| {
-        let is_plug = port.spec.router.is_none() && port.spec.floating_ip.is_none();
+        let is_plug = !port.spec.instance.is_empty();
         is_plug.then(|| object_ref(port.namespace().as_deref(), &port.spec.instance))
     };
     let controller = Controller::for_shared_stream(watches.instances.applied(), watches.instances.store())

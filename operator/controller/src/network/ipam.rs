@@ -9,6 +9,7 @@ use std::{
 
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use virga_core::{
+    load_balancer,
     network::{AddressError, Allocated, NetworkAddresses, ValidNetwork, mac_address},
     uses::User,
 };
@@ -41,6 +42,8 @@ pub enum Holder {
         /// Its name.
         name: String,
     },
+    /// A LoadBalancer's, in the Port's namespace.
+    LoadBalancer(String),
 }
 
 impl Holder {
@@ -56,7 +59,10 @@ impl Holder {
                 let (namespace, name) = named(floating);
                 Self::FloatingIP { namespace, name }
             }
-            (None, None) => Self::Instance(port.spec.instance.clone()),
+            (None, None) => match load_balancer::role(port) {
+                Some((_, balancer)) => Self::LoadBalancer(balancer.name.clone()),
+                None => Self::Instance(port.spec.instance.clone()),
+            },
         }
     }
 
@@ -64,6 +70,7 @@ impl Holder {
         match self {
             Self::Instance(name) => stores.instance(namespace, name).is_some(),
             Self::Router { namespace, name } => stores.router(namespace, name).is_some(),
+            Self::LoadBalancer(name) => stores.load_balancer(namespace, name).is_some(),
             Self::FloatingIP { namespace, name } => stores.floating_ip(namespace, name).is_some(),
         }
     }

@@ -1,4 +1,4 @@
-//! Addresses of those that are no Instances: Routers and FloatingIPs.
+//! Addresses of those that are no Instances: Routers, FloatingIPs and LoadBalancers.
 
 use std::sync::Arc;
 

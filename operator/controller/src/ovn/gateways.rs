@@ -1,18 +1,38 @@
-//! Which hosts can be gateways? As the south-bound database says, which is only read.
+//! Which hosts can be gateways, and which members of load balancers answer? As the south-bound database says, which is only
+//! read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use virga_core::load_balancer::{Check, Health};
+use virga_crds::ForwardedProtocol;
 use virga_ovn::GatewayHosts;
-use virga_ovsdb::{Client, client::State, southbound::Chassis};
+use virga_ovsdb::{
+    Client,
+    client::State,
+    southbound::{Chassis, ServiceMonitor},
+};
+
+/// What came of asking members whether they answer.
+pub(super) type Answers = BTreeMap<Check, Health>;
+
+/// What the database says.
+pub(super) struct Southbound {
+    pub hosts: watch::Receiver<GatewayHosts>,
+    pub answers: watch::Receiver<Answers>,
+}
 
 /// Follows the database until `stop` is cancelled. What was known stays known while it is away.
-pub(super) fn follow(options: Option<virga_ovsdb::Options>, stop: CancellationToken) -> watch::Receiver<GatewayHosts> {
+pub(super) fn follow(options: Option<virga_ovsdb::Options>, stop: CancellationToken) -> Southbound {
     let Some(options) = options else {
-        return watch::channel(GatewayHosts::NotConfigured).1;
+        return Southbound {
+            hosts: watch::channel(GatewayHosts::NotConfigured).1,
+            answers: watch::channel(Answers::new()).1,
+        };
     };
     let (sender, receiver) = watch::channel(GatewayHosts::Unknown);
+    let (said, answers) = watch::channel(Answers::new());
     tokio::spawn(async move {
         let client = Client::start(options);
         let (mut state, mut changes) = (client.state(), client.changes());
@@ -37,10 +57,44 @@ pub(super) fn follow(options: Option<virga_ovsdb::Options>, stop: CancellationTo
                 else => break,
             }
             sender.send_if_modified(|known| learn(known, hosts(&client)));
+            let new = heard(&client);
+            said.send_if_modified(|known| {
+                let differs = *known != new;
+                *known = new;
+                differs
+            });
         }
         client.shutdown().await;
     });
-    receiver
+    Southbound {
+        hosts: receiver,
+        answers,
+    }
+}
+
+fn heard(client: &Client) -> Answers {
+    client.read(|replica| {
+        let monitors = replica.read::<ServiceMonitor>().filter_map(|(_, monitor)| monitor.ok());
+        monitors.filter_map(answer).collect()
+    })
+}
+
+fn answer(monitor: ServiceMonitor) -> Option<(Check, Health)> {
+    let health = match monitor.status.as_deref()? {
+        "online" => Health::Online,
+        // An error is that its host can't ask.
+        _ => Health::Offline,
+    };
+    let check = Check {
+        address: monitor.ip.parse().ok()?,
+        number: u16::try_from(monitor.port).ok()?,
+        protocol: match monitor.protocol.as_deref() {
+            Some("udp") => ForwardedProtocol::Udp,
+            _ => ForwardedProtocol::Tcp,
+        },
+        port: monitor.logical_port,
+    };
+    Some((check, health))
 }
 
 fn hosts(client: &Client) -> BTreeMap<String, BTreeSet<String>> {

@@ -1,8 +1,9 @@
-//! OVN: keeps its north-bound database as the Networks, Ports, Routers and SecurityGroups say, and says how they are.
+//! OVN: keeps its north-bound database as the Networks, Ports, Routers, LoadBalancers and SecurityGroups say, and says how they are.
 //!
 //! One task in the leader. It is told of changes by the watches and by the database itself, waits a moment for more, and
 //! writes what follows in one transaction. Everything is compared at each new connection and once a minute.
 
+mod balancer_reports;
 mod gateways;
 mod group_reports;
 mod reports;
@@ -62,6 +63,7 @@ pub fn writer(
         routers: watches.routers.changes(),
         floating_ips: watches.floating_ips.changes(),
         instances: watches.instances.changes(),
+        balancers: watches.load_balancers.changes(),
         groups: watches.security_groups.changes(),
         address_groups: watches.address_groups.changes(),
     };

@@ -20,7 +20,7 @@ use virga_crds::{
 };
 use virga_runtime::wake::Wakeups;
 
-use super::group_reports::GroupReports;
+use super::{balancer_reports::BalancerReports, group_reports::GroupReports};
 
 /// What was last seen and written.
 #[derive(Default)]
@@ -34,6 +34,8 @@ pub struct Reports {
     pub groups: GroupReports,
     /// What was written of each AddressGroup.
     pub address_groups: GroupReports,
+    /// What was written of each LoadBalancer.
+    pub balancers: BalancerReports,
 }
 
 #[derive(Default)]

@@ -25,7 +25,7 @@ pub(crate) fn world(server: &Server) -> World {
     world_with(server, None)
 }
 
-fn world_with(server: &Server, southbound: Option<virga_ovsdb::Options>) -> World {
+pub(crate) fn world_with(server: &Server, southbound: Option<virga_ovsdb::Options>) -> World {
     let carrier = Carrier {
         backend: Backend::Ovn { underlay_mtu: 1500 },
         northbound: Some(Settings {

@@ -18,6 +18,7 @@ pub(super) fn inside(stores: &Stores, namespace: &str) -> Vec<Inside> {
         of("AddressGroups", &stores.address_groups, namespace),
         of("ServerGroups", &stores.server_groups, namespace),
         of("FloatingIPs", &stores.floating_ips, namespace),
+        of("LoadBalancers", &stores.load_balancers, namespace),
         of("Ports", &stores.ports, namespace),
         of("Routers", &stores.routers, namespace),
     ];

@@ -62,11 +62,17 @@ pub fn plan(
         conditions.set_ready(Progress::Working, Reason::Building, "being written to OVN");
     } else {
         let spec = &floating.spec;
-        let leads = spec.port.is_some() || spec.instance.is_some() || !spec.port_forwardings.is_empty();
+        let leads = spec.port.is_some()
+            || spec.instance.is_some()
+            || spec.load_balancer.is_some()
+            || !spec.port_forwardings.is_empty();
         let (reason, message) = if leads {
             (Reason::AsSpecified, "leads where its spec says")
         } else {
-            (Reason::Available, "kept, and leads nowhere: name a port or an instance")
+            (
+                Reason::Available,
+                "kept, and leads nowhere: name a port, an instance or a loadBalancer",
+            )
         };
         conditions.set_ready(Progress::Done, reason, message);
     }

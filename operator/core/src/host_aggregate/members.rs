@@ -1,6 +1,8 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
-use virga_crds::{HostAggregateSpec, Hypervisor, LabelOperator, LabelRequirement, LabelSelector};
+use virga_crds::{HostAggregateSpec, Hypervisor, LabelSelector};
+
+use crate::selector::selects;
 
 /// Who is in an aggregate.
 #[derive(Clone, Debug)]
@@ -27,31 +29,9 @@ impl Members {
     }
 }
 
-/// Kubernetes' rule: all that is said must hold, so an empty selector takes everything.
-fn selects(selector: &LabelSelector, labels: Option<&BTreeMap<String, String>>) -> bool {
-    let value = |key: &str| labels.and_then(|labels| labels.get(key));
-    selector
-        .match_labels
-        .iter()
-        .all(|(key, wanted)| value(key) == Some(wanted))
-        && selector
-            .match_expressions
-            .iter()
-            .all(|requirement| holds(requirement, value(&requirement.key)))
-}
-
-fn holds(requirement: &LabelRequirement, value: Option<&String>) -> bool {
-    match requirement.operator {
-        LabelOperator::In => value.is_some_and(|value| requirement.values.contains(value)),
-        LabelOperator::NotIn => value.is_none_or(|value| !requirement.values.contains(value)),
-        LabelOperator::Exists => value.is_some(),
-        LabelOperator::DoesNotExist => value.is_none(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use virga_crds::HypervisorSpec;
+    use virga_crds::{HypervisorSpec, LabelOperator, LabelRequirement};
 
     use super::*;
 

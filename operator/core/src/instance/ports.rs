@@ -54,6 +54,8 @@ pub fn port(instance: &Instance, interface: &Interface, mac: String, addresses: 
             addresses: addresses.collect(),
             router: None,
             floating_ip: None,
+            load_balancer: None,
+            health_check: None,
             security_groups: interface.security_groups.clone(),
             allowed_address_pairs: interface.allowed_address_pairs.clone(),
         },

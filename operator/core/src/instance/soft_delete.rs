@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use virga_crds::{Instance, InstanceStatus, PowerState, SoftDeleteStatus};
 
 use super::seen::{Domain, Power, Seen};
+use crate::duration;
 
 /// What holds when the text can't be read, which the schema sees to: Nova's operators choose; a day is long enough to
 /// notice.
@@ -14,16 +15,7 @@ const A_DAY: Duration = Duration::from_hours(24);
 
 /// How long after it was soft-deleted an Instance is deleted.
 fn window(text: &str) -> Duration {
-    let (number, unit) = text.split_at(text.len().saturating_sub(1));
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return A_DAY,
-    };
-    number
-        .parse()
-        .map_or(A_DAY, |number: u32| Duration::from_secs(u64::from(number) * unit))
+    duration::read(text).unwrap_or(A_DAY)
 }
 
 /// The power state that is asked for: what is soft-deleted is off, and memory that is saved stays so.

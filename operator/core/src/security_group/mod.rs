@@ -11,9 +11,10 @@ use virga_crds::{
 /// The group of Ports that name none.
 pub const DEFAULT: &str = "default";
 
-/// The groups that a Port is in, as far as its network has port security; a Router's or FloatingIP's is in none.
+/// The groups that a Port is in, as far as its network has port security; an address of anything else than an Instance is in none.
 pub fn of_port(port: &PortSpec) -> Vec<&str> {
-    if port.router.is_some() || port.floating_ip.is_some() {
+    let held = [&port.router, &port.floating_ip, &port.load_balancer, &port.health_check];
+    if held.iter().any(|holder| holder.is_some()) {
         return Vec::new();
     }
     if port.security_groups.is_empty() {

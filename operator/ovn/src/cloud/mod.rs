@@ -16,10 +16,12 @@ use virga_crds::{AddressGroup, FloatingIP, Instance, Network, Port, Router, Secu
 use crate::{
     GatewayHosts,
     floating_ip::{First, FloatingIps},
+    load_balancer::LoadBalancers,
     router::Routers,
     security_group::Groups,
 };
 
+mod balanced;
 mod known;
 mod wanted;
 
@@ -42,7 +44,8 @@ pub struct Cloud {
     groups: Groups,
     routers: Routers,
     floating: FloatingIps,
-    /// Networks, FloatingIPs and Routers whose rows may differ from what they should be.
+    balancers: LoadBalancers,
+    /// Networks, FloatingIPs, LoadBalancers and Routers whose rows may differ from what they should be.
     changed: BTreeSet<Uuid>,
     /// Whether all rows may, also those of Networks that nobody knows any more.
     everything: bool,
@@ -71,6 +74,7 @@ impl Cloud {
             segments: BTreeMap::new(),
             routers: Routers::default(),
             floating: FloatingIps::default(),
+            balancers: LoadBalancers::default(),
             groups: Groups::default(),
             changed: BTreeSet::new(),
             everything: true,
@@ -107,6 +111,7 @@ impl Cloud {
             valid,
         });
         self.changed.insert(uid);
+        self.stir_places(&network.namespace().unwrap_or_default());
     }
 
     /// A Network is gone.
@@ -116,6 +121,7 @@ impl Cloud {
         // Another one may have its name by now.
         if known.is_some_and(|known| Some(known.uid) == uid(network)) {
             self.forget(&name);
+            self.stir_places(&name.0);
         }
     }
 
@@ -165,7 +171,7 @@ impl Cloud {
         self.stir_floating(&floating.namespace().unwrap_or_default(), changed);
     }
 
-    /// An Instance is there, new or changed. Only which interface is its first one counts.
+    /// An Instance is there, new or changed. Which interface is its first one counts, and whether LoadBalancers send there.
     pub fn set_instance(&mut self, instance: &Instance) {
         let first = instance.spec.interfaces.first();
         let first = first.map_or(First::None, |interface| First::In(interface.network.clone()));
@@ -183,6 +189,7 @@ impl Cloud {
             .floating
             .set_instance(&(namespace.clone(), instance.name_any()), first);
         self.stir_floating(&namespace, changed);
+        self.balanced_instance(instance, first.is_some());
     }
 
     /// These FloatingIPs may lead elsewhere now, by another Router of their namespace.
@@ -211,6 +218,8 @@ impl Cloud {
     fn stir(&mut self, touched: Option<(Uuid, BTreeSet<Name>)>) {
         let Some((router, networks)) = touched else { return };
         self.changed.insert(router);
+        let namespaces: BTreeSet<&String> = networks.iter().map(|(namespace, _)| namespace).collect();
+        namespaces.into_iter().for_each(|namespace| self.stir_places(namespace));
         for name in networks {
             self.changed.extend(self.routers.on(&name));
             let known = self.networks.get(&name).and_then(|held| held.network.as_ref());
@@ -232,6 +241,10 @@ impl Cloud {
             let holder = self.floating.set_port(port);
             return self.stir_holder(holder);
         }
+        if balanced::is_balancers(port) {
+            let holder = self.balancers.set_port(port);
+            return self.stir_record(holder);
+        }
         let network = (port.namespace().unwrap_or_default(), port.spec.network.clone());
         let held = self.networks.entry(network).or_default();
         let old = held.ports.insert(port.name_any(), port.clone());
@@ -241,6 +254,7 @@ impl Cloud {
         }
         self.changed.extend(held.network.as_ref().map(|known| known.uid));
         self.groups.set_port(old.as_deref(), Some(port));
+        self.stir_members(self.balancers.to(port));
         let leading = self.floating.to(port);
         self.stir_floating(&port.namespace().unwrap_or_default(), leading);
     }
@@ -255,6 +269,11 @@ impl Cloud {
             let holder = self.floating.remove_port(port);
             return self.stir_holder(holder);
         }
+        if balanced::is_balancers(port) {
+            let holder = self.balancers.remove_port(port);
+            return self.stir_record(holder);
+        }
+        self.stir_members(self.balancers.to(port));
         let leading = self.floating.to(port);
         self.stir_floating(&port.namespace().unwrap_or_default(), leading);
         let network = (port.namespace().unwrap_or_default(), port.spec.network.clone());
@@ -319,6 +338,7 @@ impl Cloud {
         let mut fresh = Self::new(&*self.owner, self.backend);
         fresh.set_gateway_hosts(self.routers.hosts().clone());
         fresh.groups = self.groups.without_ports();
+        fresh.balancers = self.balancers.alone();
         networks.into_iter().for_each(|network| fresh.set_network(network));
         ports.into_iter().for_each(|port| fresh.set_port(port));
         routers.into_iter().for_each(|router| fresh.set_router(router));

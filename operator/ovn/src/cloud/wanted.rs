@@ -7,7 +7,7 @@ use std::{
 
 use uuid::Uuid;
 use virga_core::{
-    floating_ip,
+    floating_ip, load_balancer,
     network::{Segment, ValidNetwork},
     router::Seen,
 };
@@ -20,7 +20,7 @@ use crate::{
     key,
     router::{self, NetworkSeen},
     security_group::whose_group,
-    switch,
+    switch::{self, Beside},
 };
 
 /// Why a Network has no rows, or keeps those that it has.
@@ -44,6 +44,8 @@ pub struct Wanted {
     pub routers: BTreeMap<Uuid, (Option<i64>, Seen)>,
     /// The FloatingIPs that it covers, likewise.
     pub floating_ips: BTreeMap<Uuid, (Option<i64>, floating_ip::Seen)>,
+    /// The LoadBalancers that it covers, likewise.
+    pub load_balancers: BTreeMap<Uuid, (Option<i64>, load_balancer::Seen)>,
     /// The SecurityGroups and AddressGroups that it covers, with their generations; none: the group is gone.
     pub groups: BTreeMap<Uuid, Option<i64>>,
     /// Networks that are not as their spec says even when this is written.
@@ -62,7 +64,8 @@ impl Cloud {
                 .keys()
                 .copied()
                 .chain(self.routers.uids())
-                .chain(self.floating.uids());
+                .chain(self.floating.uids())
+                .chain(self.balancers.uids());
             all.chain(changed).collect()
         } else {
             changed
@@ -85,6 +88,7 @@ impl Cloud {
         let mut networks = BTreeMap::new();
         let mut routers = BTreeMap::new();
         let mut resolved = Vec::new();
+        let mut balancers = Vec::new();
         let mut refused = BTreeMap::new();
         let look = |name: &Name| self.look(name);
         // What is invalid now was valid once: its guests keep what they have.
@@ -101,6 +105,10 @@ impl Cloud {
                 }
                 routers.insert(uid, (self.router_generation(uid), seen(&router)));
                 resolved.push(router);
+                continue;
+            }
+            if let Some(balancer) = self.balancer(uid, &look) {
+                balancers.push(balancer);
                 continue;
             }
             let held = self.names.get(&uid).and_then(|name| self.networks.get(name));
@@ -130,6 +138,7 @@ impl Cloud {
             .keys()
             .chain(routers.keys())
             .copied()
+            .chain(balancers.iter().map(|balancer| balancer.uid))
             .filter(|uid| !left_alone.contains(uid))
             .collect();
         let covered_groups: HashSet<Uuid> = groups.iter().copied().collect();
@@ -145,13 +154,20 @@ impl Cloud {
             let mtu = self.backend.mtu(valid).unwrap_or_default();
             let ports: Vec<Arc<Port>> = ports.values().cloned().collect();
             let joints = self.routers.joints(&name(&known.object), &look);
-            switch::insert(&mut desired, known.uid, &known.object, valid, mtu, &ports, &joints);
+            let beside = Beside {
+                routers: &joints,
+                sharing: self.sharing(&mut desired, &name(&known.object), known.uid, &look),
+            };
+            switch::insert(&mut desired, known.uid, &known.object, valid, mtu, &ports, beside);
         }
         for router in &resolved {
             if let Some(chassis) = &router.chassis {
                 let leading = floating.iter().filter(|floating| floating.router == Some(router.uid));
                 router::insert(&mut desired, router, chassis, &leading.collect::<Vec<_>>());
             }
+        }
+        for balancer in &balancers {
+            crate::load_balancer::insert(&mut desired, balancer);
         }
         for group in &groups {
             self.groups
@@ -167,6 +183,10 @@ impl Cloud {
                 .into_iter()
                 .map(|floating| (floating.uid, (floating.generation, floating.seen)))
                 .collect(),
+            load_balancers: balancers
+                .into_iter()
+                .map(|balancer| (balancer.uid, (balancer.generation, balancer.seen)))
+                .collect(),
             groups: groups.collect(),
             refused,
         }
@@ -180,13 +200,13 @@ impl Cloud {
             .map(|(namespace, _)| namespace)
             .collect();
         let of = |namespace: &String| {
-            let routers = self.routers.within(namespace).into_iter();
-            let routers: Vec<_> = routers.filter_map(|uid| self.routers.resolve(uid, look)).collect();
+            let routers = self.routers_of(namespace, look);
             let plug = |name: &str| self.plug(namespace, name);
             let around = Around {
                 look,
                 routers: &routers,
                 plug: &plug,
+                balancer: &|name| self.balancer(self.balancers.named(&(namespace.clone(), name.to_owned()))?, look),
             };
             self.floating.resolve(namespace, &around)
         };
@@ -194,7 +214,7 @@ impl Cloud {
     }
 
     /// A guest's Port.
-    fn plug(&self, namespace: &str, name: &str) -> Option<Arc<Port>> {
+    pub(super) fn plug(&self, namespace: &str, name: &str) -> Option<Arc<Port>> {
         let from = (namespace.to_owned(), String::new());
         let mut within = self.networks.range(from..).take_while(|((of, _), _)| of == namespace);
         within.find_map(|(_, held)| held.ports.get(name).cloned())

@@ -16,7 +16,7 @@ use virga_core::network::ValidNetwork;
 use virga_crds::{Port, Router, RouterNetwork};
 
 pub use gateways::GatewayHosts;
-pub(crate) use resolve::{Joint, Look, NetworkSeen, Resolved};
+pub(crate) use resolve::{Joint, Look, NetworkSeen, Resolved, everywhere, held};
 pub(crate) use rows::{insert, plug};
 
 /// `namespace`, `name`.

@@ -193,7 +193,7 @@ fn outside<'a>(routers: &Routers, uid: Uuid, name: &Name, look: Look<'a>) -> Res
 }
 
 /// What a Port has, with the place of each subnet.
-fn held(port: &Port, valid: &ValidNetwork) -> impl Iterator<Item = (usize, IpAddr, IpNet)> {
+pub(crate) fn held(port: &Port, valid: &ValidNetwork) -> impl Iterator<Item = (usize, IpAddr, IpNet)> {
     port.spec.addresses.iter().filter_map(|held| {
         let address: IpAddr = held.ip.parse().ok()?;
         let place = valid.subnets.iter().position(|subnet| subnet.cidr.contains(&address))?;
@@ -407,7 +407,8 @@ fn routes(router: &Router, joints: &[Joint], hops: Vec<IpAddr>, problems: &mut V
     ways
 }
 
-fn everywhere(v4: bool) -> IpNet {
+/// The range of all addresses of a family.
+pub(crate) fn everywhere(v4: bool) -> IpNet {
     if v4 {
         IpNet::V4(Ipv4Net::default())
     } else {

@@ -14,7 +14,11 @@ use virga_ovsdb::{
 };
 
 use super::{Joint, Resolved};
-use crate::{floating_ip::ResolvedFloating, key};
+use crate::{
+    floating_ip::ResolvedFloating,
+    key,
+    load_balancer::{self, Balanced},
+};
 
 /// What an operator finds an object by in `ovn-nbctl list`.
 const ROUTER: &str = "virga.dev/router";
@@ -66,7 +70,11 @@ pub(crate) fn insert(desired: &mut Desired, router: &Resolved, chassis: &[String
     nat.extend(floating.iter().filter_map(|floating| whole(desired, router, floating)));
     let load_balancer = floating
         .iter()
-        .flat_map(|floating| forwarded(desired, router.uid, floating))
+        .flat_map(|floating| {
+            let mut rows = forwarded(desired, router.uid, floating);
+            rows.extend(led(desired, router.uid, floating));
+            rows
+        })
         .collect();
     let options = [
         // The addresses of whoever is near are asked for when they are needed: a large outside would fill the table.
@@ -181,6 +189,25 @@ fn forwarded(desired: &mut Desired, router: Uuid, floating: &ResolvedFloating) -
         desired.insert(key::part(router, format_args!("forward/{}/{name}", floating.uid)), &row)
     });
     rows.collect()
+}
+
+/// An address outside that leads to a LoadBalancer: the same members behind it.
+fn led(desired: &mut Desired, router: Uuid, floating: &ResolvedFloating) -> Vec<Ref<LoadBalancer>> {
+    let (Some(outer), Some(balancer)) = (floating.address, &floating.balancer) else {
+        return Vec::new();
+    };
+    let shared = Balanced {
+        key: key::part(router, format_args!("forward/{}", floating.uid)),
+        name: &floating.name,
+        mark: FLOATING_IP,
+        addresses: &[outer],
+        listeners: &balancer.listeners,
+        members: &balancer.members,
+        check: balancer.check.as_ref(),
+        affinity: balancer.affinity,
+        answered_by_routers: true,
+    };
+    load_balancer::balanced(desired, &shared)
 }
 
 /// Adds a Router's plug in a Network's switch.

@@ -21,7 +21,7 @@ use crate::{
     server::{client, write},
 };
 
-fn floating(number: u64, name: &str, change: impl FnOnce(&mut FloatingIPSpec)) -> Arc<FloatingIP> {
+pub fn floating(number: u64, name: &str, change: impl FnOnce(&mut FloatingIPSpec)) -> Arc<FloatingIP> {
     let mut spec = FloatingIPSpec {
         network: NetworkRef {
             name: "public".into(),
@@ -40,7 +40,7 @@ fn floating(number: u64, name: &str, change: impl FnOnce(&mut FloatingIPSpec)) -
 }
 
 /// The record of its address.
-fn record(floating: &FloatingIP, ip: &str) -> Arc<Port> {
+pub fn record(floating: &FloatingIP, ip: &str) -> Arc<Port> {
     let need = floating_ip::need(floating);
     let given = Allocated {
         subnet: "v4".into(),
@@ -133,7 +133,7 @@ fn received(ovn: &Northd, router_mac: &str, to: &str, kind: &str) -> String {
 const PING: &str = "icmp4.type == 8";
 
 /// Whether a traced packet ends at a guest.
-fn arrives(trace: &str, guest: &Port) -> bool {
+pub fn arrives(trace: &str, guest: &Port) -> bool {
     trace.contains(&format!("output to \"{}\"", guest.metadata.uid.as_ref().unwrap()))
 }
 

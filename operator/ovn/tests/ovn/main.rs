@@ -5,6 +5,7 @@
     reason = "a test may panic; clippy only knows that of functions marked as tests"
 )]
 
+mod balanced;
 mod floating;
 mod objects;
 mod properties;

@@ -90,6 +90,11 @@ impl Northd {
         self.traced(&["--summary", "--ct=new", "--ct=new", packet])
     }
 
+    /// The same of one that is tracked on three ways: by the sender, by a load balancer and by the receiver.
+    pub fn trace_shared(&self, packet: &str) -> io::Result<String> {
+        self.traced(&["--summary", "--ct=new", "--ct=new", "--ct=new", packet])
+    }
+
     /// What would become of a packet that both ends' connection tracking says this of, such as `new`.
     pub fn trace_as(&self, state: &str, packet: &str) -> io::Result<String> {
         let state = format!("--ct={state}");

@@ -7,7 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virga_core::network::Backend;
-use virga_crds::{AddressGroup, FloatingIP, Instance, Network, Port, Router, SecurityGroup};
+use virga_crds::{AddressGroup, FloatingIP, Instance, LoadBalancer, Network, Port, Router, SecurityGroup};
 use virga_ovn::{Cloud, Wanted};
 use virga_ovsdb::{
     Client,
@@ -51,7 +51,7 @@ struct Writer {
 }
 
 /// What the watches tell.
-pub(super) struct Changes<N, P, R, F, I, G, A> {
+pub(super) struct Changes<N, P, R, F, I, G, A, L> {
     pub networks: N,
     pub ports: P,
     pub routers: R,
@@ -59,6 +59,7 @@ pub(super) struct Changes<N, P, R, F, I, G, A> {
     pub instances: I,
     pub groups: G,
     pub address_groups: A,
+    pub balancers: L,
 }
 
 pub(super) async fn run(
@@ -74,6 +75,7 @@ pub(super) async fn run(
         impl Stream<Item = Change<Instance>>,
         impl Stream<Item = Change<SecurityGroup>>,
         impl Stream<Item = Change<AddressGroup>>,
+        impl Stream<Item = Change<LoadBalancer>>,
     >,
     reports: Arc<Reports>,
     stop: CancellationToken,
@@ -83,7 +85,7 @@ pub(super) async fn run(
         southbound,
         owner,
     } = settings;
-    let mut hosts = gateways::follow(southbound, stop.clone());
+    let gateways::Southbound { mut hosts, mut answers } = gateways::follow(southbound, stop.clone());
     hosts.mark_changed();
     let client = Client::start(client);
     let (mut state, mut changes) = (client.state(), client.changes());
@@ -97,10 +99,12 @@ pub(super) async fn run(
         instances,
         groups,
         address_groups,
+        balancers,
     } = watched;
     let (mut floating_ips, mut instances) = (pin!(floating_ips), pin!(instances));
     let (mut networks, mut ports, mut routers) = (pin!(networks), pin!(ports), pin!(routers));
     let (mut groups, mut address_groups) = (pin!(groups), pin!(address_groups));
+    let mut balancers = pin!(balancers);
     let mut writer = Writer {
         client,
         fence: Fence::new(&owner, leadership),
@@ -150,6 +154,14 @@ pub(super) async fn run(
                 Change::Applied(group) => writer.cloud.set_address_group(&group),
                 Change::Deleted(group) => writer.cloud.remove_address_group(&group),
             },
+            Some(change) = balancers.next() => match change {
+                Change::Applied(balancer) => writer.cloud.set_load_balancer(&balancer),
+                Change::Deleted(balancer) => writer.cloud.remove_load_balancer(&balancer),
+            },
+            Ok(()) = answers.changed() => {
+                let answers = answers.borrow_and_update().clone();
+                writer.reports.balancers.set_answers(answers);
+            }
             Ok(()) = state.changed() => {
                 let state = state.borrow_and_update().clone();
                 writer.connection(&state);
@@ -161,6 +173,7 @@ pub(super) async fn run(
                     .cloud
                     .reset(&stores.networks.state(), &stores.ports.state(), &stores.routers.state(), &stores.floating_ips.state(), &stores.instances.state());
                 writer.cloud.reset_groups(&stores.security_groups.state(), &stores.address_groups.state());
+                writer.cloud.reset_load_balancers(&stores.load_balancers.state());
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 writer.work().await;
@@ -215,6 +228,7 @@ impl Writer {
         let wanted = self.cloud.take();
         let everything = wanted.everything;
         let covered = wanted.networks.keys().chain(wanted.routers.keys());
+        let covered = covered.chain(wanted.load_balancers.keys());
         let covered: Vec<Uuid> = covered.chain(wanted.groups.keys()).copied().collect();
         let result = match self.write(wanted).await {
             // One that the database refuses must not keep the others from being written.

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use uuid::Uuid;
-use virga_core::router::{Obstacle, Seen};
+use virga_core::{
+    load_balancer,
+    router::{Obstacle, Seen},
+};
 use virga_crds::conditions::Reason;
 use virga_ovn::{Wanted, group_of_problem, of_problem};
 use virga_ovsdb::reconcile::Problem;
@@ -34,6 +37,17 @@ impl Writer {
             self.reports
                 .set_router(uid, name, (self.cloud.router_generation(uid), seen));
         }
+        if let Some(name) = self.cloud.load_balancer_name(uid) {
+            let seen = load_balancer::Seen {
+                problem: Some(Obstacle {
+                    reason,
+                    message: message.to_owned(),
+                }),
+                ..load_balancer::Seen::default()
+            };
+            let generation = self.cloud.load_balancer_generation(uid);
+            self.reports.balancers.set(uid, name, generation, seen);
+        }
         if let Some(name) = self.cloud.name(uid) {
             let report = NetworkReport {
                 generation: self.cloud.generation(uid),
@@ -54,6 +68,9 @@ impl Writer {
             self.cloud.waiting_routers(),
             self.cloud.waiting_floating_ips(),
         );
+        self.cloud
+            .waiting_load_balancers()
+            .for_each(|name| self.reports.balancers.wake(name));
         self.cloud
             .waiting_groups()
             .for_each(|name| self.reports.groups.wake(name));
@@ -88,6 +105,7 @@ impl Writer {
                 self.reports.forget_network(*network);
                 self.reports.forget_router(*network);
                 self.reports.forget_floating_ip(*network);
+                self.reports.balancers.forget(*network);
                 continue;
             };
             let refused = wanted.refused.get(network);
@@ -111,6 +129,17 @@ impl Writer {
                 seen.problem = Some(Obstacle { reason, message });
             }
             self.reports.set_router(*router, name, (*generation, seen));
+        }
+        for (balancer, (generation, seen)) in &wanted.load_balancers {
+            let Some(name) = self.cloud.load_balancer_name(*balancer) else {
+                continue;
+            };
+            let mut seen = seen.clone();
+            if let (None, Some(message)) = (&seen.problem, of_networks.remove(balancer)) {
+                let reason = Reason::NorthboundConflict;
+                seen.problem = Some(Obstacle { reason, message });
+            }
+            self.reports.balancers.set(*balancer, name, *generation, seen);
         }
         for (floating, (generation, seen)) in &wanted.floating_ips {
             if let Some(name) = self.cloud.floating_ip_name(*floating) {

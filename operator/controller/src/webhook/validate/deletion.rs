@@ -69,5 +69,6 @@ fn users(target: &Target, stores: &Stores) -> BTreeSet<User> {
         .chain(of(stores.routers.state(), target))
         .chain(of(stores.floating_ips.state(), target))
         .chain(of(stores.security_groups.state(), target))
+        .chain(of(stores.load_balancers.state(), target))
         .collect()
 }

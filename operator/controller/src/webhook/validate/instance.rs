@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
-use virga_core::{instance, network};
+use virga_core::{instance, load_balancer, network};
 use virga_crds::{Image, ImageRef, ImageVisibility, Instance, Interface, Scheduling, Volume};
 
 use super::Findings;
@@ -195,7 +195,10 @@ fn owner_of(
         return Some(match (&port.spec.router, &port.spec.floating_ip) {
             (Some(router), _) => format!("Router {:?}", router.name),
             (None, Some(floating)) => format!("FloatingIP {:?}", floating.name),
-            (None, None) => format!("Instance {:?}", port.spec.instance),
+            (None, None) => match load_balancer::role(port) {
+                Some((_, balancer)) => format!("LoadBalancer {:?}", balancer.name),
+                None => format!("Instance {:?}", port.spec.instance),
+            },
         });
     }
     let asks = other_instances(new, stores).find(|other| {

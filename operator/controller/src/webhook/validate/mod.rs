@@ -5,6 +5,7 @@
 mod deletion;
 mod hosts;
 mod instance;
+mod load_balancer;
 mod migration;
 mod router;
 mod security_group;
@@ -58,6 +59,7 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
             security_group::interfaces(new, old, stores, hooks.backend, &mut findings);
             findings
         }),
+        ("LoadBalancer", _) => check(request, |new, _| load_balancer::load_balancer(new, stores)),
         ("Migration", Operation::Create) => check(request, |new, _| migration::new(new, stores)),
         ("Network", _) => check(request, |new: &Network, _| Findings {
             problems: network::validate(&new.spec)
@@ -158,7 +160,7 @@ fn port(hooks: &Webhooks, request: &Request) -> Answer {
     if changes && !by_us && answer.refusal.is_none() {
         return Answer::forbid(
             "",
-            "a Port is made and changed with its Instance, Router or FloatingIP: write spec.interfaces there",
+            "a Port is made and changed with its Instance, Router, FloatingIP or LoadBalancer: write spec.interfaces there",
         );
     }
     answer

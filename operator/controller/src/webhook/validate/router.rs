@@ -11,6 +11,12 @@ pub(super) fn floating_ip(new: &FloatingIP, stores: &Stores) -> Findings {
     let mut findings = Findings::default();
     let own = new.namespace().unwrap_or_default();
     outside("spec.network", &new.spec.network, &own, stores, &mut findings);
+    if let Some(name) = &new.spec.load_balancer
+        && stores.load_balancer(&own, name).is_none()
+    {
+        let message = format!("there is no LoadBalancer {name:?} in namespace {own}: create it");
+        findings.warn("spec.loadBalancer", &message);
+    }
     findings
 }
 

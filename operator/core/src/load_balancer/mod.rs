@@ -1,0 +1,9 @@
+//! Load balancers: the addresses that each needs, who its members are, and what is to be said of it.
+
+mod members;
+mod port;
+mod status;
+
+pub use members::{MOST_MEMBERS, is_served, members_network};
+pub use port::{Role, holds, needs, port, role};
+pub use status::{Carried, Check, Health, Reach, Seen, SeenMember, plan};
