@@ -140,6 +140,66 @@ pub struct ClusterArgs {
 pub enum NetCommand {
     /// Draw the Networks, Routers, Ports and addresses of a Project
     Map(MapArgs),
+    /// Say which way a packet goes, and which rule lets it pass or drops it; exits with 1 when it is dropped
+    Trace(TraceArgs),
+}
+
+impl Command {
+    /// The exit status when something went wrong. To `net trace` 1 is an answer.
+    pub fn failure(&self) -> u8 {
+        match self {
+            Self::Net(NetCommand::Trace(_)) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// What is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sent {
+    /// The first packet of a connection
+    Tcp,
+    /// A datagram
+    Udp,
+    /// The first packet of an association
+    Sctp,
+    /// A ping
+    #[default]
+    Icmp,
+}
+
+/// The flags of `net trace`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TraceArgs {
+    /// Who sends: an Instance, a Port, or an address; instance/NAME and port/NAME say which
+    pub from: String,
+
+    /// Whom it is for, likewise
+    pub to: String,
+
+    /// What is sent
+    #[arg(long, value_enum, default_value_t)]
+    pub proto: Sent,
+
+    /// The port that is spoken to
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..), required_if_eq_any([("proto", "tcp"), ("proto", "udp"), ("proto", "sctp")]))]
+    pub port: Option<u16>,
+
+    /// With IPv6, where both families are possible
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+
+    /// The namespace; that of the kubeconfig's context when absent
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+
+    /// Which cluster to ask
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 /// The flags of `net map`.
@@ -205,5 +265,10 @@ mod tests {
             panic!()
         };
         assert_eq!((args.project.as_deref(), args.ports), (Some("shop"), 20));
+        let trace = |args: &[&str]| Args::try_parse_from([&["kubectl-virga", "net", "trace", "a", "b"], args].concat());
+        assert_eq!(trace(&[]).unwrap().command.failure(), 2, "a ping");
+        assert!(trace(&["--proto", "tcp"]).is_err(), "to which port?");
+        assert!(trace(&["--proto", "tcp", "--port", "0"]).is_err());
+        assert!(trace(&["--proto", "udp", "--port", "53"]).is_ok());
     }
 }

@@ -12,14 +12,20 @@ use virga_cli::{
     flags::{Args, Command},
     net, simulate, words,
 };
+use virga_core::trace::Verdict;
 use virga_runtime::{class::chain, tls};
 
 /// The status of `--fail-on-refused`: 1 says that something went wrong, and 2 that the flags were.
 const REFUSED: u8 = 3;
 
+/// The status of `net trace` when a packet is dropped.
+const DROPPED: u8 = 1;
+
 fn main() -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
-    let done = run(Args::parse(), &mut out);
+    let args = Args::parse();
+    let failure = args.command.failure();
+    let done = run(args, &mut out);
     let done = done.and_then(|code| out.flush().map(|()| code).map_err(Into::into));
     match done {
         Ok(code) => code,
@@ -27,7 +33,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {}", words::printable(&chain(error.as_ref())));
-            ExitCode::FAILURE
+            ExitCode::from(failure)
         }
     }
 }
@@ -42,7 +48,11 @@ fn run(args: Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
             }
         }
         Command::Explain(args) => asking(explain::run(args, out))??,
-        Command::Net(command) => asking(net::run(command, out))??,
+        Command::Net(command) => {
+            if asking(net::run(command, out))?? == Some(Verdict::Drops) {
+                return Ok(ExitCode::from(DROPPED));
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

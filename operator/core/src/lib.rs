@@ -23,5 +23,6 @@ pub mod router;
 pub mod security_group;
 pub mod selector;
 pub mod server_group;
+pub mod trace;
 pub mod uses;
 pub mod volume;

@@ -3,6 +3,7 @@
 
 pub mod map;
 mod objects;
+pub mod trace;
 
 use std::{
     fs,
@@ -12,11 +13,13 @@ use std::{
 
 use kube::{Api, Client};
 pub use objects::{Objects, read};
+use serde::Serialize;
+use virga_core::trace::{Question, Unclear, Verdict};
 use virga_crds::Project;
 
 use crate::{
     cluster::{self, call},
-    flags::{MapArgs, NetCommand, Output},
+    flags::{MapArgs, NetCommand, Output, TraceArgs},
 };
 
 /// Why there is no answer.
@@ -25,6 +28,12 @@ pub enum Error {
     /// The cluster can't be read.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
+    /// It is not clear what is asked.
+    #[error(transparent)]
+    Unclear(#[from] Unclear),
+    /// Nobody can say without it.
+    #[error("{0}: {1}, and without them nobody can say")]
+    Unread(String, String),
     /// The answer can't be printed.
     #[error("printing")]
     Print(#[from] io::Error),
@@ -39,11 +48,30 @@ pub enum Error {
     },
 }
 
-/// Does what the flags say.
-pub async fn run(command: NetCommand, out: &mut dyn Write) -> Result<(), Error> {
+/// Does what the flags say. The answer is whether a packet passes, where that was asked.
+pub async fn run(command: NetCommand, out: &mut dyn Write) -> Result<Option<Verdict>, Error> {
     match command {
-        NetCommand::Map(args) => draw(args, out).await,
+        NetCommand::Map(args) => draw(args, out).await.map(|()| None),
+        NetCommand::Trace(args) => follow(args, out).await.map(Some),
     }
+}
+
+async fn follow(args: TraceArgs, out: &mut dyn Write) -> Result<Verdict, Error> {
+    let question = Question::from(&args);
+    let client = cluster::connect(args.cluster).await?;
+    let namespace = args.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let objects = read(&client, &namespace).await?;
+    let answer = trace::of(&objects, &question)?;
+    match args.output {
+        Output::Table => trace::text(&answer, out)?,
+        Output::Json => json(&answer, out)?,
+    }
+    Ok(answer.verdict)
+}
+
+fn json(answer: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, answer)?;
+    writeln!(out)
 }
 
 async fn draw(args: MapArgs, out: &mut dyn Write) -> Result<(), Error> {
@@ -60,10 +88,7 @@ async fn draw(args: MapArgs, out: &mut dyn Write) -> Result<(), Error> {
     }
     match args.output {
         Output::Table => map::text(&map, args.ports, out)?,
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, &map).map_err(io::Error::from)?;
-            writeln!(out)?;
-        }
+        Output::Json => json(&map, out)?,
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What is there of networks in a namespace?
 
 use kube::Client;
-use virga_crds::{FloatingIP, Instance, Network, Port, Router, SecurityGroup};
+use virga_crds::{AddressGroup, FloatingIP, Instance, Network, Port, Router, SecurityGroup};
 
 use crate::cluster::{Error, Reader, Unread};
 
@@ -20,6 +20,8 @@ pub struct Objects {
     pub floating_ips: Vec<FloatingIP>,
     /// Security groups.
     pub security_groups: Vec<SecurityGroup>,
+    /// Address groups.
+    pub address_groups: Vec<AddressGroup>,
     /// Instances.
     pub instances: Vec<Instance>,
     /// What the caller may not read.
@@ -41,6 +43,7 @@ pub async fn read(client: &Client, namespace: &str) -> Result<Objects, Error> {
         routers: reader.of_namespace(so).await?,
         floating_ips: reader.of_namespace(so).await?,
         security_groups: reader.of_namespace(so).await?,
+        address_groups: reader.of_namespace(so).await?,
         instances: reader.of_namespace(so).await?,
         unread: Vec::new(),
     };

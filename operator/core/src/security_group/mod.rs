@@ -1,7 +1,9 @@
 //! Security groups: which ones a Port is in, and what is to be said of each.
 
+mod protocol;
 mod status;
 
+pub use protocol::protocol_number;
 pub use status::{Standing, plan};
 use virga_crds::{
     AddressGroupRef, EtherType, Interface, Port, PortSpec, RuleDirection, RuleRemote, SecurityGroup, SecurityGroupRule,

@@ -1,7 +1,7 @@
 //! What does a rule match, in OVN's words? (ovn-sb(5), Logical_Flow, match)
 
 use ipnet::IpNet;
-use virga_core::security_group::Remote;
+use virga_core::security_group::{Remote, protocol_number};
 use virga_crds::{EtherType, PortRange, RuleDirection, SecurityGroupRule};
 
 /// The expression of a rule of this group; none if nothing could ever match. `remote` is how a set of addresses is called.
@@ -46,31 +46,7 @@ fn range(cidr: &str, family: EtherType, field: &str) -> Option<Vec<String>> {
 }
 
 fn protocol_of(rule: &SecurityGroupRule, protocol: &str) -> Option<Vec<String>> {
-    let number: u8 = match protocol {
-        "icmp" => 1,
-        "igmp" => 2,
-        "ipip" => 4,
-        "tcp" => 6,
-        "egp" => 8,
-        "udp" => 17,
-        "dccp" => 33,
-        "ipv6-encap" => 41,
-        "ipv6-route" => 43,
-        "ipv6-frag" => 44,
-        "rsvp" => 46,
-        "gre" => 47,
-        "esp" => 50,
-        "ah" => 51,
-        "ipv6-icmp" => 58,
-        "ipv6-nonxt" => 59,
-        "ipv6-opts" => 60,
-        "ospf" => 89,
-        "vrrp" => 112,
-        "pgm" => 113,
-        "sctp" => 132,
-        "udplite" => 136,
-        number => number.parse().ok()?,
-    };
+    let number = protocol_number(protocol)?;
     let (name, has_ports) = match (number, rule.ether_type) {
         (6, _) => ("tcp", true),
         (17, _) => ("udp", true),

@@ -53,7 +53,7 @@ pub fn record(floating: &FloatingIP, ip: &str) -> Arc<Port> {
     Arc::new(port)
 }
 
-fn instance(name: &str, network: &str) -> Arc<Instance> {
+pub fn instance(name: &str, network: &str) -> Arc<Instance> {
     let spec = InstanceSpec {
         interfaces: vec![Interface {
             network: network.into(),

@@ -14,4 +14,5 @@ mod rows;
 mod scale;
 mod security_groups;
 mod server;
+mod traced;
 mod written;

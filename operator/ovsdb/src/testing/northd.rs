@@ -101,6 +101,14 @@ impl Northd {
         self.traced(&["--minimal", &state, &state, packet])
     }
 
+    /// What would become of the first packet of a flow, however often it is tracked on the way.
+    pub fn trace_new(&self, packet: &str) -> io::Result<String> {
+        let mut args = vec!["--minimal"];
+        args.extend(["--ct=new"; 8]);
+        args.push(packet);
+        self.traced(&args)
+    }
+
     fn traced(&self, args: &[&str]) -> io::Result<String> {
         let at = format!("--db={}", self.southbound_at());
         said(Command::new("ovn-trace").args([&at, "--no-friendly-names"]).args(args))

@@ -1,0 +1,212 @@
+//! Who are the two ends, and which addresses do they speak with?
+
+use std::net::IpAddr;
+
+use virga_crds::Port;
+
+use super::{
+    Family, Question, Unclear,
+    world::{World, addresses},
+};
+use crate::instance::port_name;
+
+/// Both ends.
+pub(super) struct Ends<'a> {
+    pub start: Start<'a>,
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub from: String,
+    pub to: String,
+}
+
+/// Where a packet begins.
+#[derive(Clone, Copy)]
+pub(super) enum Start<'a> {
+    /// At a guest's Port.
+    Guest(&'a str, &'a Port),
+    /// Somewhere outside.
+    Outside,
+}
+
+enum End<'a> {
+    Guest(Vec<(&'a str, &'a Port)>),
+    Address(IpAddr),
+}
+
+/// The ends that a question is about.
+pub(super) fn of<'a>(world: &World<'a>, question: &Question) -> Result<Ends<'a>, Unclear> {
+    let from = match end(world, &question.from)? {
+        End::Address(address) => match world.holders(None, address).as_slice() {
+            [] => return from_outside(world, question, address),
+            [one] => vec![(*one, address)],
+            several => return Err(ambiguous(address, several)),
+        },
+        End::Guest(ports) => plugs(&ports),
+    };
+    let to = end(world, &question.to)?;
+    let to_plugs = match &to {
+        End::Guest(ports) => plugs(ports),
+        End::Address(_) => Vec::new(),
+    };
+    for family in families(question) {
+        let from: Vec<_> = from
+            .iter()
+            .copied()
+            .filter(|(_, own)| Family::of(*own) == family)
+            .collect();
+        let found = match &to {
+            End::Address(address) if Family::of(*address) == family => {
+                // The interface that is nearest.
+                let near = from
+                    .iter()
+                    .find(|((_, port), own)| is_near(world, port, *own, *address));
+                near.or(from.first()).map(|plug| (*plug, *address))
+            }
+            End::Address(_) => None,
+            End::Guest(_) => {
+                let to = to_plugs.iter().filter(|(_, theirs)| Family::of(*theirs) == family);
+                let mut pairs = to.flat_map(|((_, port), theirs)| from.iter().map(|plug| (*plug, *port, *theirs)));
+                let near = pairs.clone().find(|(((_, port), own), other, theirs)| {
+                    port.spec.network == other.spec.network && is_near(world, port, *own, *theirs)
+                });
+                near.or_else(|| pairs.next()).map(|(plug, _, theirs)| (plug, theirs))
+            }
+        };
+        if let Some((((name, port), source), destination)) = found {
+            if world.network(&port.spec.network).is_none() {
+                return Err(Unclear::NoNetwork(port.spec.network.clone(), name.to_owned()));
+            }
+            return Ok(Ends {
+                start: Start::Guest(name, port),
+                source,
+                destination,
+                from: format!("Instance {}, Port {name}, {source}", port.spec.instance),
+                to: whom(world, &to, destination),
+            });
+        }
+    }
+    let only = match question.family {
+        None => "",
+        Some(Family::V4) => ", IPv4",
+        Some(Family::V6) => ", IPv6",
+    };
+    Err(Unclear::NoFamily(question.from.clone(), question.to.clone(), only))
+}
+
+/// From outside a guest is spoken to by its floating address, as far as it has one.
+fn from_outside<'a>(world: &World<'a>, question: &Question, source: IpAddr) -> Result<Ends<'a>, Unclear> {
+    let family = Family::of(source);
+    let to = end(world, &question.to)?;
+    let destination = match &to {
+        End::Address(address) => Some(*address),
+        End::Guest(ports) => {
+            let own: Vec<IpAddr> = plugs(ports).into_iter().map(|(_, own)| own).collect();
+            let mut floating = world.floating().iter();
+            let led = floating.find(|floating| floating.whole.is_some_and(|whole| own.contains(&whole)));
+            let led = led.map(|floating| floating.address).filter(|_| family == Family::V4);
+            led.or_else(|| own.into_iter().find(|own| Family::of(*own) == family))
+        }
+    };
+    let destination = destination.filter(|address| Family::of(*address) == family);
+    let Some(destination) = destination else {
+        return Err(Unclear::NoFamily(question.from.clone(), question.to.clone(), ""));
+    };
+    let known = !world.holders(None, destination).is_empty()
+        || world.floating().iter().any(|floating| floating.address == destination)
+        || world
+            .routers()
+            .iter()
+            .any(|router| router.external.contains(&destination));
+    if !known {
+        let namespace = world.namespace.to_owned();
+        return Err(Unclear::Elsewhere(
+            question.from.clone(),
+            question.to.clone(),
+            namespace,
+        ));
+    }
+    Ok(Ends {
+        start: Start::Outside,
+        source,
+        destination,
+        from: format!("outside, {source}"),
+        to: whom(world, &to, destination),
+    })
+}
+
+fn end<'a>(world: &World<'a>, text: &str) -> Result<End<'a>, Unclear> {
+    let (kind, name) = match text.split_once('/') {
+        Some((kind, name)) => (Some(kind.to_lowercase()), name),
+        None => (None, text),
+    };
+    if kind.is_none()
+        && let Ok(address) = name.parse()
+    {
+        return Ok(End::Address(address));
+    }
+    let is = |kinds: [&str; 2]| kind.as_deref().is_none_or(|kind| kinds.contains(&kind));
+    if is(["instance", "instances"])
+        && let Some(instance) = world.instance(name)
+    {
+        let interfaces = instance.spec.interfaces.iter();
+        let names = interfaces.map(|interface| port_name(name, &interface.network));
+        let ports: Vec<_> = names
+            .filter_map(|port| world.guests().find(|(known, _)| *known == port))
+            .collect();
+        return if ports.is_empty() {
+            Err(Unclear::NoPort(name.to_owned()))
+        } else {
+            Ok(End::Guest(ports))
+        };
+    }
+    if is(["port", "ports"])
+        && let Some(port) = world.guests().find(|(known, _)| *known == name)
+    {
+        return Ok(End::Guest(vec![port]));
+    }
+    Err(Unclear::Unknown(text.to_owned(), world.namespace.to_owned()))
+}
+
+/// A Port, by name, and one of its addresses.
+type Plug<'a> = ((&'a str, &'a Port), IpAddr);
+
+fn plugs<'a>(ports: &[(&'a str, &'a Port)]) -> Vec<Plug<'a>> {
+    let plugs = ports
+        .iter()
+        .flat_map(|plug| addresses(plug.1).map(move |own| (*plug, own)));
+    plugs.collect()
+}
+
+fn families(question: &Question) -> Vec<Family> {
+    question
+        .family
+        .map_or_else(|| vec![Family::V4, Family::V6], |family| vec![family])
+}
+
+/// Whether an address is in the subnet that a Port's own one is in.
+fn is_near(world: &World<'_>, port: &Port, own: IpAddr, other: IpAddr) -> bool {
+    let Some(network) = world.network(&port.spec.network) else {
+        return false;
+    };
+    let mut subnets = network.subnets.iter();
+    subnets.any(|subnet| subnet.cidr.contains(&own) && subnet.cidr.contains(&other))
+}
+
+fn whom(world: &World<'_>, to: &End<'_>, address: IpAddr) -> String {
+    if let End::Guest(ports) = to {
+        let mut ports = ports.iter();
+        if let Some((name, port)) = ports.find(|(_, port)| addresses(port).any(|own| own == address)) {
+            return format!("Instance {}, Port {name}, {address}", port.spec.instance);
+        }
+    }
+    let mut floating = world.floating().iter();
+    match floating.find(|floating| floating.address == address) {
+        Some(floating) => format!("FloatingIP {}, {address}", floating.name),
+        None => address.to_string(),
+    }
+}
+
+fn ambiguous(address: IpAddr, ports: &[(&str, &Port)]) -> Unclear {
+    let names: Vec<&str> = ports.iter().map(|(name, _)| *name).collect();
+    Unclear::Several(address, names.join(", "))
+}
