@@ -177,6 +177,17 @@ impl Stores {
         })
     }
 
+    /// The Port of an Instance that has a MAC address.
+    pub fn port_of_mac(&self, instance: &Instance, mac: &str) -> Option<Arc<Port>> {
+        let networks = instance
+            .spec
+            .interfaces
+            .iter()
+            .map(|interface| interface.network.as_str());
+        let mut ports = networks.filter_map(|network| self.port(instance, network));
+        ports.find(|port| port.spec.mac == mac)
+    }
+
     /// The flavor of an Instance: as it was built, or as its Flavor says now.
     pub fn flavor_of(&self, instance: &Instance) -> Option<BuiltFlavor> {
         let built = instance.status.as_ref().and_then(|status| status.flavor.clone());

@@ -158,6 +158,12 @@ fn an_instance_with_every_device_boots_from_its_overlay() {
         node.shell("ip -o link show master vbr0a000002").contains("mtu 1400"),
         "plugged in, with the MTU"
     );
+    // Who counts by the device's name knows whose it is.
+    let plugged = libvirt.devices(spec.uuid).expect("reading").running.expect("it runs");
+    let used = libvirt.usage(&[spec.uuid]).expect("reading what it uses").remove(0);
+    assert_eq!(plugged.interfaces[0].mac, spec.interfaces[0].mac);
+    assert_eq!(plugged.interfaces[0].device.as_ref(), Some(&used.interfaces[0].device));
+    assert!(used.interfaces[0].sent_bytes.is_some(), "{used:?}");
     libvirt
         .resize_disk(spec.uuid, "vda", 16 << 20)
         .expect("growing the overlay");

@@ -1,6 +1,6 @@
 //! Which object is a row of ours about?
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use uuid::Uuid;
 use virga_ovsdb::reconcile::Problem;
@@ -84,6 +84,12 @@ pub(crate) fn service_mac(network: Uuid) -> String {
     let digits = network.simple().to_string();
     let pairs = (0..5).map(|pair| &digits[22 + 2 * pair..24 + 2 * pair]);
     pairs.fold("0a".to_owned(), |mac, pair| format!("{mac}:{pair}"))
+}
+
+/// Several addresses as OVN writes them behind a name or a MAC address.
+pub(crate) fn spaced(addresses: &BTreeSet<IpAddr>) -> String {
+    let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    addresses.join(" ")
 }
 
 /// Several addresses as OVN writes a set in a DHCP option.

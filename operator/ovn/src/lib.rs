@@ -34,6 +34,7 @@ mod dhcp;
 mod floating_ip;
 mod key;
 mod load_balancer;
+mod names;
 mod router;
 mod security_group;
 mod switch;

@@ -11,13 +11,15 @@ use uuid::Uuid;
 use virga_core::network::{Segment, ValidNetwork};
 use virga_crds::{Network, Port};
 use virga_ovsdb::{
-    northbound::{DhcpOptions, Dns, LoadBalancer, LogicalSwitch, LogicalSwitchPort},
+    northbound::{DhcpOptions, LoadBalancer, LogicalSwitch, LogicalSwitchPort},
     reconcile::Desired,
     table::{Keep, Ref},
 };
 
 use crate::{
-    dhcp, key,
+    dhcp,
+    key::{self, spaced},
+    names::Names,
     router::{self, Joint},
     security_group,
 };
@@ -72,36 +74,21 @@ pub(crate) fn insert(
             options.insert(subnet.name.as_str(), row);
         }
     }
-    let mut names = BTreeMap::<String, BTreeSet<IpAddr>>::new();
+    let mut names = Names::new(valid.dns_domain.as_deref());
     let mut secured = BTreeSet::new();
     for port in ports {
         let Some(port_uid) = port.uid().and_then(|uid| uid.parse::<Uuid>().ok()) else {
             continue;
         };
         let addresses = addresses(port);
-        let host = port.spec.hostname.to_lowercase();
-        if let Some(domain) = &valid.dns_domain {
-            names
-                .entry(format!("{host}.{}", domain.to_lowercase()))
-                .or_default()
-                .extend(&addresses);
-        }
-        names.entry(host).or_default().extend(&addresses);
+        names.add(&port.spec.hostname, &addresses);
         let row = port_row(port, port_uid, valid, &addresses, &options);
         let row = desired.insert(key::part(uid, port_uid), &row);
         secured.extend(valid.port_security.then(|| row.clone()));
         refs.insert(row);
     }
     security_group::close(desired, uid, secured);
-    names.retain(|_, addresses| !addresses.is_empty());
-    let dns = (!names.is_empty()).then(|| {
-        let records = names.into_iter().map(|(name, addresses)| (name, spaced(&addresses)));
-        let row = Dns {
-            records: records.collect(),
-            ..Dns::default()
-        };
-        desired.insert(key::part(uid, "dns"), &row)
-    });
+    let dns = names.row().map(|row| desired.insert(key::part(uid, "dns"), &row));
     let name = format!("{}/{}", network.namespace().unwrap_or_default(), network.name_any());
     let row = LogicalSwitch {
         name: name.clone(),
@@ -205,9 +192,4 @@ fn addresses(port: &Port) -> BTreeSet<IpAddr> {
         .iter()
         .filter_map(|address| address.ip.parse().ok())
         .collect()
-}
-
-fn spaced(addresses: &BTreeSet<IpAddr>) -> String {
-    let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-    addresses.join(" ")
 }

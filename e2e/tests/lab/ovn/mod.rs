@@ -9,6 +9,7 @@ mod outages;
 mod router;
 mod samples;
 mod security_groups;
+mod seen;
 
 use std::process::Command;
 

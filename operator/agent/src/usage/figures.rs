@@ -1,6 +1,6 @@
 //! The figures of each guest as metrics. They are made from the last look when somebody asks, so what is gone has none.
 //!
-//! These, and no others, have an Instance's name: there are as many as guests on this host.
+//! These, and no others, have the names of Instances and Ports: there are as many as guests on this host.
 
 use std::{
     fmt,
@@ -154,6 +154,38 @@ const INTERFACES: [Metric<InterfaceUsage>; 8] = [
     ),
 ];
 
+/// The same by Port: names of devices come and go, and Ports stay.
+const PORTS: [Metric<InterfaceUsage>; 8] = [
+    metric("port_receive_bytes", "Bytes received", |net| {
+        net.received_bytes.map(Value::Counter)
+    }),
+    metric("port_transmit_bytes", "Bytes sent", |net| {
+        net.sent_bytes.map(Value::Counter)
+    }),
+    metric("port_receive_packets", "Packets received", |net| {
+        net.received_packets.map(Value::Counter)
+    }),
+    metric("port_transmit_packets", "Packets sent", |net| {
+        net.sent_packets.map(Value::Counter)
+    }),
+    metric("port_receive_errors", "Packets that could not be received", |net| {
+        net.received_errors.map(Value::Counter)
+    }),
+    metric("port_transmit_errors", "Packets that could not be sent", |net| {
+        net.sent_errors.map(Value::Counter)
+    }),
+    metric(
+        "port_receive_packets_dropped",
+        "Packets to be received that were dropped",
+        |net| net.received_dropped.map(Value::Counter),
+    ),
+    metric(
+        "port_transmit_packets_dropped",
+        "Packets to be sent that were dropped",
+        |net| net.sent_dropped.map(Value::Counter),
+    ),
+];
+
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,6 +210,17 @@ impl Collector for Figures {
             let rows = known.samples.iter().flat_map(|sample| {
                 let interfaces = sample.usage.interfaces.iter();
                 interfaces.map(move |net| ([of(sample), vec![("interface", net.device.clone())]].concat(), net))
+            });
+            family(&mut encoder, metric, rows)?;
+        }
+        for metric in &PORTS {
+            let rows = known.samples.iter().flat_map(|sample| {
+                let plugged = sample.usage.interfaces.iter();
+                plugged.filter_map(move |net| {
+                    let plug = sample.plugs.get(&net.device)?;
+                    let names = vec![("port", plug.port.clone()), ("network", plug.network.clone())];
+                    Some(([of(sample), names].concat(), net))
+                })
             });
             family(&mut encoder, metric, rows)?;
         }

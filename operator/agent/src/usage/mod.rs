@@ -4,6 +4,7 @@
 
 mod figures;
 mod guests;
+mod plugs;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,6 +27,7 @@ use virga_hypervisor::DomainUsage;
 use virga_runtime::class::chain;
 
 pub use guests::follow as follow_guests;
+use plugs::Plug;
 
 use crate::host::{Host, READ};
 
@@ -76,6 +78,8 @@ struct Known {
 struct Sample {
     namespace: String,
     name: String,
+    /// The Ports of its interfaces, by the device on the host.
+    plugs: HashMap<String, Plug>,
     usage: DomainUsage,
 }
 
@@ -184,6 +188,7 @@ async fn measure(host: &Host, tell: Duration) {
         known.samples.push(Sample {
             namespace: instance.namespace().unwrap_or_default(),
             name: instance.name_any(),
+            plugs: plugs::of(host, instance, uid),
             usage: measured,
         });
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use virga_agent::usage::Periods;
-use virga_crds::{Instance, InstanceState, InstanceStatus, conditions::types};
+use virga_crds::{Instance, InstanceState, InstanceStatus, Interface, conditions::types};
 use virga_hypervisor::{
-    DiskUsage, DomainUsage, Fault, GuestFilesystem, GuestInfo, Hypervisor as _, MemoryUsage, Operation,
+    DiskUsage, DomainUsage, Fault, GuestFilesystem, GuestInfo, Hypervisor as _, InterfaceUsage, MemoryUsage, Operation,
 };
 
 use crate::world::{World, uid};
@@ -73,6 +73,55 @@ fn what_a_guest_uses_is_told_once_while_it_stays_so_and_not_when_it_is_off() {
     world.await_ready("web-1");
     assert_eq!(status(&world).usage, None);
     world.eventually("its metrics are gone", || !world.metrics().contains("web-1"));
+}
+
+#[test]
+fn each_port_is_counted_by_its_name_until_it_is_gone() {
+    let world = world();
+    world.network_of("back", "10.1.0.0/24");
+    let instance = world.instance("web-1", |spec| {
+        let back = Interface {
+            network: "back".into(),
+            ..Interface::default()
+        };
+        spec.interfaces.push(back);
+    });
+    world.port(&instance, "10.0.0.5");
+    world.port_in(&instance, "back", "10.1.0.6");
+    world.await_ready("web-1");
+    let interface = |last: &str, received: u64| InterfaceUsage {
+        device: format!("vnet-fa163e0000{last}"),
+        received_bytes: Some(received),
+        sent_dropped: Some(7),
+        ..InterfaceUsage::default()
+    };
+    let usage = |interfaces: Vec<InterfaceUsage>| DomainUsage { interfaces, ..used(5) };
+    // The last is nobody's: somebody plugged it in by hand.
+    let three = vec![interface("05", 500), interface("06", 600), interface("99", 1)];
+    world.host.set_usage(uid(&instance), usage(three.clone()));
+    let line = |metric: &str, network: &str, value: u64| {
+        format!(
+            "virga_port_{metric}_total{{namespace=\"shop\",instance=\"web-1\",port=\"web-1-{network}\",network=\"{network}\"}} {value}\n"
+        )
+    };
+    world.eventually("its ports are counted", || {
+        let text = world.metrics();
+        text.contains(&line("receive_bytes", "front", 500))
+            && text.contains(&line("receive_bytes", "back", 600))
+            && text.contains(&line("transmit_packets_dropped", "back", 7))
+    });
+    assert_eq!(world.metrics().matches("virga_port_receive_bytes_total{").count(), 2);
+
+    // An interface is taken out, and its Port goes.
+    world.edit("web-1", &serde_json::json!({"interfaces": [{"network": "front"}]}));
+    world.eventually("the other is gone", || !world.metrics().contains("port=\"web-1-back\""));
+    world.eventually("this one stays", || {
+        world.metrics().contains(&line("receive_bytes", "front", 500))
+    });
+    world.edit("web-1", &serde_json::json!({"powerState": "Stopped"}));
+    world.eventually("nothing is counted of one that is off", || {
+        !world.metrics().contains("virga_port_receive_bytes_total{")
+    });
 }
 
 #[test]

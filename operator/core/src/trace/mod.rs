@@ -72,6 +72,9 @@ pub enum Unclear {
     /// Both ends have no family in common.
     #[error("{0} and {1} have no addresses of one family{2}")]
     NoFamily(String, String, &'static str),
+    /// A LoadBalancer chooses anew for each connection.
+    #[error("{0} is LoadBalancer {1}'s, which sends each connection to one of its members: name a member")]
+    Balanced(IpAddr, String),
     /// A packet between two that are outside is nobody's here.
     #[error("neither {0} nor {1} is in namespace {2}: name an Instance, a Port or a floating address of it")]
     Elsewhere(String, String, String),
@@ -189,6 +192,9 @@ pub enum Verdict {
 /// When it is not clear what is asked, or about whom.
 pub fn trace(world: &World<'_>, question: &Question) -> Result<Trace, Unclear> {
     let ends = ends::of(world, question)?;
+    if let Some(balancer) = world.balancer(ends.destination) {
+        return Err(Unclear::Balanced(ends.destination, balancer.to_owned()));
+    }
     Ok(walk::walk(world, ends, question))
 }
 

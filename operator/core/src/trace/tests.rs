@@ -283,6 +283,17 @@ fn routes_in_circles_have_an_end() {
 }
 
 #[test]
+fn who_chooses_anew_each_time_is_not_traced() {
+    let mut shop = Shop::new();
+    shop.floating = vec![floating("vip", "10.200.0.52", None, &json!({"loadBalancer": "web"}))];
+    let unclear = shop.ask(&question("203.0.113.9", "10.200.0.52", Protocol::Tcp, Some(80)));
+    assert_eq!(
+        unclear.unwrap_err().to_string(),
+        "10.200.0.52 is LoadBalancer web's, which sends each connection to one of its members: name a member"
+    );
+}
+
+#[test]
 fn what_is_asked_has_to_be_clear() {
     let mut shop = Shop::new();
     let unclear = |shop: &Shop, from: &str, to: &str| {

@@ -208,6 +208,15 @@ impl<'a> World<'a> {
         guests.filter(|(_, port)| within(port) && holds(port)).collect()
     }
 
+    /// The LoadBalancer that an address is of, or leads to.
+    pub(super) fn balancer(&self, address: IpAddr) -> Option<&'a str> {
+        let held = |port: &&&'a Port| addresses(port).any(|held| held == address);
+        let mut ports = self.ports.values().filter(held);
+        let own = ports.find_map(|port| Some(port.spec.load_balancer.as_ref()?.name.as_str()));
+        let mut floating = self.floating.iter().filter(|floating| floating.address == address);
+        own.or_else(|| floating.find_map(|floating| floating.object.spec.load_balancer.as_deref()))
+    }
+
     pub(super) fn instance(&self, name: &str) -> Option<&'a Instance> {
         self.instances.get(name).copied()
     }

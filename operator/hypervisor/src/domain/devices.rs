@@ -59,6 +59,9 @@ pub struct InterfaceDevice {
     pub mac: MacAddress,
     /// The name that whoever plugged it in gave it.
     pub alias: Option<String>,
+    /// The device on the host, by the same name as in [`InterfaceUsage::device`](crate::InterfaceUsage::device); while the
+    /// domain runs.
+    pub device: Option<String>,
 }
 
 /// One description of a domain, in what can be plugged in or changed by hand.

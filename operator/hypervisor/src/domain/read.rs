@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::devices::{DeviceName, Devices, DiskDevice, InterfaceDevice};
+use crate::clean::clean;
 use crate::network::MacAddress;
 use crate::owner::{DOMAIN_NAMESPACE, Owner};
 use crate::xml::Element;
@@ -70,6 +71,7 @@ fn interface(element: &Element) -> Option<InterfaceDevice> {
     Some(InterfaceDevice {
         mac: mac_of(element)?,
         alias: alias.map(ToOwned::to_owned),
+        device: element.find("target").and_then(|target| target.get("dev")).map(clean),
     })
 }
 
@@ -132,6 +134,7 @@ mod tests {
     <interface type='network'>
       <mac address='fa:16:3e:00:00:01'/>
       <source network='virga-1' bridge='vbr1'/>
+      <target dev='vnet7'/>
       <alias name='ua-7'/>
       <address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='0x0'/>
     </interface>

@@ -67,8 +67,11 @@ impl FakeDomain {
             spec.machine.contains("q35").then(|| all.saturating_sub(used))
         };
         DomainDevices {
-            defined: described(&self.config, Some(self.config.hotplug_ports)),
-            running: self.live.as_ref().map(|live| described(live, ports(live, self.ports))),
+            defined: described(&self.config, Some(self.config.hotplug_ports), false),
+            running: self
+                .live
+                .as_ref()
+                .map(|live| described(live, ports(live, self.ports), true)),
         }
     }
 
@@ -119,7 +122,7 @@ impl FakeDomain {
     }
 }
 
-fn described(spec: &DomainSpec, free_ports: Option<u32>) -> Devices {
+fn described(spec: &DomainSpec, free_ports: Option<u32>, runs: bool) -> Devices {
     let disks = spec.disks.iter().map(|disk| DiskDevice {
         target: disk.target.clone(),
         path: Some(disk.path.clone()),
@@ -131,6 +134,7 @@ fn described(spec: &DomainSpec, free_ports: Option<u32>) -> Devices {
     let interfaces = spec.interfaces.iter().map(|interface| InterfaceDevice {
         mac: interface.mac,
         alias: interface.alias.clone(),
+        device: runs.then(|| format!("vnet-{}", interface.mac.to_string().replace(':', ""))),
     });
     Devices {
         disks: disks.chain(seed).collect(),

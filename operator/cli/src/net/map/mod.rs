@@ -314,7 +314,12 @@ fn floating(floating: &FloatingIP, own: &str) -> FloatingDrawn {
         }),
         (None, None) => None,
     };
-    let whole = holder(spec.port.as_ref(), spec.instance.as_ref()).map(|to| Lead {
+    let balancer = spec.load_balancer.as_ref().map(|name| Holder {
+        kind: "LoadBalancer",
+        name: name.clone(),
+    });
+    let whole = holder(spec.port.as_ref(), spec.instance.as_ref()).or(balancer);
+    let whole = whole.map(|to| Lead {
         protocol: None,
         external_port: None,
         to,
@@ -358,7 +363,11 @@ fn plugged(port: &Port, own: &str, floating_ips: Vec<String>) -> PortDrawn {
     });
     let holder = instance
         .or_else(|| spec.router.as_ref().map(|router| held("Router", router)))
-        .or_else(|| spec.floating_ip.as_ref().map(|floating| held("FloatingIP", floating)));
+        .or_else(|| spec.floating_ip.as_ref().map(|floating| held("FloatingIP", floating)))
+        .or_else(|| {
+            let balancer = spec.load_balancer.as_ref().or(spec.health_check.as_ref());
+            balancer.map(|balancer| held("LoadBalancer", balancer))
+        });
     let conditions = port.status.as_ref().map(|status| status.conditions.as_slice());
     let up = conditions.map(|conditions| is_true(conditions, types::READY));
     PortDrawn {
