@@ -18,7 +18,7 @@ pub(crate) struct Names {
     domain: Option<String>,
     addresses: BTreeMap<String, BTreeSet<IpAddr>>,
     /// By address: OVN takes one name for each.
-    names: BTreeMap<IpAddr, String>,
+    by_address: BTreeMap<IpAddr, String>,
 }
 
 impl Names {
@@ -39,7 +39,7 @@ impl Names {
         let whole = self.domain.as_ref().map(|domain| format!("{host}.{domain}"));
         for address in addresses {
             let name = whole.as_ref().unwrap_or(&host);
-            self.names.entry(*address).or_insert_with(|| name.clone());
+            self.by_address.entry(*address).or_insert_with(|| name.clone());
         }
         for name in whole.into_iter().chain([host]) {
             self.addresses.entry(name).or_default().extend(addresses);
@@ -52,7 +52,10 @@ impl Names {
             .addresses
             .into_iter()
             .map(|(name, addresses)| (name, spaced(&addresses)));
-        let back = self.names.into_iter().map(|(address, name)| (reverse(address), name));
+        let back = self
+            .by_address
+            .into_iter()
+            .map(|(address, name)| (reverse(address), name));
         let records: BTreeMap<String, String> = forward.chain(back).collect();
         (!records.is_empty()).then(|| Dns {
             records,

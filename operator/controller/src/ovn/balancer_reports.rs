@@ -116,7 +116,9 @@ impl BalancerReports {
         let reports = known.balancers.values().filter(|report| members(report));
         let woken: Vec<(String, String)> = reports.map(|report| report.name.clone()).collect();
         drop(known);
-        woken.into_iter().for_each(|name| self.touched.send(name));
+        for name in woken {
+            self.touched.send(name);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

@@ -280,9 +280,9 @@ mod tests {
             _ => None,
         };
         let status = status(&seen(members), health);
-        let states: Vec<MemberState> = status.members.iter().map(|member| member.state).collect();
+        let found: Vec<MemberState> = status.members.iter().map(|member| member.state).collect();
         assert_eq!(
-            states,
+            found,
             [
                 MemberState::Online,
                 MemberState::Degraded,

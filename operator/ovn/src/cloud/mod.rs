@@ -219,7 +219,9 @@ impl Cloud {
         let Some((router, networks)) = touched else { return };
         self.changed.insert(router);
         let namespaces: BTreeSet<&String> = networks.iter().map(|(namespace, _)| namespace).collect();
-        namespaces.into_iter().for_each(|namespace| self.stir_places(namespace));
+        for namespace in namespaces {
+            self.stir_places(namespace);
+        }
         for name in networks {
             self.changed.extend(self.routers.on(&name));
             let known = self.networks.get(&name).and_then(|held| held.network.as_ref());

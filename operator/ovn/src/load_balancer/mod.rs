@@ -115,17 +115,17 @@ impl LoadBalancers {
         if old.as_ref() == Some(&guest) {
             return Vec::new();
         }
-        self.choosing(&name.0, old.iter().chain([&guest]))
+        self.choosing(&name.0, &old.iter().chain([&guest]))
     }
 
     /// An Instance is gone.
     pub fn remove_instance(&mut self, instance: &Instance) -> Vec<Uuid> {
         let name = (instance.namespace().unwrap_or_default(), instance.name_any());
         let old = self.guests.remove(&name);
-        self.choosing(&name.0, old.iter())
+        self.choosing(&name.0, &old.iter())
     }
 
-    fn choosing<'a>(&self, namespace: &str, guests: impl Iterator<Item = &'a Guest> + Clone) -> Vec<Uuid> {
+    fn choosing<'a>(&self, namespace: &str, guests: &(impl Iterator<Item = &'a Guest> + Clone)) -> Vec<Uuid> {
         let chooses = |balancer: &LoadBalancer| guests.clone().any(|guest| chooses(balancer, guest));
         let within = self.within(namespace);
         within

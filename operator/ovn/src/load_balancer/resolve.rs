@@ -145,19 +145,19 @@ impl LoadBalancers {
         })?;
         let addresses: Vec<(IpAddr, IpNet)> = held(record, valid).map(|(_, ip, range)| (ip, range)).collect();
         let joins = |router: &&Resolved| router.joints.iter().any(|joint| !joint.external && joint.name == name);
-        let (mut networks, mut routes) = (BTreeSet::from([name.clone()]), Vec::new());
+        let (mut joined, mut ways) = (BTreeSet::from([name.clone()]), Vec::new());
         let mut reaches: Vec<IpNet> = addresses.iter().map(|(_, range)| *range).collect();
         for router in routers.iter().filter(joins) {
             let inner = || router.joints.iter().filter(|joint| !joint.external);
-            networks.extend(inner().map(|joint| joint.name.clone()));
+            joined.extend(inner().map(|joint| joint.name.clone()));
             let here = inner().filter(|joint| joint.name == name);
             for (hop, _) in here.flat_map(|joint| &joint.addresses) {
                 let same = |(_, range): &&(IpAddr, IpNet)| range.contains(hop);
-                let is_first = !routes
+                let is_first = !ways
                     .iter()
                     .any(|(to, _): &(IpNet, IpAddr)| to.addr().is_ipv4() == hop.is_ipv4());
                 if is_first && addresses.iter().any(|address| same(&address)) {
-                    routes.push((everywhere(hop.is_ipv4()), *hop));
+                    ways.push((everywhere(hop.is_ipv4()), *hop));
                     let others = inner().flat_map(|joint| &joint.addresses).map(|(_, range)| *range);
                     reaches.extend(others.filter(|range| range.addr().is_ipv4() == hop.is_ipv4()));
                 }
@@ -168,8 +168,8 @@ impl LoadBalancers {
             network_name: name,
             mac: record.spec.mac.clone(),
             addresses,
-            routes,
-            networks,
+            routes: ways,
+            networks: joined,
             reaches,
         })
     }
@@ -300,8 +300,8 @@ impl Asking<'_> {
             (true, true) => Reach::Served,
         };
         let asked = port.and_then(|port| {
-            let subnets = self.valid.subnets.iter().map(|subnet| subnet.cidr);
-            let range = subnets.filter(|range| range.contains(&address)).next()?;
+            let mut subnets = self.valid.subnets.iter().map(|subnet| subnet.cidr);
+            let range = subnets.find(|range| range.contains(&address))?;
             // A guest answers to its own subnet, where its host takes the answer in.
             Some((port, *self.sources.iter().find(|source| range.contains(*source))?))
         });
