@@ -29,6 +29,8 @@ lint: deps ## Check format and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 
+# Tests wait for daemons more than they work: there are more at once than processors.
+unit: export RUST_TEST_THREADS ?= 4
 unit: deps ## Run the tests that need no cluster
 	$(CARGO) test --workspace $(addprefix --exclude ,$(REAL))
 

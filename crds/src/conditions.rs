@@ -53,6 +53,8 @@ pub mod types {
     pub const LIBVIRT_CONNECTED: &str = "LibvirtConnected";
     /// No Instance is left on a host in maintenance; present only while it is.
     pub const DRAINED: &str = "Drained";
+    /// Other namespaces may use a Network, or do; present only while it is so.
+    pub const SHARED: &str = "Shared";
     /// A Hypervisor's data directory is nearly full.
     pub const DISK_PRESSURE: &str = "DiskPressure";
     /// A host has the CPUs, pages and devices that its Hypervisor's spec names.
@@ -125,6 +127,10 @@ reasons! {
     SecurityGroupNotFound
     /// An AddressGroup that a rule names doesn't exist. Create it, or name another; until then the rule lets nothing pass.
     AddressGroupNotFound
+    /// Instances of other namespaces may be plugged into the Network; the message counts those that are.
+    Shared
+    /// Instances of namespaces that the Network isn't shared with any more are plugged in still, and keep what they have.
+    SharingWithdrawn
     /// Security groups need OVN; libvirt's networks enforce none.
     NotEnforced
     /// The Secret that spec.userData names doesn't exist or lacks the key.

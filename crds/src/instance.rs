@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AddressPair, BackupSchedule, Begun, Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage,
-    Rebuild, RebuildStatus, Rescue, ResizePolicy, ResizeStatus, Shelve, ShelveStatus, schema,
+    Qos, Rebuild, RebuildStatus, Rescue, ResizePolicy, ResizeStatus, Shelve, ShelveStatus, schema,
 };
 
 /// A virtual machine: Nova's server.
@@ -319,11 +319,16 @@ pub struct ImageRef {
 #[x_kube(
     validation = kube::core::Rule::new("has(self.address) == has(oldSelf.address) && (!has(self.address) || self.address == oldSelf.address)").message("address can't change while the interface is there: take the interface out, apply, and add it anew with the other address"),
     validation = kube::core::Rule::new("has(self.mac) == has(oldSelf.mac) && (!has(self.mac) || self.mac == oldSelf.mac)").message("mac can't change while the interface is there: take the interface out, apply, and add it anew with the other mac"),
+    validation = kube::core::Rule::new("has(self.networkNamespace) == has(oldSelf.networkNamespace) && (!has(self.networkNamespace) || self.networkNamespace == oldSelf.networkNamespace)").message("networkNamespace can't change while the interface is there: take the interface out, apply, and add it anew"),
 )]
 pub struct Interface {
     /// The Network that it is plugged into.
     #[schemars(schema_with = "schema::name")]
     pub network: String,
+    /// The Network's namespace, when it is one that shares it with this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::name")]
+    pub network_namespace: Option<String>,
     /// The address that it must get; one is chosen when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::address")]
@@ -343,6 +348,16 @@ pub struct Interface {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
     pub allowed_address_pairs: Vec<AddressPair>,
+    /// Instead of the Network's, as a whole; `{}`: no limits and no mark. It may change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<Qos>,
+}
+
+impl Interface {
+    /// The namespace of the Network, for an Instance of this namespace.
+    pub fn network_in<'a>(&'a self, own: &'a str) -> &'a str {
+        self.network_namespace.as_deref().unwrap_or(own)
+    }
 }
 
 /// A Volume to attach.

@@ -27,6 +27,7 @@ mod migration;
 mod network;
 mod port;
 mod project;
+mod qos;
 mod resize;
 mod root_disk;
 mod router;
@@ -71,11 +72,12 @@ pub use migration::{
     OfferedFile, Outgoing, OutgoingState,
 };
 pub use network::{
-    AllocationPool, Dhcp, HostRoute, Network, NetworkRef, NetworkScope, NetworkSpec, NetworkStatus, NetworkType,
-    PortSecurity, Subnet, SubnetUsage,
+    AllocationPool, Dhcp, HostRoute, Ipv6Mode, Network, NetworkRef, NetworkScope, NetworkSpec, NetworkStatus,
+    NetworkType, PortSecurity, Subnet, SubnetUsage,
 };
 pub use port::{Port, PortAddress, PortHolder, PortSpec, PortStatus};
 pub use project::{Project, ProjectMember, ProjectRole, ProjectSpec, ProjectStatus, SubjectKind};
+pub use qos::{BandwidthLimit, Qos};
 pub use resize::{ResizePolicy, ResizeStatus, ResizeVerdict};
 pub use root_disk::{Rebuild, RebuildStatus, Rescue};
 pub use router::{

@@ -2,7 +2,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, schema};
+use crate::{Condition, Qos, schema};
 
 /// A network with its subnets: Neutron's.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,6 +53,14 @@ pub struct NetworkSpec {
     #[serde(default)]
     #[schemars(extend("default" = "Internal"))]
     pub scope: NetworkScope,
+    /// The namespaces whose Instances may be plugged in too; `*`: those of all. What is plugged in stays when it is taken
+    /// back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63), regex(pattern = r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$")), extend("x-kubernetes-list-type" = "set"))]
+    pub shared_with: Vec<String>,
+    /// Of each Port in it that has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<Qos>,
     /// Whether guests may send from their Ports' addresses only.
     #[serde(default)]
     #[schemars(extend("default" = "Enabled"))]
@@ -69,6 +77,13 @@ pub struct NetworkSpec {
     /// The subnets.
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub subnets: Vec<Subnet>,
+}
+
+impl NetworkSpec {
+    /// Whether Instances of another namespace may be plugged in.
+    pub fn is_shared_with(&self, namespace: &str) -> bool {
+        self.shared_with.iter().any(|with| with == "*" || with == namespace)
+    }
 }
 
 /// How frames get from host to host.
@@ -120,6 +135,11 @@ pub struct NetworkRef {
 /// One range of addresses in a Network.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = kube::core::Rule::new("!has(self.ipv6Mode) || self.cidr.contains(':')").message("ipv6Mode is for IPv6: leave it out"),
+    validation = kube::core::Rule::new("!has(self.ipv6Mode) || self.ipv6Mode == 'DHCPv6Stateful' || self.cidr.endsWith('/64')").message("guests make addresses of their own in a /64 only (RFC 4862): take one, or the ipv6Mode DHCPv6Stateful"),
+    validation = kube::core::Rule::new("has(self.ipv6Mode) == has(oldSelf.ipv6Mode) && (!has(self.ipv6Mode) || self.ipv6Mode == oldSelf.ipv6Mode)").message("ipv6Mode is immutable, as guests' addresses follow from it: create another Network"),
+)]
 pub struct Subnet {
     /// Its name in the Network.
     #[schemars(schema_with = "schema::name")]
@@ -140,6 +160,9 @@ pub struct Subnet {
     #[serde(default)]
     #[schemars(extend("default" = "Enabled"))]
     pub dhcp: Dhcp,
+    /// How guests come by their IPv6 address where `dhcp` is `Enabled`; `DHCPv6Stateful` when absent.
+    #[serde(default, rename = "ipv6Mode", skip_serializing_if = "Option::is_none")]
+    pub ipv6_mode: Option<Ipv6Mode>,
     /// The name servers that guests are told; the network's own when absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), inner(length(min = 2, max = 45)), extend("x-kubernetes-list-type" = "atomic"))]
@@ -183,6 +206,28 @@ pub enum Dhcp {
     Enabled,
     /// By cloud-init only.
     Disabled,
+}
+
+/// How guests come by their IPv6 address.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ipv6Mode {
+    /// A DHCPv6 server tells it.
+    #[default]
+    #[serde(rename = "DHCPv6Stateful")]
+    Stateful,
+    /// They make it of what routers advertise and their MAC address; a DHCPv6 server tells name servers.
+    #[serde(rename = "DHCPv6Stateless")]
+    Stateless,
+    /// They make it of what routers advertise and their MAC address; routers tell the name server too.
+    #[serde(rename = "SLAAC")]
+    Slaac,
+}
+
+impl Ipv6Mode {
+    /// Whether the address follows from the MAC address.
+    pub fn is_derived(self) -> bool {
+        self != Self::Stateful
+    }
 }
 
 /// What became of a Network.

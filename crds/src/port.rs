@@ -1,7 +1,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{AddressPair, Condition, schema};
+use crate::{AddressPair, Condition, Qos, schema};
 
 /// An Instance's plug in a Network, or an address there of a Router, a FloatingIP or a LoadBalancer: Neutron's port. Made, filled and deleted with its holder.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,11 +33,16 @@ use crate::{AddressPair, Condition, schema};
 #[x_kube(
     validation = kube::core::Rule::new("[has(self.instance), has(self.router), has(self.floatingIP), has(self.loadBalancer), has(self.healthCheck)].filter(held, held).size() == 1").message("a Port is an Instance's, a Router's, a FloatingIP's or a LoadBalancer's"),
     validation = kube::core::Rule::new("self.network == oldSelf.network && self.mac == oldSelf.mac && self.addresses == oldSelf.addresses").message("network, mac and addresses are immutable: an address is for the life of its Port"),
+    validation = kube::core::Rule::new("has(self.networkNamespace) == has(oldSelf.networkNamespace) && (!has(self.networkNamespace) || self.networkNamespace == oldSelf.networkNamespace)").message("networkNamespace is immutable: an address is for the life of its Port"),
 )]
 pub struct PortSpec {
     /// The Network.
     #[schemars(schema_with = "schema::name")]
     pub network: String,
+    /// The Network's namespace, when it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::name")]
+    pub network_namespace: Option<String>,
     /// The Instance whose plug it is; empty when it is nobody's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(schema_with = "schema::dotted_name")]
@@ -80,6 +85,16 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
     pub allowed_address_pairs: Vec<AddressPair>,
+    /// Instead of the Network's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<Qos>,
+}
+
+impl PortSpec {
+    /// The namespace of the Network, for a Port of this namespace.
+    pub fn network_in<'a>(&'a self, own: &'a str) -> &'a str {
+        self.network_namespace.as_deref().unwrap_or(own)
+    }
 }
 
 /// Whose address a Port is, when that is in another namespace maybe.

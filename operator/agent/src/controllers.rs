@@ -34,9 +34,12 @@ pub fn instances(watches: &Watches, stores: &Stores) -> Controller<Instance> {
         })
         .watches_shared_stream(watches.networks.touched(), move |network: Arc<Network>| {
             wake::matching(&by_network, |instance| {
+                let own = instance.namespace().unwrap_or_default();
                 let mut interfaces = instance.spec.interfaces.iter();
-                instance.namespace() == network.namespace()
-                    && interfaces.any(|interface| interface.network == network.name_any())
+                interfaces.any(|interface| {
+                    interface.network == network.name_any()
+                        && Some(interface.network_in(&own)) == network.metadata.namespace.as_deref()
+                })
             })
         })
         .watches_shared_stream(watches.ports.touched(), |port: Arc<Port>| {
@@ -91,7 +94,7 @@ pub fn networks(watches: &Watches) -> Controller<Network> {
         watches.ports.touched(),
         |port: Arc<Port>| {
             port.namespace()
-                .map(|namespace| ObjectRef::new(&port.spec.network).within(&namespace))
+                .map(|own| ObjectRef::new(&port.spec.network).within(port.spec.network_in(&own)))
         },
     )
 }

@@ -159,6 +159,19 @@ impl Stores {
         find_named(&self.networks, namespace, name)
     }
 
+    /// The Network of one of an Instance's interfaces. Its Port says which, as long as there is one.
+    pub fn network_of(&self, instance: &Instance, name: &str) -> Option<Arc<Network>> {
+        let own = instance.namespace().unwrap_or_default();
+        let port = self.port(instance, name);
+        let mut interfaces = instance.spec.interfaces.iter();
+        let interface = interfaces.find(|interface| interface.network == name);
+        let from = match &port {
+            Some(port) => port.spec.network_in(&own),
+            None => interface.map_or(own.as_str(), |interface| interface.network_in(&own)),
+        };
+        self.network(from, name)
+    }
+
     /// A Volume by its name, if it is bound to this node.
     pub fn volume(&self, namespace: &str, name: &str) -> Option<Arc<Volume>> {
         find_named(&self.volumes, namespace, name)

@@ -181,7 +181,7 @@ async fn what_is_only_missing_is_a_warning() {
         [
             "spec.flavor: there is no Flavor \"m1.small\": create it",
             "spec.image: there is no Image \"debian\" that namespace other shares: create it",
-            "spec.interfaces[front]: there is no Network \"front\" in namespace shop: create it",
+            "spec.interfaces[front]: Network shop/front doesn't exist: create it",
         ]
     );
     let mut from_image = volume("root");

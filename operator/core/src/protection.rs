@@ -35,20 +35,27 @@ pub fn protection<'a>(meta: &ObjectMeta, users: impl Iterator<Item = &'a User>) 
         (false, false) => Protection::Set,
         (false, true) => Protection::Held,
         (true, false) => Protection::Done,
-        (true, true) => in_use(users).map_or(Protection::Release, Protection::InUse),
+        (true, true) => {
+            in_use(meta.namespace.as_deref().unwrap_or_default(), users).map_or(Protection::Release, Protection::InUse)
+        }
     }
 }
 
-/// Who uses it, the first five by name; `None` when nobody does.
-pub fn in_use<'a>(users: impl Iterator<Item = &'a User>) -> Option<String> {
-    let users: Vec<String> = users.map(ToString::to_string).collect();
-    let more = users.len().saturating_sub(NAMED);
-    let named = users.get(..NAMED).unwrap_or(&users).join(", ");
-    match (users.len(), more) {
-        (0, _) => None,
-        (_, 0) => Some(format!("in use by {named}")),
-        (_, more) => Some(format!("in use by {named} and {more} more")),
+/// Who uses an object of this namespace, the first five by name; `None` when nobody does. Users of other namespaces are
+/// counted: their names are not for everybody. Of an object without a namespace (an empty one) all are told.
+pub fn in_use<'a>(namespace: &str, users: impl Iterator<Item = &'a User>) -> Option<String> {
+    let is_own = |user: &&User| namespace.is_empty() || user.namespace == namespace;
+    let (own, others): (Vec<&User>, Vec<&User>) = users.partition(is_own);
+    let mut said: Vec<String> = own.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = own.len().saturating_sub(NAMED);
+    let mut rest = Vec::new();
+    rest.extend((more > 0).then(|| format!("{more} more")));
+    rest.extend((!others.is_empty()).then(|| format!("{} of other namespaces", others.len())));
+    if said.is_empty() {
+        said.append(&mut rest);
     }
+    let said = [&[said.join(", ")], rest.as_slice()].concat().join(" and ");
+    (!said.is_empty()).then(|| format!("in use by {said}"))
 }
 
 #[cfg(test)]
@@ -89,8 +96,18 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_users_are_named() {
-        let message = in_use(users(8).iter()).unwrap();
-        assert!(message.ends_with("Instance shop/i4 and 3 more"), "{message}");
+    fn only_the_first_users_are_named_and_others_are_counted() {
+        let message = |namespace: &str, n| in_use(namespace, users(n).iter()).unwrap_or_default();
+        assert!(message("shop", 8).ends_with("Instance shop/i4 and 3 more"));
+        assert!(message("", 8).ends_with("Instance shop/i4 and 3 more"));
+        assert_eq!(message("shop", 0), "");
+        assert_eq!(message("infra", 8), "in use by 8 of other namespaces");
+        let mut mixed = users(7);
+        mixed[0].namespace = "blog".into();
+        assert_eq!(
+            in_use("shop", mixed.iter()).unwrap_or_default(),
+            "in use by Instance shop/i1, Instance shop/i2, Instance shop/i3, Instance shop/i4, Instance shop/i5 and 1 \
+             more and 1 of other namespaces"
+        );
     }
 }

@@ -162,11 +162,12 @@ impl Names for Instance {
         targets.extend(shelved.map(|image| within(TargetKind::Image, image)));
         let rescue = spec.rescue.iter().filter_map(|rescue| rescue.image.as_ref());
         targets.extend(rescue.map(|image| image_target(namespace, image)));
-        targets.extend(
-            spec.interfaces
-                .iter()
-                .map(|nic| within(TargetKind::Network, &nic.network)),
-        );
+        // One of another namespace is used by the Port that it let have: who only asks for it doesn't hold it up.
+        let own = spec
+            .interfaces
+            .iter()
+            .filter(|nic| nic.network_in(namespace) == namespace);
+        targets.extend(own.map(|nic| within(TargetKind::Network, &nic.network)));
         let groups = spec.interfaces.iter().flat_map(|nic| &nic.security_groups);
         targets.extend(groups.map(|group| within(TargetKind::SecurityGroup, group)));
         targets.extend(
@@ -271,7 +272,7 @@ impl Names for Port {
 
     fn names(&self) -> BTreeSet<Target> {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
-        let network = Target::within(TargetKind::Network, namespace, &self.spec.network);
+        let network = Target::within(TargetKind::Network, self.spec.network_in(namespace), &self.spec.network);
         let groups = security_group::of_port(&self.spec).into_iter();
         let groups = groups.map(|group| Target::within(TargetKind::SecurityGroup, namespace, group));
         groups.chain([network]).collect()

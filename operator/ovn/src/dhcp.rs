@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use uuid::Uuid;
 use virga_core::network::{Segment, ValidNetwork, ValidSubnet};
+use virga_crds::Ipv6Mode;
 use virga_ovsdb::northbound::DhcpOptions;
 
 use crate::key::{listed, service_mac};
@@ -25,7 +26,8 @@ pub(crate) fn service(network: &ValidNetwork, subnet: &ValidSubnet) -> Option<Ip
 
 /// The options of a subnet; none where its guests know their addresses.
 pub(crate) fn options(uid: Uuid, network: &ValidNetwork, mtu: u16, subnet: &ValidSubnet) -> Option<DhcpOptions> {
-    if !subnet.dhcp {
+    let six = subnet.cidr.network().is_ipv6();
+    if !subnet.dhcp || (six && subnet.ipv6_mode == Ipv6Mode::Slaac) {
         return None;
     }
     let options = if subnet.cidr.network().is_ipv4() {
@@ -82,6 +84,9 @@ fn v4(uid: Uuid, network: &ValidNetwork, mtu: u16, subnet: &ValidSubnet) -> BTre
 /// Addresses and name servers only: the way on is told by router advertisements.
 fn v6(uid: Uuid, network: &ValidNetwork, subnet: &ValidSubnet) -> BTreeMap<&'static str, String> {
     let mut options = BTreeMap::from([("server_id", service_mac(uid))]);
+    if subnet.ipv6_mode == Ipv6Mode::Stateless {
+        options.insert("dhcpv6_stateless", "true".to_owned());
+    }
     options.extend(dns_servers(network, subnet).map(|servers| ("dns_server", servers)));
     options.extend(
         network

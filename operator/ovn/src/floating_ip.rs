@@ -376,7 +376,7 @@ impl FloatingIps {
             let message = format!("{field}: Port {namespace}/{wanted} has no IPv4 address");
             obstacle(Reason::Invalid, message)
         })?;
-        let inner: Name = (namespace.to_owned(), found.spec.network.clone());
+        let inner: Name = (found.spec.network_in(namespace).to_owned(), found.spec.network.clone());
         let router = between(around.routers, &inner, address, outside).ok_or_else(|| {
             let message = format!(
                 "{field}: no Router joins Network {namespace}/{} of Port {namespace}/{wanted} with Network {}/{}: give one \

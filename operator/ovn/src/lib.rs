@@ -12,6 +12,7 @@
 //! | subnet with DHCP | `DHCP_Options` | uid, `/dhcp/`, the subnet's name |
 //! | names of the guests | `DNS` | uid, `/dns` |
 //! | Port | `Logical_Switch_Port`, called by the Port's uid | uid, `/`, the Port's uid |
+//! | what it may send, and be sent | `QoS`, one each | uid, `/qos/`, the Port's uid, `/from` or `/to` |
 //! | a Router's plug in a Network | `Logical_Switch_Port` of type `router` | the Network's uid, `/router-`, the Router's |
 //! | Router | `Logical_Router` | the Router's uid |
 //! | its port in a Network | `Logical_Router_Port` | uid, `/port/`, the Network's uid |
@@ -35,6 +36,7 @@ mod floating_ip;
 mod key;
 mod load_balancer;
 mod names;
+mod qos;
 mod router;
 mod security_group;
 mod switch;

@@ -20,6 +20,7 @@ use crate::{
     dhcp,
     key::{self, spaced},
     names::Names,
+    qos,
     router::{self, Joint},
     security_group,
 };
@@ -75,17 +76,26 @@ pub(crate) fn insert(
         }
     }
     let mut names = Names::new(valid.dns_domain.as_deref());
-    let mut secured = BTreeSet::new();
+    let (mut secured, mut limited) = (BTreeSet::new(), BTreeSet::new());
     for port in ports {
         let Some(port_uid) = port.uid().and_then(|uid| uid.parse::<Uuid>().ok()) else {
             continue;
         };
         let addresses = addresses(port);
-        names.add(&port.spec.hostname, &addresses);
+        let mut host = port.spec.hostname.clone();
+        let own = port.namespace().unwrap_or_default();
+        if !host.is_empty() && network.namespace().unwrap_or_default() != own {
+            // So that nobody is called as a guest of another namespace is.
+            host = format!("{host}.{own}");
+        }
+        names.add(&host, &addresses);
         let row = port_row(port, port_uid, valid, &addresses, &options);
         let row = desired.insert(key::part(uid, port_uid), &row);
         secured.extend(valid.port_security.then(|| row.clone()));
         refs.insert(row);
+        if let Some(limits) = port.spec.qos.or(network.spec.qos) {
+            limited.extend(qos::insert(desired, uid, port_uid, &limits));
+        }
     }
     security_group::close(desired, uid, secured);
     let dns = names.row().map(|row| desired.insert(key::part(uid, "dns"), &row));
@@ -93,6 +103,7 @@ pub(crate) fn insert(
     let row = LogicalSwitch {
         name: name.clone(),
         ports: refs,
+        qos_rules: limited,
         dns_records: dns.into_iter().collect(),
         load_balancer: sharing.balancers,
         external_ids: [(NETWORK.to_owned(), name)].into(),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use virga_crds::{Image, Instance, Port, SecurityGroup, SecurityGroupSpec};
+use virga_crds::{AddressGroup, Image, Instance, Port, SecurityGroup, SecurityGroupSpec};
 use virga_e2e::objects::{guest, network, tiny};
 use virga_e2e::{BOUND, Installation, eventually, is_ready, with_temp_namespace};
 use virga_lab::Ovn;
@@ -124,6 +124,24 @@ async fn what_a_rule_lets_pass_passes_all_else_is_dropped_and_a_change_is_in_for
         t.patch::<SecurityGroup>("web", rules(json!([out]))).await;
         longest = longest.max(in_force(&ovn, "a rule less", began, "ACL", |rows| !rows.contains("10.61.0.0/24")).await);
         said(lab, &client, "SEEN 5 closed").await;
+
+        // By a name for addresses, which change without the rule.
+        let near = |address: &str| json!({"spec": {"addresses": [address]}});
+        let spec = serde_json::from_value(near("10.61.0.11")["spec"].clone()).unwrap();
+        t.create(AddressGroup::new("near", spec)).await;
+        t.patch::<SecurityGroup>(
+            "web",
+            rules(json!([out, ping, page(json!({"addressGroup": {"name": "near"}}))])),
+        )
+        .await;
+        said(lab, &client, "SEEN 6 open").await;
+        let began = Instant::now();
+        t.patch::<AddressGroup>("near", near("10.61.0.99")).await;
+        let set = |rows: &str| rows.contains("10.61.0.99");
+        longest = longest.max(in_force(&ovn, "another address", began, "Address_Set", set).await);
+        said(lab, &client, "SEEN 7 closed").await;
+        t.patch::<SecurityGroup>("web", rules(json!([out]))).await;
+        t.delete::<AddressGroup>(BOUND, "near").await;
         println!("the slowest change was on all hosts after {longest:?}");
         assert!(longest < Duration::from_secs(5), "{longest:?}");
 

@@ -57,10 +57,9 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
         Effect::GrowRoot { size, live } => grow_root(host, uid, &files, *size, *live).await?,
         Effect::WriteSeed => write_seed(host, instance, uid, files.seed()).await?,
         Effect::EnsureNetwork { network } => {
-            let namespace = instance.namespace().unwrap_or_default();
             // One that was shelved here may come back.
             host.networks.forget(&uid.to_string());
-            host.networks.ensure(&namespace, network).await?;
+            host.networks.ensure(instance, network).await?;
         }
         Effect::Define => {
             let spec = domain_spec(host, instance, uid, &files).await?;
@@ -234,9 +233,8 @@ fn plugs_in<'a>(
     instance: &Instance,
     networks: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<PlugParts>, Error> {
-    let namespace = instance.namespace().unwrap_or_default();
     let find = |name: &str| {
-        let network = host.stores.network(&namespace, name);
+        let network = host.stores.network_of(instance, name);
         let network = network.ok_or_else(|| Error::Gone(format!("the Network {name} is gone")))?;
         let port = host.stores.port(instance, name);
         let port = port.ok_or_else(|| Error::Gone(format!("the Port in Network {name} is gone")))?;

@@ -143,9 +143,8 @@ fn image(host: &Host, instance: &Instance) -> Option<ImageSeen> {
 }
 
 fn interfaces(host: &Host, instance: &Instance) -> Vec<Interface> {
-    let namespace = instance.namespace().unwrap_or_default();
     let state = |name: &str| {
-        let Some(network) = host.stores.network(&namespace, name) else {
+        let Some(network) = host.stores.network_of(instance, name) else {
             return InterfaceUse::NoNetwork;
         };
         if let Err(problems) = host.networks.valid(&network) {

@@ -40,6 +40,7 @@ fn interface(port: &Port, network: &ValidNetwork, primary: bool) -> Interface {
         };
         match (subnet.dhcp, address) {
             (true, IpAddr::V4(_)) => interface.dhcp4 = true,
+            (true, IpAddr::V6(_)) if subnet.is_derived() => interface.accept_ra = true,
             (true, IpAddr::V6(_)) => interface.dhcp6 = true,
             (false, _) => fix(&mut interface, subnet, address, primary),
         }
@@ -79,7 +80,7 @@ fn fix(interface: &mut Interface, subnet: &ValidSubnet, address: IpAddr, primary
 #[cfg(test)]
 mod tests {
     use virga_core::network::validate;
-    use virga_crds::{Dhcp, InstanceSpec, NetworkSpec, PortAddress, PortSpec, Subnet};
+    use virga_crds::{Dhcp, InstanceSpec, Ipv6Mode, NetworkSpec, PortAddress, PortSpec, Subnet};
 
     use super::*;
 
@@ -128,6 +129,33 @@ mod tests {
         assert!(interface.dhcp4 && interface.addresses.is_empty() && interface.routes.is_empty());
         assert_eq!((interface.mtu, seed.hostname.as_str()), (Some(1400), "web-1"));
         assert!(seed.iso().is_ok());
+    }
+
+    #[test]
+    fn a_guest_that_makes_its_address_listens_to_routers() {
+        let instance = Instance::new("web-1", InstanceSpec::default());
+        let mut port = port();
+        port.spec.addresses[0] = PortAddress {
+            subnet: "v6".into(),
+            ip: "fd00::f816:3eff:fe00:1".into(),
+        };
+        for (mode, told) in [(Ipv6Mode::Slaac, (false, true)), (Ipv6Mode::Stateful, (true, false))] {
+            let subnet = Subnet {
+                name: "v6".into(),
+                cidr: "fd00::/64".into(),
+                ipv6_mode: Some(mode),
+                ..Subnet::default()
+            };
+            let network = validate(&NetworkSpec {
+                subnets: vec![subnet],
+                ..NetworkSpec::default()
+            })
+            .unwrap();
+            let seed = seed(&instance, "uid", None, &[(&port, &network)]);
+            let interface = &seed.interfaces[0];
+            assert_eq!((interface.dhcp6, interface.accept_ra), told, "{mode:?}");
+            assert!(interface.addresses.is_empty() && seed.iso().is_ok());
+        }
     }
 
     #[test]

@@ -51,12 +51,12 @@ impl Networks {
         }
     }
 
-    /// Brings a network up on this node with all ports that are plugged here.
-    pub async fn ensure(&self, namespace: &str, name: &str) -> Result<Attachment, Error> {
+    /// Brings the network of one of an Instance's interfaces up on this node, with all ports that are plugged here.
+    pub async fn ensure(&self, instance: &Instance, name: &str) -> Result<Attachment, Error> {
         let network = self
             .stores
-            .network(namespace, name)
-            .ok_or_else(|| Error::NotFound(format!("{namespace}/{name}")))?;
+            .network_of(instance, name)
+            .ok_or_else(|| Error::NotFound(name.to_owned()))?;
         self.bring_up(&network).await
     }
 
@@ -65,9 +65,8 @@ impl Networks {
         if let Some(uid) = instance.uid() {
             self.lock_released().insert(uid);
         }
-        let namespace = instance.namespace().unwrap_or_default();
         for interface in &instance.spec.interfaces {
-            if let Some(network) = self.stores.network(&namespace, &interface.network) {
+            if let Some(network) = self.stores.network_of(instance, &interface.network) {
                 self.settle(&network).await?;
             }
         }
@@ -132,7 +131,11 @@ impl Networks {
         let all = self.stores.ports.state();
         let mut ports: Vec<Arc<Port>> = all
             .into_iter()
-            .filter(|port| port.spec.network == network.name_any() && port.namespace() == network.namespace())
+            .filter(|port| {
+                let own = port.namespace().unwrap_or_default();
+                port.spec.network == network.name_any()
+                    && Some(port.spec.network_in(&own)) == network.metadata.namespace.as_deref()
+            })
             .filter(|port| port.metadata.deletion_timestamp.is_none())
             .filter(|port| {
                 let owners = port.owner_references();

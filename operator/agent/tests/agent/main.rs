@@ -17,6 +17,7 @@ mod ovn;
 mod peers;
 mod resizes;
 mod root_disks;
+mod shared_networks;
 mod shelving;
 mod signer;
 mod snapshots;

@@ -14,7 +14,7 @@ use virga_runtime::apply;
 
 use crate::{
     Context,
-    network::{Claim, Given, Holder, Ipam},
+    network::{Claim, Given, Holder, Ipam, of_interface},
     security_group,
     uses::UseIndex,
 };
@@ -70,7 +70,7 @@ impl Ports {
             let now = self.context.writer.read(instance).await?;
             if now.is_some_and(|now| instance::is_unplugged(&now, &port.spec.network)) {
                 self.context.writer.delete(port.as_ref()).await?;
-                self.ipam.forget(&namespace, &port.spec.network, &port.name_any());
+                self.ipam.forget(&port);
                 released = true;
             }
         }
@@ -97,7 +97,8 @@ impl Ports {
             Err(obstacle) => return Ok(Err(obstacle)),
         };
         let context = &self.context;
-        if let Some(wrong) = security_group::wrong(&context.stores, context.carrier.backend, &network, interface) {
+        let backend = context.carrier.backend;
+        if let Some(wrong) = security_group::wrong(&context.stores, backend, &namespace, &network, interface) {
             let field = format!("spec.interfaces[{}].{}", interface.network, wrong.field);
             return Ok(Err(Obstacle {
                 reason: wrong.reason,
@@ -150,23 +151,19 @@ impl Ports {
             .spec
             .allowed_address_pairs
             .clone_from(&interface.allowed_address_pairs);
+        moved.spec.qos = interface.qos;
         Ok(Ok(self.context.writer.apply(Some(live), &moved).await?.is_some()))
     }
 
     fn network(&self, namespace: &str, interface: &Interface) -> Result<Arc<Network>, Obstacle> {
         let field = format!("spec.interfaces[{}].network", interface.network);
-        let Some(network) = self.context.stores.network(namespace, &interface.network) else {
-            let message = format!(
-                "{field}: Network {namespace}/{} doesn't exist: create it",
-                interface.network
-            );
-            return Err(Obstacle {
-                reason: Reason::NetworkNotFound,
-                message,
-            });
-        };
+        let network = of_interface(&self.context.stores, namespace, interface).map_err(|message| Obstacle {
+            reason: Reason::NetworkNotFound,
+            message: format!("{field}: {message}"),
+        })?;
         if network.metadata.deletion_timestamp.is_some() {
-            let message = format!("{field}: Network {namespace}/{} is being deleted", interface.network);
+            let from = interface.network_in(namespace);
+            let message = format!("{field}: Network {from}/{} is being deleted", interface.network);
             return Err(Obstacle {
                 reason: Reason::NetworkNotReady,
                 message,
@@ -189,8 +186,12 @@ impl Ports {
                 message: format!("{field}.address: not an IP address"),
             });
         };
-        let namespace = network.namespace().unwrap_or_default();
-        let (port, holder) = (format!("{namespace}/{port}"), Holder::Instance(instance.name_any()));
+        let namespace = instance.namespace().unwrap_or_default();
+        let port = format!("{namespace}/{port}");
+        let holder = Holder::Instance {
+            namespace: namespace.clone(),
+            name: instance.name_any(),
+        };
         let seed = format!("{}/{}", instance.uid().unwrap_or_default(), interface.network);
         let mac = interface.mac.as_deref();
         let claim = Claim {
@@ -218,13 +219,20 @@ impl Ports {
             let (field, reason) = match &error {
                 AddressError::Exhausted { .. } => (format!("{field}.network"), Reason::AddressExhausted),
                 AddressError::Taken { .. } => (format!("{field}.address"), Reason::AddressInUse),
-                AddressError::Outside { .. } | AddressError::Reserved { .. } => {
+                AddressError::Outside { .. } | AddressError::Reserved { .. } | AddressError::Derived { .. } => {
                     (format!("{field}.address"), Reason::AddressInvalid)
                 }
             };
+            let message = match &error {
+                // Whose it is in another namespace is not for everybody to know.
+                AddressError::Taken { ip, owner } if owner.split('/').next() != Some(namespace.as_str()) => {
+                    format!("{ip} is taken; choose another, or leave the address out")
+                }
+                error => error.to_string(),
+            };
             Obstacle {
                 reason,
-                message: format!("{field}: {error}"),
+                message: format!("{field}: {message}"),
             }
         })
     }

@@ -86,7 +86,10 @@ impl Addresses {
             let told = balancer.status.as_ref().and_then(|status| status.addresses.first());
             need.address = need.address.or_else(|| told?.parse().ok());
         }
-        let holder = Holder::LoadBalancer(balancer.name_any());
+        let holder = Holder::LoadBalancer {
+            namespace: balancer.namespace().unwrap_or_default(),
+            name: balancer.name_any(),
+        };
         let uid = balancer.uid().unwrap_or_default();
         let given = match self.leases.take(&need, &holder, &uid, &name).await {
             Ok(given) => given,

@@ -26,8 +26,13 @@ pub struct Ipam {
 /// Whose a Port is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// An Instance's, in the Port's namespace.
-    Instance(String),
+    /// An Instance's, in any.
+    Instance {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
     /// A Router's, in any.
     Router {
         /// Its namespace.
@@ -43,7 +48,12 @@ pub enum Holder {
         name: String,
     },
     /// A LoadBalancer's, in the Port's namespace.
-    LoadBalancer(String),
+    LoadBalancer {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Holder {
@@ -60,17 +70,23 @@ impl Holder {
                 Self::FloatingIP { namespace, name }
             }
             (None, None) => match load_balancer::role(port) {
-                Some((_, balancer)) => Self::LoadBalancer(balancer.name.clone()),
-                None => Self::Instance(port.spec.instance.clone()),
+                Some((_, balancer)) => Self::LoadBalancer {
+                    namespace: port.namespace().unwrap_or_default(),
+                    name: balancer.name.clone(),
+                },
+                None => Self::Instance {
+                    namespace: port.namespace().unwrap_or_default(),
+                    name: port.spec.instance.clone(),
+                },
             },
         }
     }
 
-    fn is_there(&self, namespace: &str, stores: &Stores) -> bool {
+    fn is_there(&self, stores: &Stores) -> bool {
         match self {
-            Self::Instance(name) => stores.instance(namespace, name).is_some(),
+            Self::Instance { namespace, name } => stores.instance(namespace, name).is_some(),
             Self::Router { namespace, name } => stores.router(namespace, name).is_some(),
-            Self::LoadBalancer(name) => stores.load_balancer(namespace, name).is_some(),
+            Self::LoadBalancer { namespace, name } => stores.load_balancer(namespace, name).is_some(),
             Self::FloatingIP { namespace, name } => stores.floating_ip(namespace, name).is_some(),
         }
     }
@@ -132,11 +148,10 @@ impl Ipam {
     ) -> NetworkAddresses {
         let ports = ports(users, stores);
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
-        let namespace = network.namespace().unwrap_or_default();
         let given = networks.remove(&key(network)).map(|old| old.given).unwrap_or_default();
         let given = given
             .into_iter()
-            .filter(|(port, held)| !ports.contains_key(port) && held.holder.is_there(&namespace, stores));
+            .filter(|(port, held)| !ports.contains_key(port) && held.holder.is_there(stores));
         let allocator = Allocator::new(network, valid, &ports, given.collect());
         let addresses = allocator.addresses.clone();
         networks.insert(key(network), allocator);
@@ -144,10 +159,12 @@ impl Ipam {
     }
 
     /// A Port is gone: what was given to it is free when it shows in no book any more.
-    pub fn forget(&self, namespace: &str, network: &str, port: &str) {
+    pub fn forget(&self, port: &Port) {
+        let namespace = port.namespace().unwrap_or_default();
+        let network = format!("{}/{}", port.spec.network_in(&namespace), port.spec.network);
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = networks.get_mut(&format!("{namespace}/{network}")) {
-            known.given.remove(&format!("{namespace}/{port}"));
+        if let Some(known) = networks.get_mut(&network) {
+            known.given.remove(&format!("{namespace}/{}", port.name_any()));
         }
     }
 
@@ -187,7 +204,6 @@ impl Allocator {
     }
 
     fn allocate(&mut self, claim: Claim<'_>) -> Result<Given, AddressError> {
-        let addresses = self.addresses.allocate(claim.port, claim.address)?;
         let free = |mac: &String| self.macs.get(mac).is_none_or(|port| port == claim.port);
         let made = || {
             (0..=u32::MAX)
@@ -196,6 +212,10 @@ impl Allocator {
                 .unwrap_or_default()
         };
         let mac = claim.mac.map_or_else(made, str::to_owned);
+        let addresses = match claim.holder {
+            Holder::Instance { .. } => self.addresses.allocate_for(claim.port, claim.address, &mac)?,
+            _ => self.addresses.allocate(claim.port, claim.address)?,
+        };
         self.macs.insert(mac.clone(), claim.port.to_owned());
         let held = Held {
             holder: claim.holder.clone(),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use kube::ResourceExt as _;
 use virga_core::{
     network::{self, AddressError, ValidNetwork},
     router::{Need, Obstacle},
@@ -30,8 +29,7 @@ impl Leases {
     /// Deletes the record of an address.
     pub async fn give_back(&self, port: &Port) -> Result<(), apply::Error> {
         self.context.writer.delete(port).await?;
-        let namespace = port.namespace().unwrap_or_default();
-        self.ipam.forget(&namespace, &port.spec.network, &port.name_any());
+        self.ipam.forget(port);
         Ok(())
     }
 
@@ -93,7 +91,9 @@ impl Leases {
             reason: match &error {
                 AddressError::Exhausted { .. } => Reason::AddressExhausted,
                 AddressError::Taken { .. } => Reason::AddressInUse,
-                AddressError::Outside { .. } | AddressError::Reserved { .. } => Reason::AddressInvalid,
+                AddressError::Outside { .. } | AddressError::Reserved { .. } | AddressError::Derived { .. } => {
+                    Reason::AddressInvalid
+                }
             },
             message: format!("{}.address: {error}", need.field),
         })

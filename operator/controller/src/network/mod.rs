@@ -2,6 +2,7 @@
 
 mod ipam;
 mod leases;
+mod shared;
 
 use std::{future::Future, sync::Arc};
 
@@ -19,6 +20,7 @@ use virga_runtime::{
 
 pub use ipam::{Claim, Given, Holder, Ipam};
 pub use leases::Leases;
+pub use shared::of_interface;
 
 use crate::{Context, ovn::Reports, protect, stores::Watches, uses::UseIndex};
 

@@ -1,8 +1,8 @@
-//! Can an interface have the groups and address pairs that it asks for?
+//! Can an interface have the groups, address pairs and QoS that it asks for?
 
 use kube::ResourceExt as _;
-use virga_core::network::Backend;
-use virga_crds::{Interface, Network, PortSecurity, conditions::Reason};
+use virga_core::network::{Backend, NO_QOS};
+use virga_crds::{Interface, Network, PortSecurity, Qos, conditions::Reason};
 
 use crate::stores::Stores;
 
@@ -24,8 +24,21 @@ impl Wrong {
     }
 }
 
-/// What is in the way of an interface in a network, on a back end.
-pub fn wrong(stores: &Stores, backend: Backend, network: &Network, interface: &Interface) -> Option<Wrong> {
+/// What is in the way of an interface of an Instance in this namespace, in a network, on a back end.
+pub fn wrong(
+    stores: &Stores,
+    backend: Backend,
+    namespace: &str,
+    network: &Network,
+    interface: &Interface,
+) -> Option<Wrong> {
+    if backend == Backend::Libvirt && interface.qos.is_some_and(|qos| qos != Qos::default()) {
+        return Some(Wrong {
+            field: "qos",
+            reason: Reason::NotEnforced,
+            message: NO_QOS.into(),
+        });
+    }
     let groups = &interface.security_groups;
     let field = match (groups.is_empty(), interface.allowed_address_pairs.is_empty()) {
         (true, true) => return None,
@@ -51,10 +64,9 @@ pub fn wrong(stores: &Stores, backend: Backend, network: &Network, interface: &I
             message: message.into(),
         });
     }
-    let namespace = network.namespace().unwrap_or_default();
     let name = groups
         .iter()
-        .find(|name| stores.security_group(&namespace, name).is_none())?;
+        .find(|name| stores.security_group(namespace, name).is_none())?;
     Some(Wrong {
         field,
         reason: Reason::SecurityGroupNotFound,

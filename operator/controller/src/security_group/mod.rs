@@ -157,7 +157,7 @@ pub async fn make_default(writer: &Writer, stores: &Stores, namespace: &str) -> 
 /// What a Port misses, if one of its groups is not there.
 pub fn missing(stores: &Stores, port: &Port) -> Option<PortSeen> {
     let namespace = port.namespace().unwrap_or_default();
-    let network = stores.network(&namespace, &port.spec.network)?;
+    let network = stores.network(port.spec.network_in(&namespace), &port.spec.network)?;
     if network.spec.port_security == PortSecurity::Disabled {
         return None;
     }

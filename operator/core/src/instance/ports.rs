@@ -47,6 +47,7 @@ pub fn port(instance: &Instance, interface: &Interface, mac: String, addresses: 
         },
         spec: PortSpec {
             network: interface.network.clone(),
+            network_namespace: interface.network_namespace.clone(),
             hostname: hostname(instance).to_owned(),
             instance: name,
             node_name: instance.spec.node_name.clone(),
@@ -58,6 +59,7 @@ pub fn port(instance: &Instance, interface: &Interface, mac: String, addresses: 
             health_check: None,
             security_groups: interface.security_groups.clone(),
             allowed_address_pairs: interface.allowed_address_pairs.clone(),
+            qos: interface.qos,
         },
         status: None,
     }

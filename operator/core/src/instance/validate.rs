@@ -96,7 +96,18 @@ pub fn validate(instance: &Instance) -> Problems {
 pub fn validate_address(field: &str, address: IpAddr, network: &ValidNetwork) -> Problems {
     let mut problems = Problems::default();
     let addresses = crate::network::NetworkAddresses::new(network);
-    if let Err(error @ (AddressError::Outside { .. } | AddressError::Reserved { .. })) = addresses.check("", address) {
+    let derived = network
+        .subnets
+        .iter()
+        .find(|subnet| subnet.is_derived() && subnet.cidr.contains(&address));
+    let refused = derived.map(|subnet| AddressError::Derived {
+        ip: address,
+        subnet: subnet.name.clone(),
+    });
+    let found = refused.map_or_else(|| addresses.check("", address), Err);
+    if let Err(error @ (AddressError::Outside { .. } | AddressError::Reserved { .. } | AddressError::Derived { .. })) =
+        found
+    {
         problems.add(field, error.to_string());
     }
     problems

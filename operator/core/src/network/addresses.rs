@@ -44,6 +44,14 @@ pub enum AddressError {
         /// The subnet.
         subnet: String,
     },
+    /// Guests make theirs of their MAC address there.
+    #[error("{ip} can't be asked for: guests of subnet {subnet} make their address of their MAC address; leave it out")]
+    Derived {
+        /// The address.
+        ip: IpAddr,
+        /// The subnet.
+        subnet: String,
+    },
     /// Somebody else's.
     #[error("{ip} belongs to {owner}; choose another, or leave the address out")]
     Taken {
@@ -114,8 +122,41 @@ impl NetworkAddresses {
     /// Takes one address of each family that the network has: the one asked for, and the lowest free one of the others.
     /// All or nothing.
     pub fn allocate(&mut self, owner: &str, wanted: Option<IpAddr>) -> Result<Vec<Allocated>, AddressError> {
-        if let Some(ip) = wanted {
-            self.check(owner, ip)?;
+        self.take(owner, wanted, None)
+    }
+
+    /// The same for a guest with this MAC address, which may make its IPv6 address itself.
+    pub fn allocate_for(
+        &mut self,
+        owner: &str,
+        wanted: Option<IpAddr>,
+        mac: &str,
+    ) -> Result<Vec<Allocated>, AddressError> {
+        let derived = self
+            .subnets
+            .iter()
+            .find_map(|held| Some((held, held.subnet.derived(mac)?)));
+        let derived = derived.map(|(held, ip)| (held.subnet.name.clone(), ip));
+        if let (Some(wanted), Some((subnet, ip))) = (wanted, &derived)
+            && wanted.is_ipv6()
+            && wanted != *ip
+        {
+            return Err(AddressError::Derived {
+                ip: wanted,
+                subnet: subnet.clone(),
+            });
+        }
+        self.take(owner, wanted, derived.map(|(_, ip)| ip))
+    }
+
+    fn take(
+        &mut self,
+        owner: &str,
+        wanted: Option<IpAddr>,
+        derived: Option<IpAddr>,
+    ) -> Result<Vec<Allocated>, AddressError> {
+        for ip in wanted.iter().chain(&derived) {
+            self.check(owner, *ip)?;
         }
         let mut chosen: Vec<(usize, u128)> = Vec::new();
         for v4 in [true, false] {
@@ -125,7 +166,8 @@ impl NetworkAddresses {
             if family.is_empty() {
                 continue;
             }
-            let asked = wanted.filter(|ip| ip.is_ipv4() == v4).map(to_number);
+            let asked = wanted.into_iter().chain(derived).find(|ip| ip.is_ipv4() == v4);
+            let asked = asked.map(to_number);
             let held = family
                 .iter()
                 .find_map(|&i| self.subnets[i].held_by(owner).map(|n| (i, n)));

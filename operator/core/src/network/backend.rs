@@ -5,6 +5,10 @@ use crate::problem::Problems;
 /// 14 of the guest's own frame.
 const GENEVE: u16 = 58;
 
+/// Why libvirt's networks have no QoS here.
+pub const NO_QOS: &str =
+    "libvirt's networks limit and mark nothing: leave it out, or have the operator install Virga with OVN";
+
 /// What carries the networks of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
@@ -58,6 +62,16 @@ impl Backend {
                 "libvirt's networks reach no physical network: take Overlay, or have the operator install Virga with OVN",
             );
         }
+        let derived = network.subnets.iter().find(|subnet| subnet.is_derived());
+        if let (Self::Libvirt, Some(subnet)) = (self, derived) {
+            problems.add(
+                format!("spec.subnets[{}].ipv6Mode", subnet.name),
+                "libvirt's networks tell IPv6 addresses by DHCPv6 only: leave it out, or have the operator install Virga with OVN",
+            );
+        }
+        if self == Self::Libvirt && network.qos {
+            problems.add("spec.qos", NO_QOS);
+        }
         problems.or(|| ())
     }
 }
@@ -106,6 +120,13 @@ mod tests {
         assert!(Backend::Libvirt.check(&network(9000, NetworkType::Overlay)).is_ok());
         let flat = network(0, NetworkType::Flat);
         assert!(OVN.check(&flat).is_ok());
+        let limited = ValidNetwork {
+            qos: true,
+            ..network(0, NetworkType::Overlay)
+        };
+        assert!(OVN.check(&limited).is_ok());
+        let problems = Backend::Libvirt.check(&limited).unwrap_err().to_string();
+        assert!(problems.starts_with("spec.qos: libvirt's networks limit and mark nothing"));
         assert!(
             Backend::Libvirt
                 .check(&flat)

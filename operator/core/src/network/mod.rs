@@ -3,12 +3,14 @@
 mod addresses;
 mod backend;
 mod held;
+mod ipv6;
 mod port;
+mod sharing;
 mod status;
 mod validate;
 
 pub use addresses::{AddressError, Allocated, NetworkAddresses, mac_address};
-pub use backend::Backend;
+pub use backend::{Backend, NO_QOS};
 pub use held::{held_port, holder};
 pub use port::{PortSeen, port_status};
 pub use status::{Carried, plan};

@@ -1,7 +1,10 @@
 use jiff::Timestamp;
-use virga_crds::{Network, NetworkStatus, SubnetUsage, conditions::Reason};
+use virga_crds::{
+    Network, NetworkStatus, SubnetUsage,
+    conditions::{Reason, types},
+};
 
-use super::{Backend, NetworkAddresses, ValidNetwork};
+use super::{Backend, NetworkAddresses, ValidNetwork, sharing};
 use crate::{
     condition::{Conditions, Progress, is_true},
     problem::Problems,
@@ -33,13 +36,13 @@ pub fn plan<'a>(
     addresses: Option<&NetworkAddresses>,
     backend: Backend,
     carried: &Carried,
-    users: impl Iterator<Item = &'a User>,
+    users: impl Iterator<Item = &'a User> + Clone,
     now: Timestamp,
 ) -> (Protection, NetworkStatus) {
-    let protection = protection(&network.metadata, users);
+    let protection = protection(&network.metadata, users.clone());
     let status = network.status.as_ref();
     let old = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let said_so = is_true(old, virga_crds::conditions::types::READY)
+    let said_so = is_true(old, types::READY)
         && status.is_some_and(|status| status.observed_generation == network.metadata.generation);
     let mut conditions = Conditions::new(old, network.metadata.generation, now);
     match (&protection, valid, carried) {
@@ -50,6 +53,10 @@ pub fn plan<'a>(
             conditions.set_ready(Progress::Working, Reason::Building, "being written to OVN");
         }
         (_, Ok(_), _) => conditions.set_ready(Progress::Done, Reason::AsSpecified, "Instances can be plugged in"),
+    }
+    match sharing::said(network, users) {
+        Some((so, reason, message)) => conditions.set(types::SHARED, so, reason, message),
+        None => conditions.remove(types::SHARED),
     }
     let usage = addresses.into_iter().flat_map(NetworkAddresses::usage);
     let status = NetworkStatus {

@@ -1,8 +1,9 @@
 use std::net::IpAddr;
 
 use ipnet::{IpAdd as _, IpNet};
-use virga_crds::{Dhcp, NetworkScope, NetworkSpec, NetworkType, PortSecurity, Subnet};
+use virga_crds::{Dhcp, Ipv6Mode, NetworkScope, NetworkSpec, NetworkType, PortSecurity, Subnet};
 
+use super::ipv6;
 use crate::problem::Problems;
 
 /// A network whose addresses all make sense.
@@ -16,6 +17,8 @@ pub struct ValidNetwork {
     pub segment: Segment,
     /// Whether guests may send from their own addresses only.
     pub port_security: bool,
+    /// Whether what its guests send is limited or marked.
+    pub qos: bool,
     /// Whether Routers of every Project may go out through it.
     pub external: bool,
     /// Whether guests reach the outside.
@@ -61,6 +64,8 @@ pub struct ValidSubnet {
     pub pools: Vec<(IpAddr, IpAddr)>,
     /// Whether guests get their address by DHCP.
     pub dhcp: bool,
+    /// How IPv6 guests come by theirs then.
+    pub ipv6_mode: Ipv6Mode,
     /// The name servers that guests are told.
     pub dns_servers: Vec<IpAddr>,
     /// The routes that guests are told: destination and next hop.
@@ -98,6 +103,7 @@ pub fn validate(spec: &NetworkSpec) -> Result<ValidNetwork, Problems> {
             Err(found) => problems.extend(found),
         }
     }
+    ipv6::check_all(&subnets, &mut problems);
     let segment = segment(spec, &mut problems);
     let external = spec.scope == NetworkScope::External;
     if external && segment == Segment::Overlay {
@@ -111,6 +117,7 @@ pub fn validate(spec: &NetworkSpec) -> Result<ValidNetwork, Problems> {
         mtu: (spec.mtu > 0).then_some(spec.mtu),
         dns_domain: spec.dns_domain.clone(),
         segment,
+        qos: spec.qos.is_some(),
         external,
         port_security: spec.port_security == PortSecurity::Enabled,
         egress: if isolated { Egress::Isolated } else { Egress::Nat },
@@ -182,6 +189,7 @@ fn validate_subnet(subnet: &Subnet) -> Result<ValidSubnet, Problems> {
         gateway,
         pools: Vec::new(),
         dhcp: subnet.dhcp == Dhcp::Enabled,
+        ipv6_mode: subnet.ipv6_mode.unwrap_or_default(),
         dns_servers: Vec::new(),
         routes: Vec::new(),
     };
@@ -191,6 +199,7 @@ fn validate_subnet(subnet: &Subnet) -> Result<ValidSubnet, Problems> {
             format!("{} is the broadcast address of {cidr}", cidr.broadcast()),
         );
     }
+    ipv6::check(subnet, &valid, &mut problems);
     valid.pools = pools(subnet, &valid, &mut problems);
     for text in &subnet.dns_servers {
         match text.parse() {

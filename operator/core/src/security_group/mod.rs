@@ -108,10 +108,11 @@ pub fn missing_remotes(
     remotes(group).filter(move |(_, remote)| !is_there(*remote))
 }
 
-/// Whether a Port has the groups and address pairs that its interface asks for.
+/// Whether a Port has the groups, address pairs and QoS that its interface asks for.
 pub fn follows(port: &Port, interface: &Interface) -> bool {
     port.spec.security_groups == interface.security_groups
         && port.spec.allowed_address_pairs == interface.allowed_address_pairs
+        && port.spec.qos == interface.qos
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ pub struct Interface {
     pub dhcp4: bool,
     /// Whether to ask for an IPv6 address.
     pub dhcp6: bool,
+    /// Whether it makes its IPv6 address of what routers advertise.
+    pub accept_ra: bool,
     /// Fixed addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
     /// Routes; the default route is to 0.0.0.0/0 or ::/0.

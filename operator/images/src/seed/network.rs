@@ -23,6 +23,8 @@ struct Ethernet<'a> {
     set_name: Option<&'a str>,
     dhcp4: bool,
     dhcp6: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    accept_ra: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     addresses: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -123,6 +125,7 @@ fn ethernet(index: usize, interface: &Interface) -> Result<Ethernet<'_>, Error> 
         set_name: interface.name.as_deref(),
         dhcp4: interface.dhcp4,
         dhcp6: interface.dhcp6,
+        accept_ra: interface.accept_ra,
         addresses: interface.addresses.iter().map(ToString::to_string).collect(),
         routes: interface
             .routes

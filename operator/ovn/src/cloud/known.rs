@@ -87,14 +87,10 @@ impl Cloud {
     }
 
     /// The namespace and name of a Port of a Network.
-    pub fn port_name(&self, network: Uuid, port: Uuid) -> Option<(&str, String)> {
+    pub fn port_name(&self, network: Uuid, port: Uuid) -> Option<(&str, &str)> {
         let place = self.names.get(&network)?;
-        let port = self
-            .networks
-            .get(place)?
-            .ports
-            .values()
-            .find(|found| uid(found.as_ref()) == Some(port))?;
-        Some((&place.0, port.name_any()))
+        let mut ports = self.networks.get(place)?.ports.iter();
+        let ((namespace, name), _) = ports.find(|(_, found)| uid(found.as_ref()) == Some(port))?;
+        Some((namespace, name))
     }
 }

@@ -41,6 +41,8 @@ pub struct Cloud {
     names: BTreeMap<Uuid, Name>,
     /// Who has, or wants, each piece of a physical network.
     segments: BTreeMap<Segment, BTreeSet<Age>>,
+    /// The Network that each guest's Port is in.
+    places: BTreeMap<Name, Name>,
     groups: Groups,
     routers: Routers,
     floating: FloatingIps,
@@ -54,7 +56,8 @@ pub struct Cloud {
 #[derive(Default)]
 struct Held {
     network: Option<Known>,
-    ports: BTreeMap<String, Arc<Port>>,
+    /// By namespace and name: Ports of other namespaces are in Networks that are shared.
+    ports: BTreeMap<Name, Arc<Port>>,
 }
 
 struct Known {
@@ -70,6 +73,7 @@ impl Cloud {
             owner: owner.into(),
             backend,
             networks: BTreeMap::new(),
+            places: BTreeMap::new(),
             names: BTreeMap::new(),
             segments: BTreeMap::new(),
             routers: Routers::default(),
@@ -247,9 +251,14 @@ impl Cloud {
             let holder = self.balancers.set_port(port);
             return self.stir_record(holder);
         }
-        let network = (port.namespace().unwrap_or_default(), port.spec.network.clone());
+        let (own, network) = (place(port.as_ref()), network_of(port));
+        // One of its name was in another Network, and is gone.
+        let before = self.places.insert(own.clone(), network.clone());
+        if let Some(before) = before.filter(|before| *before != network) {
+            self.unplug(&before, &own);
+        }
         let held = self.networks.entry(network).or_default();
-        let old = held.ports.insert(port.name_any(), port.clone());
+        let old = held.ports.insert(own, port.clone());
         let same = |old: &Arc<Port>| old.metadata.uid == port.metadata.uid && is_same(old, port);
         if old.as_ref().is_some_and(same) {
             return;
@@ -278,23 +287,25 @@ impl Cloud {
         self.stir_members(self.balancers.to(port));
         let leading = self.floating.to(port);
         self.stir_floating(&port.namespace().unwrap_or_default(), leading);
-        let network = (port.namespace().unwrap_or_default(), port.spec.network.clone());
-        let Some(held) = self.networks.get_mut(&network) else {
+        let (own, network) = (place(port), network_of(port));
+        let held = self.networks.get(&network).and_then(|held| held.ports.get(&own));
+        if held.is_some_and(|held| held.metadata.uid == port.metadata.uid) {
+            self.places.remove(&own);
+            self.unplug(&network, &own);
+        }
+    }
+
+    /// A Port is in a Network no more.
+    fn unplug(&mut self, network: &Name, port: &Name) {
+        let Some(held) = self.networks.get_mut(network) else {
             return;
         };
-        let name = port.name_any();
-        if held
-            .ports
-            .get(&name)
-            .is_some_and(|held| held.metadata.uid == port.metadata.uid)
-        {
-            let old = held.ports.remove(&name);
-            self.groups.set_port(old.as_deref(), None);
-            match &held.network {
-                Some(known) => drop(self.changed.insert(known.uid)),
-                None if held.ports.is_empty() => drop(self.networks.remove(&network)),
-                None => {}
-            }
+        let old = held.ports.remove(port);
+        self.groups.set_port(old.as_deref(), None);
+        match &held.network {
+            Some(known) => drop(self.changed.insert(known.uid)),
+            None if held.ports.is_empty() => drop(self.networks.remove(network)),
+            None => {}
         }
     }
 
@@ -382,10 +393,21 @@ fn is_same(old: &Port, new: &Port) -> bool {
         && old.instance == new.instance
         && old.security_groups == new.security_groups
         && old.allowed_address_pairs == new.allowed_address_pairs
+        && old.qos == new.qos
 }
 
 fn name(network: &Network) -> Name {
-    (network.namespace().unwrap_or_default(), network.name_any())
+    place(network)
+}
+
+fn place(object: &impl kube::ResourceExt) -> Name {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// The Network that a Port is in.
+fn network_of(port: &Port) -> Name {
+    let own = port.namespace().unwrap_or_default();
+    (port.spec.network_in(&own).to_owned(), port.spec.network.clone())
 }
 
 fn uid(object: &impl kube::ResourceExt) -> Option<Uuid> {

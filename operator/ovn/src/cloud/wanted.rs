@@ -215,9 +215,9 @@ impl Cloud {
 
     /// A guest's Port.
     pub(super) fn plug(&self, namespace: &str, name: &str) -> Option<Arc<Port>> {
-        let from = (namespace.to_owned(), String::new());
-        let mut within = self.networks.range(from..).take_while(|((of, _), _)| of == namespace);
-        within.find_map(|(_, held)| held.ports.get(name).cloned())
+        let own = (namespace.to_owned(), name.to_owned());
+        let network = self.places.get(&own)?;
+        self.networks.get(network)?.ports.get(&own).cloned()
     }
 
     /// A Network as Routers see it. One whose piece of the physical network is another's is none to go out by.

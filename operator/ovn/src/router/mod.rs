@@ -1,5 +1,6 @@
 //! Which Routers are there, and which Networks does each touch?
 
+mod advertised;
 mod gateways;
 mod resolve;
 mod rows;

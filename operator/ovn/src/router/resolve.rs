@@ -14,7 +14,7 @@ use virga_core::{
 };
 use virga_crds::{Distribution, JoinedNetwork, Port, Router, RouterNetwork, Snat, conditions::Reason};
 
-use super::{Name, Routers};
+use super::{Name, Routers, advertised::Advertised};
 
 /// A Network as a Router sees it.
 #[derive(Clone, Copy)]
@@ -41,8 +41,8 @@ pub(crate) struct Joint {
     pub physical: bool,
     /// Whether it is the way to the outside.
     pub external: bool,
-    /// Whether IPv6 guests ask for their addresses by DHCP.
-    pub dhcp6: bool,
+    /// What IPv6 guests are advertised besides its ranges, if anything.
+    pub advertised: Option<Advertised>,
 }
 
 /// What is to be written of a Router.
@@ -346,7 +346,6 @@ fn joints(uid: Uuid, mut candidates: Vec<Candidate<'_>>, problems: &mut Vec<Obst
             joint.addresses.push(address);
             continue;
         }
-        let dhcp6 = |subnet: &ValidSubnet| subnet.dhcp && !subnet.cidr.addr().is_ipv4();
         joints.push(Joint {
             network: candidate.seen.uid,
             mac: candidate
@@ -357,7 +356,7 @@ fn joints(uid: Uuid, mut candidates: Vec<Candidate<'_>>, problems: &mut Vec<Obst
             mtu: candidate.seen.mtu,
             physical: candidate.valid.segment != Segment::Overlay,
             external: candidate.entry == 0,
-            dhcp6: candidate.valid.subnets.iter().any(dhcp6),
+            advertised: Advertised::of(candidate.valid),
         });
     }
     joints

@@ -115,15 +115,8 @@ fn gateways(desired: &mut Desired, uid: Uuid, joint: &Joint, chassis: &[String])
 /// What IPv6 guests are told without asking: that there is a router, and where their addresses come from.
 fn advertisements(joint: &Joint) -> BTreeMap<String, String> {
     let has_v6 = joint.addresses.iter().any(|(address, _)| address.is_ipv6());
-    if !has_v6 || joint.external || !joint.dhcp6 {
-        return BTreeMap::new();
-    }
-    let told = [
-        ("address_mode", "dhcpv6_stateful".to_owned()),
-        ("send_periodic", "true".to_owned()),
-        ("mtu", joint.mtu.to_string()),
-    ];
-    told.map(|(name, value)| (name.to_owned(), value)).into()
+    let advertised = joint.advertised.as_ref().filter(|_| has_v6 && !joint.external);
+    advertised.map(|told| told.configs(joint.mtu)).unwrap_or_default()
 }
 
 fn translations(desired: &mut Desired, router: &Resolved) -> BTreeSet<Ref<Nat>> {

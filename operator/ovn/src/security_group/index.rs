@@ -263,7 +263,7 @@ fn places(port: &Port) -> BTreeSet<(Name, Uuid, Name)> {
         return BTreeSet::new();
     };
     let within = |name: &str| (namespace.clone(), name.to_owned());
-    let network = within(&port.spec.network);
+    let network = (port.spec.network_in(&namespace).to_owned(), port.spec.network.clone());
     let groups = of_port(&port.spec).into_iter();
     groups.map(|group| (within(group), uid, network.clone())).collect()
 }

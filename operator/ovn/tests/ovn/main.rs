@@ -7,12 +7,15 @@
 
 mod balanced;
 mod floating;
+mod ipv6;
 mod objects;
 mod properties;
+mod qos;
 mod routed;
 mod rows;
 mod scale;
 mod security_groups;
 mod server;
+mod shared;
 mod traced;
 mod written;

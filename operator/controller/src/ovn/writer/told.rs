@@ -150,7 +150,7 @@ impl Writer {
         self.report_groups(wanted, problems);
         for (port, (network, problem)) in &of_ports {
             if let Some((namespace, name)) = self.cloud.port_name(*network, *port) {
-                self.reports.set_problem(*port, (namespace, &name), problem.clone());
+                self.reports.set_problem(*port, (namespace, name), problem.clone());
             }
         }
         for port in self.reports.with_problem() {

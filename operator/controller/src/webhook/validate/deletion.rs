@@ -33,7 +33,7 @@ pub(super) fn review(stores: &Stores, request: &Request) -> Answer {
         _ => return Answer::allow(),
     };
     let users = users(&target, stores);
-    let Some(in_use) = protection::in_use(users.iter()) else {
+    let Some(in_use) = protection::in_use(&target.namespace, users.iter()) else {
         return Answer::allow();
     };
     // A Volume that is bound is held by its node's agent, until no Instance there uses it.

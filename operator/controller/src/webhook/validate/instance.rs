@@ -9,6 +9,7 @@ use virga_crds::{Image, ImageRef, ImageVisibility, Instance, Interface, Scheduli
 
 use super::Findings;
 use crate::{
+    network::of_interface,
     scheduling::{request, volumes},
     stores::Stores,
 };
@@ -145,13 +146,9 @@ fn circle(new: &Instance, stores: &Stores) -> Option<String> {
 fn validate_interface(new: &Instance, interface: &Interface, stores: &Stores, findings: &mut Findings) {
     let namespace = new.namespace().unwrap_or_default();
     let field = format!("spec.interfaces[{}]", interface.network);
-    let Some(network) = stores.network(&namespace, &interface.network) else {
-        let message = format!(
-            "there is no Network {:?} in namespace {namespace}: create it",
-            interface.network
-        );
-        findings.warn(&field, &message);
-        return;
+    let network = match of_interface(stores, &namespace, interface) {
+        Ok(network) => network,
+        Err(message) => return findings.warn(&field, &message),
     };
     let ip = interface
         .address
@@ -185,10 +182,12 @@ fn owner_of(
 ) -> Option<String> {
     let (namespace, name) = (new.namespace().unwrap_or_default(), new.metadata.name.as_deref());
     let ports = stores.ports.state();
+    let from = interface.network_in(&namespace);
     let has = ports.iter().find(|port| {
-        port.namespace().as_deref() == Some(&namespace)
-            && port.spec.network == interface.network
-            && Some(port.spec.instance.as_str()) != name
+        let theirs = port.namespace().unwrap_or_default();
+        port.spec.network == interface.network
+            && port.spec.network_in(&theirs) == from
+            && (theirs != namespace || Some(port.spec.instance.as_str()) != name)
             && (same("", &port.spec.mac) || port.spec.addresses.iter().any(|address| same(&address.ip, "")))
     });
     if let Some(port) = has {
@@ -197,7 +196,10 @@ fn owner_of(
             (None, Some(floating)) => format!("FloatingIP {:?}", floating.name),
             (None, None) => match load_balancer::role(port) {
                 Some((_, balancer)) => format!("LoadBalancer {:?}", balancer.name),
-                None => format!("Instance {:?}", port.spec.instance),
+                None if port.namespace().as_deref() == Some(&namespace) => {
+                    format!("Instance {:?}", port.spec.instance)
+                }
+                None => "an Instance of another namespace".to_owned(),
             },
         });
     }
@@ -207,7 +209,7 @@ fn owner_of(
                 theirs.address.as_deref().unwrap_or(""),
                 theirs.mac.as_deref().unwrap_or(""),
             );
-            theirs.network == interface.network && same(address, mac)
+            theirs.network == interface.network && theirs.network_in(&namespace) == from && same(address, mac)
         })
     });
     asks.map(|other| format!("Instance {:?}", other.name_any()))

@@ -9,6 +9,7 @@ use virga_crds::{Instance, SecurityGroup};
 
 use super::Findings;
 use crate::{
+    network::of_interface,
     security_group::{is_there, wrong},
     stores::Stores,
 };
@@ -38,10 +39,11 @@ pub(super) fn interfaces(
     let namespace = new.namespace().unwrap_or_default();
     for interface in &new.spec.interfaces {
         let before = old.is_some_and(|old| old.spec.interfaces.contains(interface));
-        let Some(network) = stores.network(&namespace, &interface.network).filter(|_| !before) else {
+        let network = of_interface(stores, &namespace, interface);
+        let Some(network) = network.ok().filter(|_| !before) else {
             continue;
         };
-        let Some(found) = wrong(stores, backend, &network, interface) else {
+        let Some(found) = wrong(stores, backend, &namespace, &network, interface) else {
             continue;
         };
         let field = format!("spec.interfaces[{}].{}", interface.network, found.field);

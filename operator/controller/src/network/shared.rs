@@ -1,0 +1,20 @@
+//! Which Network does an interface mean, and may it be plugged in there?
+
+use std::sync::Arc;
+
+use virga_crds::{Interface, Network};
+
+use crate::stores::Stores;
+
+/// The Network of an interface in this namespace. One of another namespace has to be shared with this one: who it isn't
+/// shared with is not told whether it exists.
+pub fn of_interface(stores: &Stores, own: &str, interface: &Interface) -> Result<Arc<Network>, String> {
+    let (from, name) = (interface.network_in(own), &interface.network);
+    let found = stores.network(from, name);
+    if from == own {
+        return found.ok_or_else(|| format!("Network {own}/{name} doesn't exist: create it"));
+    }
+    found.filter(|network| network.spec.is_shared_with(own)).ok_or_else(|| {
+        format!("Network {from}/{name} doesn't exist, or isn't shared with namespace {own}: have it named in its spec.sharedWith")
+    })
+}
