@@ -32,11 +32,9 @@ impl Turn {
         }
     }
 
+    /// A lab without OVN.
     pub fn lab(&self, nodes: u8) -> Lab {
-        self.lab_with(Options {
-            nodes,
-            ..Options::default()
-        })
+        self.lab_with(Options { nodes, ovn: false })
     }
 
     pub fn lab_with(&self, options: Options) -> Lab {
