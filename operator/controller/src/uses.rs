@@ -8,16 +8,34 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use kube::{
+    Resource, ResourceExt,
+    runtime::reflector::{ObjectRef, Store},
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use virga_core::uses::{Names, Target, TargetKind, User, Uses};
+use virga_crds::Network;
 use virga_runtime::{reconcile::object_ref, wake::Wakeups, watch::Change};
 
 use crate::stores::{Stores, Watches};
 
 /// How often the index is made anew, for the deletion that a lagging watch may have missed.
 const REBUILD: Duration = Duration::from_mins(5);
+
+/// Which objects of a store look again when a Network changes: those that name it.
+pub fn naming_network<K>(store: Store<K>) -> impl Fn(Arc<Network>) -> Vec<ObjectRef<K>> + Send + Sync + 'static
+where
+    K: Names + Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    move |network| {
+        let (namespace, name) = (network.namespace().unwrap_or_default(), network.name_any());
+        let target = Target::within(TargetKind::Network, &namespace, &name);
+        let all = store.state().into_iter();
+        let naming = all.filter(|object| object.names().contains(&target));
+        naming.map(|object| ObjectRef::from_obj(object.as_ref())).collect()
+    }
+}
 
 /// The index of who uses what.
 pub struct UseIndex {

@@ -119,72 +119,50 @@ const DISKS: [Metric<DiskUsage>; 7] = [
     ),
 ];
 
-const INTERFACES: [Metric<InterfaceUsage>; 8] = [
-    metric("instance_network_receive_bytes", "Bytes received", |net| {
-        net.received_bytes.map(Value::Counter)
-    }),
-    metric("instance_network_transmit_bytes", "Bytes sent", |net| {
-        net.sent_bytes.map(Value::Counter)
-    }),
-    metric("instance_network_receive_packets", "Packets received", |net| {
-        net.received_packets.map(Value::Counter)
-    }),
-    metric("instance_network_transmit_packets", "Packets sent", |net| {
-        net.sent_packets.map(Value::Counter)
-    }),
-    metric(
-        "instance_network_receive_errors",
-        "Packets that could not be received",
-        |net| net.received_errors.map(Value::Counter),
-    ),
-    metric(
-        "instance_network_transmit_errors",
-        "Packets that could not be sent",
-        |net| net.sent_errors.map(Value::Counter),
-    ),
-    metric(
-        "instance_network_receive_packets_dropped",
-        "Packets to be received that were dropped",
-        |net| net.received_dropped.map(Value::Counter),
-    ),
-    metric(
-        "instance_network_transmit_packets_dropped",
-        "Packets to be sent that were dropped",
-        |net| net.sent_dropped.map(Value::Counter),
-    ),
-];
+/// What a network card has moved, under names that begin with a prefix.
+macro_rules! moved {
+    ($prefix:literal) => {
+        [
+            metric(concat!($prefix, "_receive_bytes"), "Bytes received", |net| {
+                net.received_bytes.map(Value::Counter)
+            }),
+            metric(concat!($prefix, "_transmit_bytes"), "Bytes sent", |net| {
+                net.sent_bytes.map(Value::Counter)
+            }),
+            metric(concat!($prefix, "_receive_packets"), "Packets received", |net| {
+                net.received_packets.map(Value::Counter)
+            }),
+            metric(concat!($prefix, "_transmit_packets"), "Packets sent", |net| {
+                net.sent_packets.map(Value::Counter)
+            }),
+            metric(
+                concat!($prefix, "_receive_errors"),
+                "Packets that could not be received",
+                |net| net.received_errors.map(Value::Counter),
+            ),
+            metric(
+                concat!($prefix, "_transmit_errors"),
+                "Packets that could not be sent",
+                |net| net.sent_errors.map(Value::Counter),
+            ),
+            metric(
+                concat!($prefix, "_receive_packets_dropped"),
+                "Packets to be received that were dropped",
+                |net| net.received_dropped.map(Value::Counter),
+            ),
+            metric(
+                concat!($prefix, "_transmit_packets_dropped"),
+                "Packets to be sent that were dropped",
+                |net| net.sent_dropped.map(Value::Counter),
+            ),
+        ]
+    };
+}
+
+const INTERFACES: [Metric<InterfaceUsage>; 8] = moved!("instance_network");
 
 /// The same by Port: names of devices come and go, and Ports stay.
-const PORTS: [Metric<InterfaceUsage>; 8] = [
-    metric("port_receive_bytes", "Bytes received", |net| {
-        net.received_bytes.map(Value::Counter)
-    }),
-    metric("port_transmit_bytes", "Bytes sent", |net| {
-        net.sent_bytes.map(Value::Counter)
-    }),
-    metric("port_receive_packets", "Packets received", |net| {
-        net.received_packets.map(Value::Counter)
-    }),
-    metric("port_transmit_packets", "Packets sent", |net| {
-        net.sent_packets.map(Value::Counter)
-    }),
-    metric("port_receive_errors", "Packets that could not be received", |net| {
-        net.received_errors.map(Value::Counter)
-    }),
-    metric("port_transmit_errors", "Packets that could not be sent", |net| {
-        net.sent_errors.map(Value::Counter)
-    }),
-    metric(
-        "port_receive_packets_dropped",
-        "Packets to be received that were dropped",
-        |net| net.received_dropped.map(Value::Counter),
-    ),
-    metric(
-        "port_transmit_packets_dropped",
-        "Packets to be sent that were dropped",
-        |net| net.sent_dropped.map(Value::Counter),
-    ),
-];
+const PORTS: [Metric<InterfaceUsage>; 8] = moved!("port");
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {

@@ -7,13 +7,8 @@ use kube::{
     runtime::{Controller, reflector::ObjectRef},
 };
 use tokio_util::sync::CancellationToken;
-use virga_core::{
-    floating_ip,
-    network::Backend,
-    router::Obstacle,
-    uses::{Names as _, Target, TargetKind},
-};
-use virga_crds::{FloatingIP, Network, Port, conditions::Reason, finalizers, labels};
+use virga_core::{floating_ip, network::Backend, router::Obstacle};
+use virga_crds::{FloatingIP, Port, conditions::Reason, finalizers, labels};
 use virga_runtime::{
     apply,
     reconcile::{self, Done, Reconcile, Settings, object_ref},
@@ -25,7 +20,7 @@ use crate::{
     ovn::Reports,
     protect,
     stores::Watches,
-    uses::UseIndex,
+    uses::{UseIndex, naming_network},
 };
 
 /// How soon to try again what no watch tells of: an address that is given back.
@@ -50,16 +45,7 @@ pub fn controller(
         let holder = port.spec.floating_ip.as_ref()?;
         Some(object_ref(Some(&holder.namespace), &holder.name))
     };
-    let all = context.stores.floating_ips.clone();
-    let of_network = move |network: Arc<Network>| {
-        let (namespace, name) = (network.namespace().unwrap_or_default(), network.name_any());
-        let target = Target::within(TargetKind::Network, &namespace, &name);
-        let all = all.state().into_iter();
-        let naming = all.filter(move |floating| floating.names().contains(&target));
-        naming
-            .map(|floating| ObjectRef::from_obj(floating.as_ref()))
-            .collect::<Vec<_>>()
-    };
+    let of_network = naming_network(context.stores.floating_ips.clone());
     let controller = Controller::for_shared_stream(watches.floating_ips.applied(), watches.floating_ips.store())
         .watches_shared_stream(watches.ports.touched(), of_port)
         .watches_shared_stream(watches.networks.touched(), of_network)

@@ -5,24 +5,24 @@ mod addresses;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use kube::{
-    ResourceExt as _,
-    runtime::{Controller, reflector::ObjectRef},
-};
+use kube::{ResourceExt as _, runtime::Controller};
 use tokio_util::sync::CancellationToken;
-use virga_core::{
-    load_balancer,
-    network::Backend,
-    uses::{Names as _, Target, TargetKind},
-};
-use virga_crds::{LoadBalancer, Network, Port, finalizers};
+use virga_core::{load_balancer, network::Backend};
+use virga_crds::{LoadBalancer, Port, finalizers};
 use virga_runtime::{
     apply,
     reconcile::{self, Done, Reconcile, Settings, object_ref},
 };
 
 use self::addresses::Addresses;
-use crate::{Context, network::Ipam, ovn::Reports, protect, stores::Watches, uses::UseIndex};
+use crate::{
+    Context,
+    network::Ipam,
+    ovn::Reports,
+    protect,
+    stores::Watches,
+    uses::{UseIndex, naming_network},
+};
 
 /// How soon to try again what no watch tells of: an address that is given back.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -46,16 +46,7 @@ pub fn controller(
         let (_, holder) = load_balancer::role(&port)?;
         Some(object_ref(Some(&holder.namespace), &holder.name))
     };
-    let all = context.stores.load_balancers.clone();
-    let of_network = move |network: Arc<Network>| {
-        let (namespace, name) = (network.namespace().unwrap_or_default(), network.name_any());
-        let target = Target::within(TargetKind::Network, &namespace, &name);
-        let all = all.state().into_iter();
-        let naming = all.filter(move |balancer| balancer.names().contains(&target));
-        naming
-            .map(|balancer| ObjectRef::from_obj(balancer.as_ref()))
-            .collect::<Vec<_>>()
-    };
+    let of_network = naming_network(context.stores.load_balancers.clone());
     let controller = Controller::for_shared_stream(watches.load_balancers.applied(), watches.load_balancers.store())
         .watches_shared_stream(watches.ports.touched(), of_port)
         .watches_shared_stream(watches.networks.touched(), of_network)

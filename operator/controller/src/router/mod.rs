@@ -4,21 +4,24 @@ mod addresses;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use kube::runtime::{Controller, reflector::ObjectRef};
+use kube::runtime::Controller;
 use tokio_util::sync::CancellationToken;
-use virga_core::{
-    network::Backend,
-    router,
-    uses::{Names as _, Target, TargetKind},
-};
-use virga_crds::{Network, Port, Router};
+use virga_core::{network::Backend, router};
+use virga_crds::{Port, Router};
 use virga_runtime::{
     apply,
     reconcile::{self, Done, Reconcile, Settings, object_ref},
 };
 
 use self::addresses::Addresses;
-use crate::{Context, network::Ipam, ovn::Reports, protect, stores::Watches, uses::UseIndex};
+use crate::{
+    Context,
+    network::Ipam,
+    ovn::Reports,
+    protect,
+    stores::Watches,
+    uses::{UseIndex, naming_network},
+};
 
 /// How soon to try again what no watch tells of: an address that is given back.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -42,21 +45,7 @@ pub fn controller(
         let holder = port.spec.router.as_ref()?;
         Some(object_ref(Some(&holder.namespace), &holder.name))
     };
-    let routers = context.stores.routers.clone();
-    let on_network = move |network: Arc<Network>| {
-        let meta = &network.metadata;
-        let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
-        let target = Target::within(
-            TargetKind::Network,
-            namespace.unwrap_or_default(),
-            name.unwrap_or_default(),
-        );
-        let all = routers.state().into_iter();
-        let naming = all.filter(move |router| router.names().contains(&target));
-        naming
-            .map(|router| ObjectRef::from_obj(router.as_ref()))
-            .collect::<Vec<_>>()
-    };
+    let on_network = naming_network(context.stores.routers.clone());
     let controller = Controller::for_shared_stream(watches.routers.applied(), watches.routers.store())
         .watches_shared_stream(watches.ports.touched(), of_port)
         .watches_shared_stream(watches.networks.touched(), on_network)
