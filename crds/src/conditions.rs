@@ -175,6 +175,8 @@ reasons! {
     PortUp
     /// The Port is known to OVN and no host has plugged it in: its Instance is off, or being started.
     PortDown
+    /// The Port keeps an address for a Router, a FloatingIP or a LoadBalancer, which the message names; no host plugs it in.
+    AddressHeld
     /// OVN's north-bound database can't be reached, or takes no writes; what it holds already goes on to work.
     NorthboundUnavailable
     /// Something in OVN's north-bound database that isn't Virga's is in the way; the message names the row.

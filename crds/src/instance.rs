@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AddressPair, BackupSchedule, Begun, Bytes, Condition, GuestStatus, InstanceAction, InstanceTopology, InstanceUsage,
-    Qos, Rebuild, RebuildStatus, Rescue, ResizePolicy, ResizeStatus, Shelve, ShelveStatus, schema,
+    Qos, Rebuild, RebuildStatus, Rescue, ResizePolicy, ResizeStatus, Shelve, ShelveStatus, Trunk, VnicType, schema,
 };
 
 /// A virtual machine: Nova's server.
@@ -49,6 +49,7 @@ use crate::{
     validation = kube::core::Rule::new("!has(self.softDelete) || (!has(self.locked) && self.protection != 'Enabled')").message("softDelete: what is locked or protected can't be deleted: take locked out and set protection to Disabled, or take softDelete out"),
     validation = kube::core::Rule::new("has(self.image) != has(self.bootVolume)").message("exactly one of image and bootVolume must be given: they are the two sources of the root disk"),
     validation = kube::core::Rule::new("!has(self.bootVolume) || !has(self.backup)").message("backup: an Instance that boots from a Volume can't be backed up yet: volumes have no snapshots"),
+    validation = kube::core::Rule::new("!has(self.interfaces) || self.interfaces.all(i, !has(i.trunk) || i.trunk.subPorts.all(s, !self.interfaces.exists(other, other.network == s.network) && i.trunk.subPorts.exists_one(other, other.network == s.network)))").message("trunk: an Instance has at most one interface or sub-port a Network: name another Network"),
     validation = kube::core::Rule::new("!has(self.bootVolume) || !has(self.volumes) || !self.volumes.exists(v, v.name == self.bootVolume)").message("bootVolume must not be listed in volumes again"),
     validation = kube::core::Rule::new("self.powerState != 'Suspended' || (oldSelf.powerState != 'Stopped' && oldSelf.powerState != 'Shelved')").message("powerState: what is stopped has no memory to save: set Running first"),
     validation = kube::core::Rule::new("!has(self.softDelete) || self.powerState != 'Shelved'").message("softDelete: what is shelved can't be soft-deleted: set powerState to Stopped with it, or delete the Instance"),
@@ -320,6 +321,7 @@ pub struct ImageRef {
     validation = kube::core::Rule::new("has(self.address) == has(oldSelf.address) && (!has(self.address) || self.address == oldSelf.address)").message("address can't change while the interface is there: take the interface out, apply, and add it anew with the other address"),
     validation = kube::core::Rule::new("has(self.mac) == has(oldSelf.mac) && (!has(self.mac) || self.mac == oldSelf.mac)").message("mac can't change while the interface is there: take the interface out, apply, and add it anew with the other mac"),
     validation = kube::core::Rule::new("has(self.networkNamespace) == has(oldSelf.networkNamespace) && (!has(self.networkNamespace) || self.networkNamespace == oldSelf.networkNamespace)").message("networkNamespace can't change while the interface is there: take the interface out, apply, and add it anew"),
+    validation = kube::core::Rule::new("self.vnicType == oldSelf.vnicType").message("vnicType can't change while the interface is there: take the interface out, apply, and add it anew"),
 )]
 pub struct Interface {
     /// The Network that it is plugged into.
@@ -335,14 +337,11 @@ pub struct Interface {
     pub address: Option<String>,
     /// The MAC address that it must get; one is made when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 17, max = 17),
-        regex(pattern = r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")
-    )]
+    #[schemars(schema_with = "schema::mac")]
     pub mac: Option<String>,
     /// Its SecurityGroups; `default` when there are none. They may change at any time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(schema_with = "schema::security_groups")]
     pub security_groups: Vec<String>,
     /// What the guest may send from besides its own addresses. They may change at any time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -351,6 +350,13 @@ pub struct Interface {
     /// Instead of the Network's, as a whole; `{}`: no limits and no mark. It may change at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qos: Option<Qos>,
+    /// What it is on the host. No host has other than `Normal` yet: one that asks for more waits, and says so.
+    #[serde(default, skip_serializing_if = "VnicType::is_normal")]
+    #[schemars(extend("default" = "Normal"))]
+    pub vnic_type: VnicType,
+    /// Other Networks that the guest has as VLANs of this interface. With OVN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<Trunk>,
 }
 
 impl Interface {
@@ -408,7 +414,8 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::name")]
     pub availability_zone: Option<String>,
-    /// Only this host, if it passes the filters. For those who may `bind` the Hypervisor: operators.
+    /// Only this host, if it passes the filters, when the Instance is placed first; later moves forget it. For those who
+    /// may `bind` the Hypervisor: operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::dotted_name")]
     pub host: Option<String>,

@@ -36,7 +36,9 @@ mod security_group;
 mod server_group;
 mod shelve;
 mod topology;
+mod trunk;
 mod usage;
+mod vnic;
 mod volume;
 
 pub use action::{ActionName, ActionResult, Begun, InstanceAction};
@@ -93,7 +95,9 @@ pub use topology::{
     CpuPartition, CpuPin, EmulatorCpus, EmulatorPolicy, InstanceCell, InstancePciDevice, InstanceTopology, MemoryPages,
     NumaCell, PciDevice, PciDeviceSelector, ReservedPages,
 };
+pub use trunk::{SubPort, Trunk, TrunkParent};
 pub use usage::{GuestFilesystem, GuestInterface, GuestStatus, InstanceUsage};
+pub use vnic::VnicType;
 pub use volume::{
     Volume, VolumeAttachmentStatus, VolumeDeletionPolicy, VolumeSource, VolumeSpec, VolumeState, VolumeStatus,
 };

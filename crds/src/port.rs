@@ -1,7 +1,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{AddressPair, Condition, Qos, schema};
+use crate::{AddressPair, Condition, Qos, TrunkParent, schema};
 
 /// An Instance's plug in a Network, or an address there of a Router, a FloatingIP or a LoadBalancer: Neutron's port. Made, filled and deleted with its holder.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ use crate::{AddressPair, Condition, Qos, schema};
     printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName"),
     printcolumn(name = "IP", type_ = "string", json_path = ".spec.addresses[0].ip"),
     printcolumn(name = "MAC", type_ = "string", json_path = ".spec.mac"),
+    printcolumn(name = "Parent", type_ = "string", json_path = ".spec.trunk.port", priority = 1),
+    printcolumn(name = "VLAN", type_ = "integer", json_path = ".spec.trunk.segmentID", priority = 1),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -68,10 +70,7 @@ pub struct PortSpec {
     #[schemars(schema_with = "schema::dotted_name")]
     pub node_name: Option<String>,
     /// The MAC address.
-    #[schemars(
-        length(min = 17, max = 17),
-        regex(pattern = r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")
-    )]
+    #[schemars(schema_with = "schema::mac")]
     pub mac: String,
     /// One address of each subnet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -79,7 +78,7 @@ pub struct PortSpec {
     pub addresses: Vec<PortAddress>,
     /// The SecurityGroups, all in the Port's namespace; `default` when there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(schema_with = "schema::security_groups")]
     pub security_groups: Vec<String>,
     /// What the guest may send from besides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -88,6 +87,9 @@ pub struct PortSpec {
     /// Instead of the Network's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qos: Option<Qos>,
+    /// For a sub-port: whose frames its own are among, and with which tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<TrunkParent>,
 }
 
 impl PortSpec {

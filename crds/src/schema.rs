@@ -76,6 +76,18 @@ pub fn address(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The MAC address of one card: not of a group.
+pub fn mac(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "minLength": 17, "maxLength": 17, "pattern": "^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$",
+    })
+}
+
+/// The names of a Port's SecurityGroups.
+pub fn security_groups(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 16, "x-kubernetes-list-type": "set", "items": name(generator)})
+}
+
 /// A network in CIDR notation.
 pub fn cidr(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -178,10 +178,7 @@ pub struct AddressPair {
     pub address: String,
     /// The MAC address that it is sent from; the Port's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 17, max = 17),
-        regex(pattern = r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")
-    )]
+    #[schemars(schema_with = "schema::mac")]
     pub mac: Option<String>,
 }
 

@@ -16,6 +16,9 @@ use crate::{Cluster, checkout};
 /// How many nodes the lab has.
 const NODES: u8 = 3;
 
+/// Where the chart is.
+const NAMESPACE: &str = "virga-system";
+
 /// How long Helm may wait for controller and agents.
 const ROLL_OUT: &str = "--timeout=180s";
 
@@ -61,6 +64,11 @@ impl Installation {
             return None;
         };
         if !made.on_ovn.swap(true, Ordering::SeqCst) {
+            let secret = ovn
+                .secret(NAMESPACE)
+                .unwrap_or_else(|error| panic!("{}", virga_lab::chain(&error)));
+            made.cluster
+                .kubectl(&["apply", "--filename", &secret.to_string_lossy()]);
             let settings = ovn.chart_settings();
             made.install(&settings.iter().map(String::as_str).collect::<Vec<_>>());
         }
@@ -139,12 +147,13 @@ impl Installation {
     pub fn install(&self, more: &[&str]) {
         let chart = checkout().join("charts/virga");
         let chart = chart.to_string_lossy();
+        let namespace = format!("--namespace={NAMESPACE}");
         let mut args = vec![
             "upgrade",
             "--install",
             "virga",
             &chart,
-            "--namespace=virga-system",
+            &namespace,
             "--create-namespace",
             "--wait",
             ROLL_OUT,
@@ -168,9 +177,7 @@ impl Installation {
             said.ok,
             "helm {args:?} failed:\n{}\n{}",
             said.stderr,
-            self.cluster
-                .kubectl_says(&["describe", "pods", "--namespace=virga-system"])
-                .stdout
+            self.cluster.kubectl_says(&["describe", "pods", &namespace]).stdout
         );
     }
 }

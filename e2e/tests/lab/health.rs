@@ -104,13 +104,15 @@ async fn a_guest_s_agent_and_its_figures_are_seen_while_it_runs() {
 #[tokio::test]
 async fn a_guest_is_interrupted_soft_deleted_restored_and_reclaimed() {
     let (installation, _turn) = Installation::turn().await;
-    let Some(lab) = installation.lab("makes an image on its nodes") else {
+    let Some(lab) = installation.lab("reads a console on its node") else {
         return;
     };
     with_temp_namespace(&installation.cluster, async |t| {
-        let flavor = given_a_place_for_idle_instances(&t, lab, "10.43.0.0/24").await;
-        t.create(idle("lucky", &flavor)).await;
-        t.await_within::<Instance>(GUEST, "lucky", "Ready", is_ready).await;
+        let flavor = given_a_place_for_guests(&t, "10.43.0.0/24").await;
+        t.create(plugged(instance("lucky", &flavor), "net")).await;
+        let lucky = t.await_within::<Instance>(GUEST, "lucky", "Ready", is_ready).await;
+        let node = host(lab, &lucky);
+        await_up(&node, &lucky, 1).await;
         let at = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
         t.patch::<Instance>("lucky", json!({"spec": {"crashDump": {"at": at}}}))
             .await;
@@ -125,7 +127,6 @@ async fn a_guest_is_interrupted_soft_deleted_restored_and_reclaimed() {
                 is_ready(found) && told == Some(state)
             }
         };
-        // A guest without a system does not hear the power button: it is ended after a minute.
         let gone_for =
             |window: Option<&str>| json!({"spec": {"softDelete": window.map(|after| json!({"reclaimAfter": after}))}});
         t.patch::<Instance>("lucky", gone_for(Some("1h"))).await;
@@ -134,6 +135,8 @@ async fn a_guest_is_interrupted_soft_deleted_restored_and_reclaimed() {
         t.patch::<Instance>("lucky", gone_for(None)).await;
         t.await_within::<Instance>(GUEST, "lucky", "restored", is(InstanceState::Active))
             .await;
+        // One that starts does not hear the power button yet, and is ended after a minute.
+        await_up(&node, &lucky, 2).await;
         t.patch::<Instance>("lucky", gone_for(Some("5s"))).await;
         t.await_gone::<Instance>(GUEST, "lucky").await;
     })

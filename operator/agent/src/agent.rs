@@ -32,7 +32,7 @@ use crate::{
     claims::Claims,
     controllers,
     host::{Facts, Host},
-    image::Images,
+    image::{Changed, Images},
     instance::{InstanceLoop, Published},
     layout::Layout,
     metrics::Metrics,
@@ -369,14 +369,23 @@ fn forget_gone(
     }
 }
 
-/// Has the node reported anew when its images, or its Hypervisor, change.
+/// Has the node reported anew when its images, or its Hypervisor, change: at once when an image that was made here is
+/// there, for which a user waits.
 fn wake_reporter(watches: &Watches, images: &Images, wake: Wake) -> impl Future<Output = ()> + Send + use<> {
-    let hypervisor = futures::StreamExt::map(watches.hypervisor.touched(), |_| ());
-    let images = futures::StreamExt::map(images.changes(), |_| ());
+    let hypervisor = watches.hypervisor.touched().map(|_| false);
+    let made = {
+        let images = images.clone();
+        move |changed| matches!(changed, Changed::One(uid) if images.is_made(&uid))
+    };
+    let images = images.changes().map(made);
     async move {
         let mut changes = std::pin::pin!(futures::stream::select(hypervisor, images));
-        while futures::StreamExt::next(&mut changes).await.is_some() {
-            wake.wake();
+        while let Some(made) = changes.next().await {
+            if made {
+                wake.wake_at_once();
+            } else {
+                wake.wake();
+            }
         }
     }
 }

@@ -26,13 +26,13 @@ pub fn instances(watches: &Watches, stores: &Stores) -> Controller<Instance> {
         stores.clone(),
     );
     Controller::for_shared_stream(watches.instances.applied(), stores.instances.clone())
-        .watches_shared_stream(watches.flavors.touched(), move |flavor: Arc<Flavor>| {
+        .watches_shared_stream(watches.flavors.respecified(), move |flavor: Arc<Flavor>| {
             wake::matching(&by_flavor, |instance| instance.spec.flavor == flavor.name_any())
         })
         .watches_shared_stream(watches.images.touched(), move |image: Arc<Image>| {
             wake::instances_of_image(&by_image, &image)
         })
-        .watches_shared_stream(watches.networks.touched(), move |network: Arc<Network>| {
+        .watches_shared_stream(watches.networks.respecified(), move |network: Arc<Network>| {
             wake::matching(&by_network, |instance| {
                 let own = instance.namespace().unwrap_or_default();
                 let mut interfaces = instance.spec.interfaces.iter();
@@ -90,7 +90,7 @@ pub fn volumes(watches: &Watches, stores: &Stores) -> Controller<Volume> {
 
 /// Networks, and the Ports in them.
 pub fn networks(watches: &Watches) -> Controller<Network> {
-    Controller::for_shared_stream(watches.networks.applied(), watches.networks.store()).watches_shared_stream(
+    Controller::for_shared_stream(watches.networks.respecified(), watches.networks.store()).watches_shared_stream(
         watches.ports.touched(),
         |port: Arc<Port>| {
             port.namespace()

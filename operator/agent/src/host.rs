@@ -98,7 +98,7 @@ impl Host {
         T: Send + 'static,
         F: FnOnce(&dyn Hypervisor) -> virga_hypervisor::Result<T> + Send + 'static,
     {
-        self.calls.domain(domain, READ, call).await
+        self.calls.look(domain, READ, call).await
     }
 
     /// A call that changes one domain.
@@ -157,6 +157,8 @@ impl DomainChoice {
         match self {
             Self::Always(domain_type) => domain_type,
             Self::Auto if facts.domain_types.contains(&DomainType::Kvm) && cpu_virtualizes() => DomainType::Kvm,
+            // libvirt's test driver, which has no other.
+            Self::Auto if facts.domain_types == [DomainType::Test] => DomainType::Test,
             Self::Auto => DomainType::Qemu,
         }
     }

@@ -174,7 +174,7 @@ pub struct TraceArgs {
     /// Who sends: an Instance, a Port, or an address; instance/NAME and port/NAME say which
     pub from: String,
 
-    /// Whom it is for, likewise
+    /// Whom it is for, likewise, or a LoadBalancer, also as loadbalancer/NAME
     pub to: String,
 
     /// What is sent

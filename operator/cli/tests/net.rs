@@ -44,7 +44,7 @@ async fn a_project_is_its_namespace_and_nothing_else_is_asked_for() {
     let names: Vec<&str> = map.networks.iter().map(|network| network.name.as_str()).collect();
     assert_eq!(names, ["front"]);
     let asked = api.requests_since(before);
-    assert_eq!(asked.len(), 7);
+    assert_eq!(asked.len(), 8);
     assert!(
         asked
             .iter()
@@ -121,7 +121,7 @@ async fn nothing_is_said_of_what_may_not_be_read() {
     let unclear = trace::of(&read(&api.client(), "shop").await.unwrap(), &elsewhere).unwrap_err();
     assert_eq!(
         unclear.to_string(),
-        "theirs: there is no such Instance, Port or address in namespace shop"
+        "theirs: there is no such Instance, Port, LoadBalancer or address in namespace shop"
     );
     api.inject(Fault::status(403).resource("securitygroups"));
     let unread = trace::of(&read(&api.client(), "shop").await.unwrap(), &to_web_2()).unwrap_err();

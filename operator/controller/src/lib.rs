@@ -18,6 +18,7 @@
 //! [`certs`].
 
 mod address_group;
+mod addressed;
 pub mod certs;
 mod connections;
 pub mod context;
@@ -73,28 +74,29 @@ pub fn controllers(context: &Arc<Context>, watches: &Watches, stop: &Cancellatio
     let reports = Arc::new(ovn::Reports::default());
     let (context, stop) = (|| context.clone(), || stop.clone());
     let (uses, lost, ipam) = (|| uses.clone(), || lost.clone(), || ipam.clone());
+    let leases = || network::Leases::new(context(), uses(), ipam());
     let mut loops = vec![
         address_group::controller(context(), watches, uses(), reports.clone(), stop()).boxed(),
         flavor::controller(context(), watches, uses(), stop()).boxed(),
-        floating_ip::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
+        floating_ip::controller(context(), watches, leases(), reports.clone(), stop()).boxed(),
         host_aggregate::controller(context(), watches, stop()).boxed(),
         hypervisor::controller(context(), watches, uses(), lost(), stop()).boxed(),
         image::controller(context(), watches, uses(), stop()).boxed(),
         instance::controller(context(), watches, uses(), lost(), ipam(), stop()).boxed(),
         instance::backups::controller(context(), watches, stop()).boxed(),
         instance::shelve::controller(context(), watches, stop()).boxed(),
-        load_balancer::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
+        load_balancer::controller(context(), watches, leases(), reports.clone(), stop()).boxed(),
         migration::controller(context(), watches, lost(), stop()).boxed(),
         network::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
         project::controller(context(), watches, stop()).boxed(),
-        router::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
+        router::controller(context(), watches, leases(), reports.clone(), stop()).boxed(),
         security_group::controller(context(), watches, uses(), reports.clone(), stop()).boxed(),
         server_group::controller(context(), watches, uses(), stop()).boxed(),
         volume::controller(context(), watches, uses(), lost(), stop()).boxed(),
     ];
     if let Some(writer) = ovn::writer(&context(), watches, reports.clone(), stop()) {
         loops.push(writer.boxed());
-        loops.push(port::controller(context(), watches, reports, stop()).boxed());
+        loops.push(port::controller(context(), watches, reports, ipam(), stop()).boxed());
     }
     loops
 }

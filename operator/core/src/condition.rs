@@ -35,6 +35,11 @@ impl Conditions {
         }
     }
 
+    /// Whether `Ready` held before, as of the generation that these are for; those before were of `observed`.
+    pub fn was_ready(&self, observed: Option<i64>) -> bool {
+        was_ready(self.generation, observed, &self.old)
+    }
+
     /// Sets one condition, over what was set before.
     pub fn set(&mut self, kind: &str, status: impl Into<ConditionStatus>, reason: Reason, message: impl Into<String>) {
         let status = status.into().as_str();
@@ -112,6 +117,11 @@ pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
     conditions
         .iter()
         .any(|c| c.type_ == kind && c.status == ConditionStatus::True.as_str())
+}
+
+/// Whether these conditions, said of one generation, say that an object of this one is `Ready`.
+pub fn was_ready(generation: Option<i64>, observed: Option<i64>, conditions: &[Condition]) -> bool {
+    observed == generation && is_true(conditions, types::READY)
 }
 
 fn cut(mut message: String) -> String {

@@ -4,6 +4,7 @@
 //! `status` what to tell the user. The shells around them (controller, agent, webhooks) only fetch and apply.
 
 pub mod address_group;
+pub mod carried;
 pub mod condition;
 pub mod duration;
 pub mod flavor;

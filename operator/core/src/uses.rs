@@ -8,7 +8,10 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use virga_crds::{FloatingIP, ImageRef, Instance, LoadBalancer, Port, Router, SecurityGroup, Volume};
 
-use crate::security_group::{self, Remote};
+use crate::{
+    instance::plugs,
+    security_group::{self, Remote},
+};
 
 /// A thing that others name in their spec.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -163,13 +166,12 @@ impl Names for Instance {
         let rescue = spec.rescue.iter().filter_map(|rescue| rescue.image.as_ref());
         targets.extend(rescue.map(|image| image_target(namespace, image)));
         // One of another namespace is used by the Port that it let have: who only asks for it doesn't hold it up.
-        let own = spec
-            .interfaces
-            .iter()
-            .filter(|nic| nic.network_in(namespace) == namespace);
-        targets.extend(own.map(|nic| within(TargetKind::Network, &nic.network)));
-        let groups = spec.interfaces.iter().flat_map(|nic| &nic.security_groups);
-        targets.extend(groups.map(|group| within(TargetKind::SecurityGroup, group)));
+        for nic in plugs(spec).map(|plug| plug.interface) {
+            let own = nic.network_in(namespace) == namespace;
+            targets.extend(own.then(|| within(TargetKind::Network, &nic.network)));
+            let groups = nic.security_groups.iter();
+            targets.extend(groups.map(|group| within(TargetKind::SecurityGroup, group)));
+        }
         targets.extend(
             spec.server_group
                 .iter()

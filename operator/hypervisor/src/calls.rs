@@ -4,6 +4,9 @@
 //! else shares, calls for one object run one after the other, and each caller waits for a bounded time. A thread that
 //! is still in a call when its caller's time is up counts as stuck and is replaced, up to a bound; it comes back when
 //! the call returns.
+//!
+//! A change, such as a guest's start, takes a hundred times as long as a look. So changes never have all threads: a look
+//! does not wait until guests of others have started.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +25,8 @@ use crate::hypervisor::Hypervisor;
 pub struct CallsLimits {
     /// Threads that make calls.
     pub threads: usize,
+    /// How many of them may be in calls that change something: starts that go on at once.
+    pub changes: usize,
     /// Stuck threads that are replaced. Beyond it the pool shrinks, and when no thread is left calls fail at once.
     pub replacements: usize,
     /// Calls that wait for a thread, in all.
@@ -37,7 +42,8 @@ pub struct CallsLimits {
 impl Default for CallsLimits {
     fn default() -> Self {
         CallsLimits {
-            threads: 4,
+            threads: 6,
+            changes: 4,
             replacements: 8,
             queued: 1024,
             queued_per_object: 16,
@@ -77,8 +83,10 @@ struct Pool {
 
 #[derive(Default)]
 struct State {
-    /// Whose turn it is, in order. A lane is in here at most once, and not while one of its jobs runs.
-    turns: VecDeque<Turn>,
+    /// Whose turn it is to look, in order. A lane is in one of the two at most once, and not while one of its jobs runs.
+    looks: VecDeque<Turn>,
+    /// Whose turn it is to change something.
+    changes: VecDeque<Turn>,
     /// Lanes with a job that runs or waits.
     lanes: HashMap<Uuid, VecDeque<Job>>,
     running: HashMap<u64, Running>,
@@ -87,6 +95,8 @@ struct State {
     threads: usize,
     /// Of these, threads that wait for work.
     idle: usize,
+    /// Threads that are not stuck and are in a call that changes something.
+    changing: usize,
     stuck: usize,
     next_id: u64,
     closed: bool,
@@ -99,17 +109,29 @@ enum Turn {
     Host(Job),
 }
 
+/// What a call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    /// It reads, which takes moments.
+    Look,
+    /// It changes something.
+    Change,
+    /// It takes long by its nature: its thread is replaced at once.
+    Long,
+}
+
 struct Job {
+    /// Later ones have larger numbers.
     id: u64,
     deadline: Instant,
-    /// It takes long by its nature: its thread is replaced at once.
-    long: bool,
+    sort: Sort,
     run: Run,
 }
 
 struct Running {
     deadline: Instant,
     stuck: bool,
+    changes: bool,
 }
 
 impl std::fmt::Debug for Calls {
@@ -136,7 +158,7 @@ impl Calls {
         }
     }
 
-    /// A call for one domain. Calls for the same domain run one after the other, in the order in which they came.
+    /// A call that changes one domain. Calls for the same domain run one after the other, in the order in which they came.
     ///
     /// When `deadline` passes first the answer is [`Error::Timeout`]: a call that still waited is taken back, one under
     /// way goes on and keeps the domain's other calls waiting. Dropping the future takes back a waiting call too.
@@ -146,7 +168,18 @@ impl Calls {
         F: FnOnce(&dyn Hypervisor) -> Result<T> + Send + 'static,
     {
         let doing = format!("calling the hypervisor for domain {uuid}");
-        self.submit(Some(uuid), false, doing, deadline, call).await
+        self.submit(Some(uuid), Sort::Change, doing, deadline, call).await
+    }
+
+    /// A call that only reads of one domain. Like [`Calls::domain`], but it does not wait for a thread until other domains'
+    /// changes are made.
+    pub async fn look<T, F>(&self, uuid: Uuid, deadline: Duration, call: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Hypervisor) -> Result<T> + Send + 'static,
+    {
+        let doing = format!("asking the hypervisor of domain {uuid}");
+        self.submit(Some(uuid), Sort::Look, doing, deadline, call).await
     }
 
     /// A call for one domain that is known to take long, such as [`Hypervisor::save`]. Like [`Calls::domain`], but other
@@ -167,7 +200,7 @@ impl Calls {
             drop(permit);
             result
         };
-        self.submit(Some(uuid), true, doing, deadline, call).await
+        self.submit(Some(uuid), Sort::Long, doing, deadline, call).await
     }
 
     /// A call that a guest answers, such as [`Hypervisor::guest_info`]. It takes as long as the guest likes, so nothing waits
@@ -191,7 +224,7 @@ impl Calls {
         };
         // A lane of its own: no domain has this UUID but by chance, and then they take turns.
         let lane = Uuid::from_u128(!uuid.as_u128());
-        self.submit(Some(lane), true, doing, deadline, call).await
+        self.submit(Some(lane), Sort::Long, doing, deadline, call).await
     }
 
     /// A call for one network. Like [`Calls::domain`].
@@ -201,17 +234,17 @@ impl Calls {
         F: FnOnce(&dyn Hypervisor) -> Result<T> + Send + 'static,
     {
         let doing = format!("calling the hypervisor for network {uuid}");
-        self.submit(Some(uuid), false, doing, deadline, call).await
+        self.submit(Some(uuid), Sort::Change, doing, deadline, call).await
     }
 
-    /// A call that belongs to no object: facts, lists. Waits for no other call.
+    /// A call that only reads and belongs to no object: facts, lists. Waits for no other call.
     pub async fn host<T, F>(&self, deadline: Duration, call: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Hypervisor) -> Result<T> + Send + 'static,
     {
-        self.submit(None, false, "calling the hypervisor".to_owned(), deadline, call)
-            .await
+        let doing = "calling the hypervisor".to_owned();
+        self.submit(None, Sort::Look, doing, deadline, call).await
     }
 
     /// What is going on.
@@ -227,7 +260,7 @@ impl Calls {
     async fn submit<T, F>(
         &self,
         lane: Option<Uuid>,
-        long: bool,
+        sort: Sort,
         doing: String,
         deadline: Duration,
         call: F,
@@ -244,7 +277,7 @@ impl Calls {
         let id = self
             .pool
             .0
-            .enqueue(lane, long, due, run)
+            .enqueue(lane, sort, due, run)
             .map_err(|refusal| refusal.into_error(doing.clone()))?;
         let ticket = Ticket {
             pool: &self.pool.0,
@@ -277,7 +310,10 @@ struct Ticket<'a> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.pool.lock().take_back(self.id, self.lane);
+        if self.pool.lock().take_back(self.id, self.lane) {
+            // What waited behind it may be a look, for which a thread is idle.
+            self.pool.work.notify_one();
+        }
     }
 }
 
@@ -300,9 +336,11 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enqueue(self: &Arc<Self>, lane: Option<Uuid>, long: bool, deadline: Instant, run: Run) -> Result<u64, Refusal> {
+    fn enqueue(self: &Arc<Self>, lane: Option<Uuid>, sort: Sort, deadline: Instant, run: Run) -> Result<u64, Refusal> {
         let mut state = self.lock();
-        state.mark_overdue();
+        if state.mark_overdue() {
+            self.work.notify_all();
+        }
         if state.queued >= self.limits.queued {
             return Err(Refusal::Full("too many calls wait"));
         }
@@ -316,17 +354,17 @@ impl Pool {
         let job = Job {
             id,
             deadline,
-            long,
+            sort,
             run,
         };
         match lane {
-            None => state.turns.push_back(Turn::Host(job)),
+            None => state.turns(sort).push_back(Turn::Host(job)),
             Some(lane) => {
                 if let Some(queue) = state.lanes.get_mut(&lane) {
                     queue.push_back(job);
                 } else {
                     state.lanes.insert(lane, VecDeque::from([job]));
-                    state.turns.push_back(Turn::Lane(lane));
+                    state.turns(sort).push_back(Turn::Lane(lane));
                 }
             }
         }
@@ -344,12 +382,14 @@ impl Pool {
         let mut state = self.lock();
         state.mark_stuck(id);
         self.staff(&mut state);
+        // An idle thread may have waited for fewer changes.
+        self.work.notify_all();
     }
 
     /// Starts as many threads as there are turns that no idle thread takes, within the limits.
     fn staff(self: &Arc<Self>, state: &mut State) {
         while !state.closed
-            && state.turns.len() > state.idle
+            && state.looks.len() + state.changes.len() > state.idle
             && state.threads < self.limits.threads
             && state.threads + state.stuck < self.limits.threads + self.limits.replacements
         {
@@ -372,7 +412,7 @@ impl Pool {
     fn work(self: &Arc<Self>) {
         let mut state = self.lock();
         loop {
-            let Some((lane, job)) = state.next_job() else {
+            let Some((lane, job)) = state.next_job(self.limits.changes) else {
                 if state.closed {
                     return;
                 }
@@ -381,14 +421,17 @@ impl Pool {
             };
             state.idle -= 1;
             let id = job.id;
+            let changes = job.sort == Sort::Change;
+            state.changing += usize::from(changes);
             state.running.insert(
                 id,
                 Running {
                     deadline: job.deadline,
                     stuck: false,
+                    changes,
                 },
             );
-            if job.long {
+            if job.sort == Sort::Long {
                 state.mark_stuck(id);
                 self.staff(&mut state);
             }
@@ -398,6 +441,7 @@ impl Pool {
             }
             state = self.lock();
             let was_stuck = state.running.remove(&id).is_some_and(|running| running.stuck);
+            state.changing -= usize::from(changes && !was_stuck);
             if let Some(lane) = lane {
                 state.end_turn(lane);
                 self.work.notify_one();
@@ -415,9 +459,29 @@ impl Pool {
 }
 
 impl State {
-    fn next_job(&mut self) -> Option<(Option<Uuid>, Job)> {
-        while let Some(turn) = self.turns.pop_front() {
-            match turn {
+    /// Where calls of this sort wait for their turn.
+    fn turns(&mut self, sort: Sort) -> &mut VecDeque<Turn> {
+        match sort {
+            Sort::Change => &mut self.changes,
+            Sort::Look | Sort::Long => &mut self.looks,
+        }
+    }
+
+    /// The call that came first, of those that may be made while so many changes are allowed.
+    fn next_job(&mut self, changes: usize) -> Option<(Option<Uuid>, Job)> {
+        loop {
+            let change = self.first(Sort::Change);
+            let look = self.first(Sort::Look);
+            // Asked again: the one may have sent a lane to the other.
+            let change = change.or_else(|| self.first(Sort::Change));
+            let change = change.filter(|_| self.changing < changes);
+            let sort = match (look, change) {
+                (None, None) => return None,
+                (Some(look), Some(change)) if change < look => Sort::Change,
+                (Some(_), _) => Sort::Look,
+                (None, Some(_)) => Sort::Change,
+            };
+            match self.turns(sort).pop_front()? {
                 Turn::Host(job) => {
                     self.queued -= 1;
                     return Some((None, job));
@@ -427,17 +491,37 @@ impl State {
                         self.queued -= 1;
                         return Some((Some(lane), job));
                     }
-                    // Its only call was taken back.
+                }
+            }
+        }
+    }
+
+    /// The number of the first call that waits there. A lane whose calls were taken back leaves; one whose first call is now
+    /// of another sort waits with those.
+    fn first(&mut self, there: Sort) -> Option<u64> {
+        loop {
+            let lane = match self.turns(there).front()? {
+                Turn::Host(job) => return Some(job.id),
+                Turn::Lane(lane) => *lane,
+            };
+            match self.lanes.get(&lane).and_then(VecDeque::front) {
+                Some(job) if (job.sort == Sort::Change) == (there == Sort::Change) => return Some(job.id),
+                Some(job) => {
+                    let sort = job.sort;
+                    self.turns(there).pop_front();
+                    self.turns(sort).push_back(Turn::Lane(lane));
+                }
+                None => {
+                    self.turns(there).pop_front();
                     self.lanes.remove(&lane);
                 }
             }
         }
-        None
     }
 
     fn end_turn(&mut self, lane: Uuid) {
-        match self.lanes.get(&lane) {
-            Some(queue) if !queue.is_empty() => self.turns.push_back(Turn::Lane(lane)),
+        match self.lanes.get(&lane).map(|queue| queue.front().map(|job| job.sort)) {
+            Some(Some(sort)) => self.turns(sort).push_back(Turn::Lane(lane)),
             _ => {
                 self.lanes.remove(&lane);
             }
@@ -447,13 +531,14 @@ impl State {
     fn mark_stuck(&mut self, id: u64) {
         if let Some(running) = self.running.get_mut(&id).filter(|running| !running.stuck) {
             running.stuck = true;
+            self.changing -= usize::from(running.changes);
             self.stuck += 1;
             self.threads -= 1;
         }
     }
 
-    /// Finds calls that nobody waits for any more because their futures were dropped.
-    fn mark_overdue(&mut self) {
+    /// Finds calls that nobody waits for any more because their futures were dropped. Whether there were any.
+    fn mark_overdue(&mut self) -> bool {
         let now = Instant::now();
         let overdue = |running: &Running| !running.stuck && running.deadline < now;
         let ids: Vec<u64> = self
@@ -462,18 +547,21 @@ impl State {
             .filter(|(_, running)| overdue(running))
             .map(|(id, _)| *id)
             .collect();
-        for id in ids {
-            self.mark_stuck(id);
+        for id in &ids {
+            self.mark_stuck(*id);
         }
+        !ids.is_empty()
     }
 
-    fn take_back(&mut self, id: u64, lane: Option<Uuid>) {
-        let before = self.turns.len();
+    /// Takes a call back that still waits. Whether it did.
+    fn take_back(&mut self, id: u64, lane: Option<Uuid>) -> bool {
+        let queued = self.queued;
         match lane {
             None => {
-                self.turns
+                let before = self.looks.len();
+                self.looks
                     .retain(|turn| !matches!(turn, Turn::Host(job) if job.id == id));
-                self.queued -= before - self.turns.len();
+                self.queued -= before - self.looks.len();
             }
             Some(lane) => {
                 if let Some(queue) = self.lanes.get_mut(&lane) {
@@ -483,6 +571,7 @@ impl State {
                 }
             }
         }
+        self.queued < queued
     }
 }
 
@@ -490,7 +579,8 @@ impl Drop for PoolHandle {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.closed = true;
-        state.turns.clear();
+        state.looks.clear();
+        state.changes.clear();
         state.lanes.clear();
         state.queued = 0;
         drop(state);

@@ -144,6 +144,10 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// One network.
     fn network(&self, uuid: Uuid) -> Result<NetworkInfo>;
 
+    /// How many interfaces of running guests are plugged into a network, asked one by one. [`NetworkInfo::connections`] is
+    /// quicker to have, and may be too high: it counts what a libvirtd left that was killed while a guest started or ended.
+    fn plugged(&self, network: Uuid) -> Result<u32>;
+
     /// Makes the network's definition, or replaces it. What runs goes on as it is until the next start; its DHCP hosts may
     /// change at once.
     fn define_network(&self, spec: &NetworkSpec) -> Result<()>;

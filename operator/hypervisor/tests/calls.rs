@@ -210,6 +210,7 @@ async fn a_call_whose_future_was_dropped_counts_as_stuck_when_its_time_is_up() {
 async fn queues_have_bounds() {
     let (fake, calls) = calls(CallsLimits {
         threads: 1,
+        changes: 1,
         replacements: 0,
         queued: 3,
         queued_per_object: 2,
@@ -341,4 +342,53 @@ async fn a_guest_that_is_asked_keeps_no_other_call_waiting_and_few_are_asked_at_
     until(&calls, |load| load.stuck == 0).await;
     let third = ask(3).await.unwrap().unwrap_err();
     assert_eq!(third.kind(), virga_hypervisor::Kind::NotFound, "{third}");
+}
+
+#[tokio::test]
+async fn a_look_does_not_wait_until_the_guests_of_others_have_started() {
+    let (fake, calls) = calls(CallsLimits {
+        changes: 2,
+        ..limits(3, 0)
+    });
+    let hold = fake.hold(Operation::Start);
+    let start = |n: u128| {
+        let calls = calls.clone();
+        tokio::spawn(async move { calls.domain(uuid(n), LONG, move |h| h.start(uuid(n))).await })
+    };
+    let starts = [start(1), start(2), start(3)];
+    let two_start = |load: CallsLoad| load.running == 2 && load.queued == 1;
+    until(&calls, two_start).await;
+    let look = |n: u128| calls.look(uuid(n), LONG, move |h| h.domain(uuid(n)));
+    assert_eq!(look(4).await.unwrap_err().kind(), Kind::NotFound);
+    until(&calls, two_start).await;
+    drop(hold);
+    for started in starts {
+        assert_eq!(started.await.unwrap().unwrap_err().kind(), Kind::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn a_look_behind_a_change_that_was_taken_back_is_made() {
+    let (fake, calls) = calls(CallsLimits {
+        changes: 1,
+        ..limits(2, 0)
+    });
+    let hold = fake.hold(Operation::Start);
+    let start = |n: u128| {
+        let calls = calls.clone();
+        tokio::spawn(async move { calls.domain(uuid(n), LONG, move |h| h.start(uuid(n))).await })
+    };
+    let started = start(1);
+    until(&calls, |load| load.running == 1).await;
+    let waits = start(2);
+    until(&calls, |load| load.queued == 1).await;
+    let look = tokio::spawn({
+        let calls = calls.clone();
+        async move { calls.look(uuid(2), LONG, |h| h.domain(uuid(2))).await }
+    });
+    until(&calls, |load| load.queued == 2).await;
+    waits.abort();
+    assert_eq!(look.await.unwrap().unwrap_err().kind(), Kind::NotFound);
+    drop(hold);
+    assert_eq!(started.await.unwrap().unwrap_err().kind(), Kind::NotFound);
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use virga_hypervisor::{
-    Calls, Dhcp, DhcpHost, DnsHost, Error as HypervisorError, ForwardMode, Hypervisor, InterfaceSource, NetworkSpec,
-    Owner, Route, SubnetSpec,
+    Calls, Dhcp, DhcpHost, DnsHost, Error as HypervisorError, ForwardMode, Hypervisor, InterfaceSource, NetworkInfo,
+    NetworkSpec, Owner, Route, SubnetSpec,
 };
 
 use crate::backend::{Attachment, BoxFuture, HeldNetwork, NetworkBackend, Plug};
@@ -131,29 +131,39 @@ fn ensure(hypervisor: &dyn Hypervisor, spec: &NetworkSpec) -> virga_hypervisor::
     };
     let update = hypervisor.update_network(spec)?;
     attachment.changed = update.host_changes > 0 || update.redefined;
-    if update.restart_needed && info.connections == 0 {
+    let restarted = update.restart_needed && plugged(hypervisor, &info)? == 0;
+    if restarted {
         hypervisor.stop_network(spec.uuid)?;
         attachment.changed = true;
     } else {
         attachment.restart_pending = update.restart_needed;
     }
-    if info.live.is_none() || (update.restart_needed && info.connections == 0) {
+    if info.live.is_none() || restarted {
         hypervisor.start_network(spec.uuid)?;
         attachment.changed = true;
     }
     Ok(attachment)
 }
 
+/// How many interfaces of running guests are plugged in. They are asked only where libvirt says that there are any.
+fn plugged(hypervisor: &dyn Hypervisor, info: &NetworkInfo) -> virga_hypervisor::Result<u32> {
+    match info.connections {
+        0 => Ok(0),
+        _ => hypervisor.plugged(info.spec.uuid),
+    }
+}
+
 /// Removes the network, or says who uses it.
 fn remove(hypervisor: &dyn Hypervisor, network: Uuid) -> virga_hypervisor::Result<Option<HeldNetwork>> {
     let info = hypervisor.network(network)?;
-    if info.connections > 0 {
+    let connections = plugged(hypervisor, &info)?;
+    if connections > 0 {
         return Ok(Some(HeldNetwork {
             uid: network,
             namespace: info.spec.owner.namespace,
             name: info.spec.owner.name,
             active: true,
-            connections: info.connections,
+            connections,
         }));
     }
     hypervisor.remove_network(network).map(|()| None)

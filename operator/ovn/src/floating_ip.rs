@@ -10,21 +10,21 @@ use std::{
 
 use kube::ResourceExt as _;
 use uuid::Uuid;
-use virga_core::{floating_ip::Seen, instance::port_name, router::Obstacle};
+use virga_core::{carried::Obstacle, floating_ip::Seen, instance::port_name};
 use virga_crds::{FloatingIP, ForwardedProtocol, Port, PortForwarding, conditions::Reason};
 
 use crate::{
+    holders::{Holders, Name, Records},
     load_balancer::ResolvedBalancer,
-    router::{Look, Name, Resolved},
+    router::{Look, Resolved},
 };
 
 /// All FloatingIPs of the cluster, and their addresses.
 #[derive(Default)]
 pub(crate) struct FloatingIps {
-    by_uid: BTreeMap<Uuid, Arc<FloatingIP>>,
-    names: BTreeMap<Name, Uuid>,
+    pub known: Holders<FloatingIP>,
     /// The record of each one's address.
-    ports: BTreeMap<Uuid, Arc<Port>>,
+    pub records: Records<()>,
     /// Each Instance's first interface.
     first: BTreeMap<Name, First>,
 }
@@ -85,53 +85,6 @@ pub(crate) struct Around<'a, 'n> {
 }
 
 impl FloatingIps {
-    /// One is there, new or changed. The answer says whether anything that counts is. One that is being deleted leads
-    /// nowhere any more.
-    pub fn set(&mut self, floating: &Arc<FloatingIP>) -> Option<Uuid> {
-        if floating.metadata.deletion_timestamp.is_some() {
-            return self.remove(floating);
-        }
-        let uid = uid(floating.as_ref())?;
-        let name = name(floating.as_ref());
-        let old = self.names.insert(name, uid);
-        if let Some(old) = old.filter(|old| *old != uid) {
-            self.by_uid.remove(&old);
-        }
-        let before = self.by_uid.insert(uid, floating.clone());
-        let same = before.is_some_and(|before| {
-            before.spec == floating.spec && before.metadata.generation == floating.metadata.generation
-        });
-        (!same).then_some(uid)
-    }
-
-    /// One is gone.
-    pub fn remove(&mut self, floating: &FloatingIP) -> Option<Uuid> {
-        let uid = uid(floating)?;
-        self.by_uid.remove(&uid)?;
-        let name = name(floating);
-        if self.names.get(&name) == Some(&uid) {
-            self.names.remove(&name);
-        }
-        Some(uid)
-    }
-
-    /// The record of an address is there. The answer is whose, when that changes anything.
-    pub fn set_port(&mut self, port: &Arc<Port>) -> Option<Uuid> {
-        let holder = port.spec.floating_ip.as_ref()?.uid.parse().ok()?;
-        let old = self.ports.insert(holder, port.clone());
-        (!old.is_some_and(|old| old.spec == port.spec)).then_some(holder)
-    }
-
-    /// It is gone.
-    pub fn remove_port(&mut self, port: &Port) -> Option<Uuid> {
-        let holder = port.spec.floating_ip.as_ref()?.uid.parse().ok()?;
-        let same = self
-            .ports
-            .get(&holder)
-            .is_some_and(|known| known.metadata.uid == port.metadata.uid);
-        same.then(|| self.ports.remove(&holder)).map(|_| holder)
-    }
-
     /// An Instance is there, or gone (`None`). The answer has those that lead to it, when its first interface is another one.
     pub fn set_instance(&mut self, instance: &Name, first: Option<&First>) -> Vec<Uuid> {
         let old = match first {
@@ -155,10 +108,7 @@ impl FloatingIps {
     /// Those that lead to a LoadBalancer.
     pub fn to_balancer(&self, balancer: &Name) -> Vec<Uuid> {
         let leads = |floating: &FloatingIP| floating.spec.load_balancer.as_ref() == Some(&balancer.1);
-        let within = self.within(&balancer.0);
-        within
-            .filter(|uid| self.by_uid.get(uid).is_some_and(|floating| leads(floating)))
-            .collect()
+        self.known.those(&balancer.0, leads)
     }
 
     /// Those of a namespace of which a target is so: by the name of a Port, or of an Instance.
@@ -171,40 +121,14 @@ impl FloatingIps {
                     .iter()
                     .any(|forward| is_so(forward.port.as_ref(), forward.instance.as_ref()))
         };
-        let within = self.within(namespace);
-        within
-            .filter(|uid| self.by_uid.get(uid).is_some_and(|floating| leads(floating)))
-            .collect()
-    }
-
-    /// Those of a namespace.
-    pub fn within(&self, namespace: &str) -> impl Iterator<Item = Uuid> {
-        let namespace = namespace.to_owned();
-        let from = (namespace.clone(), String::new());
-        let names = self.names.range(from..);
-        names
-            .take_while(move |((of, _), _)| *of == namespace)
-            .map(|(_, uid)| *uid)
-    }
-
-    pub fn uids(&self) -> impl Iterator<Item = Uuid> {
-        self.by_uid.keys().copied()
-    }
-
-    pub fn get(&self, uid: Uuid) -> Option<&Arc<FloatingIP>> {
-        self.by_uid.get(&uid)
+        self.known.those(namespace, leads)
     }
 
     /// What those of a namespace come to. A guest that two lead to is the older one's.
     pub fn resolve(&self, namespace: &str, around: &Around<'_, '_>) -> Vec<ResolvedFloating> {
-        let mut all: Vec<(i64, Uuid)> = self
-            .within(namespace)
-            .filter_map(|uid| Some((created(self.by_uid.get(&uid)?), uid)))
-            .collect();
-        all.sort_unstable();
         let mut taken: BTreeSet<(Uuid, IpAddr)> = BTreeSet::new();
-        let resolved = all.into_iter().filter_map(|(_, uid)| {
-            let floating = self.by_uid.get(&uid)?;
+        let resolved = self.known.by_age(namespace).into_iter().filter_map(|uid| {
+            let floating = self.known.get(uid)?;
             let mut resolved = self.one(floating, uid, around);
             if let (Some(router), Some(leads)) = (resolved.router, &resolved.whole)
                 && !taken.insert((router, leads.address))
@@ -260,7 +184,7 @@ impl FloatingIps {
                 format!("{field}: {name} doesn't exist: create it, or name another"),
             )
         })?;
-        let held = self.ports.get(&uid).ok_or_else(|| {
+        let held = self.records.get(uid, ()).ok_or_else(|| {
             obstacle(
                 Reason::WaitingForAddress,
                 format!("{field}: there is no address of {name} for it yet"),
@@ -426,17 +350,4 @@ fn first_v4(port: &Port) -> Option<IpAddr> {
 
 fn obstacle(reason: Reason, message: String) -> Obstacle {
     Obstacle { reason, message }
-}
-
-fn name(floating: &FloatingIP) -> Name {
-    (floating.namespace().unwrap_or_default(), floating.name_any())
-}
-
-fn uid(floating: &FloatingIP) -> Option<Uuid> {
-    floating.uid()?.parse().ok()
-}
-
-fn created(floating: &FloatingIP) -> i64 {
-    let created = floating.metadata.creation_timestamp.as_ref();
-    created.map_or(i64::MAX, |time| time.0.as_second())
 }

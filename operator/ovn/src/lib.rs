@@ -33,6 +33,7 @@
 mod cloud;
 mod dhcp;
 mod floating_ip;
+mod holders;
 mod key;
 mod load_balancer;
 mod names;

@@ -186,8 +186,12 @@ fn port_row(
     } else {
         ([own, UNKNOWN.to_owned()].into(), BTreeSet::new())
     };
+    // ovn-northd copies the tag of a request; ours is written, as people do by `ovn-nbctl lsp-add`'s parent and tag.
+    let trunk = port.spec.trunk.as_ref();
     LogicalSwitchPort {
         name: uid.to_string(),
+        parent_name: trunk.map(|trunk| trunk.uid.clone()),
+        tag: Keep::Set(trunk.map(|trunk| i64::from(trunk.segment_id))),
         addresses: known,
         port_security: secured,
         dhcpv4_options: told(true),

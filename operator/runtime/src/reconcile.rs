@@ -1,8 +1,11 @@
-//! How does one kind's loop run? A kube controller with a bound on everything, and one place that turns an error's class
-//! into a requeue, a metric and a log level.
+//! How does one kind's loop run? A kube controller tells who is to be looked at; everybody is, in the order in which they
+//! came, with a bound on everything, and one place turns an error's class into a requeue, a metric and a log level.
+
+mod line;
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     fmt::Debug,
     future::Future,
     hash::Hash,
@@ -11,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use kube::{
     Resource, ResourceExt,
     runtime::{
@@ -28,6 +31,7 @@ use crate::{
     class::{Class, Classify, chain},
     metrics::{Outcome, ReconcileMetrics},
 };
+use line::Line;
 
 /// What one kind does with one object.
 pub trait Reconcile: Send + Sync + 'static {
@@ -161,41 +165,63 @@ pub async fn run<R: Reconcile>(
     metrics: ReconcileMetrics,
     stop: CancellationToken,
 ) {
-    let config = controller::Config::default()
-        .concurrency(settings.concurrency.max(1))
-        .debounce(settings.debounce);
-    let context = Arc::new(Loop {
+    let most = usize::from(settings.concurrency.max(1));
+    // What it calls for each object ends at once: it only tells whose turn it is.
+    let config = controller::Config::default().debounce(settings.debounce);
+    let store = controller.store();
+    let context = Loop {
         reconciler,
         settings,
         metrics,
         failures: Mutex::default(),
-    });
+    };
     let name = context.reconciler.name();
-    let runs = controller
+    let asked = controller
         .with_config(config)
-        .graceful_shutdown_on(stop.cancelled_owned())
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
-            |object, context: Arc<Loop<R>>| async move { context.once(object).await },
-            |object, error, context| context.after_failure(&object, error),
-            context.clone(),
+            |_, _| std::future::ready(Ok::<_, Infallible>(Action::await_change())),
+            |_, never, _| match *never {},
+            Arc::new(()),
         );
+    let mut asked = std::pin::pin!(asked);
+    let (mut line, mut under_way) = (Line::new(), FuturesUnordered::new());
     tracing::info!(controller = name, "running");
-    runs.for_each(async |run| match run {
-        Err(controller::Error::ObjectNotFound(gone)) => {
-            context.forget(&(gone.namespace.clone(), gone.name.clone()));
+    loop {
+        while under_way.len() < most
+            && !stop.is_cancelled()
+            && let Some(object) = line.next()
+        {
+            if let Some(current) = store.get(&object) {
+                under_way.push(context.once(current).map(|again| (object, again)));
+            } else {
+                context.forget(&key_of(&object));
+                line.ended(object, None);
+            }
         }
-        Err(error @ (controller::Error::QueueError(_) | controller::Error::RunnerError(_))) => {
-            tracing::warn!(controller = name, error = chain(&error), "receiving changes");
+        tokio::select! {
+            Some((object, again)) = under_way.next() => line.ended(object, again),
+            next = asked.next() => match next {
+                Some(Ok((object, _))) => line.ask(object),
+                Some(Err(controller::Error::ObjectNotFound(gone))) => {
+                    context.forget(&(gone.namespace.clone(), gone.name.clone()));
+                }
+                Some(Err(error @ (controller::Error::QueueError(_) | controller::Error::RunnerError(_)))) => {
+                    tracing::warn!(controller = name, error = chain(&error), "receiving changes");
+                }
+                Some(Err(controller::Error::ReconcilerFailed(never, _))) => match never {},
+                None => break,
+            },
+            object = line.due() => line.ask(object),
         }
-        // Reported where it happened.
-        Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
-    })
-    .await;
+    }
+    while under_way.next().await.is_some() {}
     tracing::info!(controller = name, "stopped");
 }
 
 impl<R: Reconcile> Loop<R> {
-    async fn once(&self, object: Arc<R::Kind>) -> Result<Action, Failure<R::Error>> {
+    /// One reconcile, and when the next one is, if nobody asks for it sooner.
+    async fn once(&self, object: Arc<R::Kind>) -> Option<Duration> {
         let controller = self.reconciler.name();
         let meta = object.meta();
         let span = tracing::info_span!(
@@ -223,7 +249,7 @@ impl<R: Reconcile> Loop<R> {
                 self.metrics.ended(controller, done.outcome, took);
                 tracing::debug!(parent: &span, outcome = ?done.outcome, "reconciled");
                 let resync = around(self.settings.resync);
-                Ok(Action::requeue(done.after.map_or(resync, |after| after.min(resync))))
+                Some(done.after.map_or(resync, |after| after.min(resync)))
             }
             Err(failure) => {
                 let class = failure.class();
@@ -235,22 +261,22 @@ impl<R: Reconcile> Loop<R> {
                 self.metrics.ended(controller, outcome, took);
                 self.metrics.failed(controller, class);
                 span.in_scope(|| report(class, &failure));
-                Err(failure)
+                self.after_failure(key, class)
             }
         }
     }
 
-    fn after_failure(&self, object: &R::Kind, failure: &Failure<R::Error>) -> Action {
-        match failure.class() {
+    fn after_failure(&self, key: Key, class: Class) -> Option<Duration> {
+        match class {
             Class::Invalid => {
-                self.forget(&key(object));
-                Action::await_change()
+                self.forget(&key);
+                None
             }
             Class::Waiting => {
-                self.forget(&key(object));
-                Action::requeue(around(self.settings.resync))
+                self.forget(&key);
+                Some(around(self.settings.resync))
             }
-            Class::Transient | Class::Bug => Action::requeue(self.back_off(key(object))),
+            Class::Transient | Class::Bug => Some(self.back_off(key)),
         }
     }
 
@@ -273,6 +299,10 @@ impl<R: Reconcile> Loop<R> {
 
 fn key<K: Resource<DynamicType = ()>>(object: &K) -> Key {
     (object.namespace(), object.name_any())
+}
+
+fn key_of<K: Resource<DynamicType = ()>>(object: &ObjectRef<K>) -> Key {
+    (object.namespace.clone(), object.name.clone())
 }
 
 fn report<E: Classify + 'static>(class: Class, failure: &Failure<E>) {

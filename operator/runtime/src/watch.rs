@@ -4,7 +4,7 @@
 //! can leaves it, so that nobody acts on a spec that is no longer true.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt::Debug,
     hash::Hash,
     pin::pin,
@@ -158,6 +158,29 @@ where
     /// Objects that are new, changed or gone: the trigger of other controllers that depend on them.
     pub fn touched(&self) -> impl Stream<Item = Arc<K>> + Send + use<K> {
         self.changes().map(|change| change.object().clone())
+    }
+
+    /// Objects that are new, gone, about to go, or whose spec is another: the trigger of controllers that depend on what is
+    /// asked of them. A status tells of uses, and so changes with each of them: it would wake all others.
+    pub fn respecified(&self) -> impl Stream<Item = Arc<K>> + Send + use<K> {
+        let mut known = HashMap::new();
+        self.changes().filter_map(move |change| {
+            let object = change.object().clone();
+            let meta = object.meta();
+            let (key, is) = (
+                (meta.namespace.clone(), meta.name.clone()),
+                (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some()),
+            );
+            let news = match change {
+                // Some kinds have no generation.
+                Change::Applied(_) => meta.generation.is_none() || known.insert(key, is.clone()) != Some(is),
+                Change::Deleted(_) => {
+                    known.remove(&key);
+                    true
+                }
+            };
+            std::future::ready(news.then_some(object))
+        })
     }
 
     /// Keeps the store up to date until `stop` is cancelled. The streams of changes end with it.

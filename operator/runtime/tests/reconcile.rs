@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures::StreamExt as _;
 use kube::{
     ResourceExt,
     runtime::{Controller, watcher},
@@ -26,7 +27,7 @@ use virga_runtime::{
     class::{Class, Classify},
     metrics::{self, Outcome, ReconcileMetrics},
     reconcile::{self, Done, Reconcile, Settings},
-    watch::Watch,
+    watch::{Watch, ready},
 };
 use virga_testkit::FakeApi;
 use widget::{Widget, widget};
@@ -219,6 +220,38 @@ async fn no_more_run_at_once_than_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_waited_longest_is_next() {
+    let bench = start();
+    let names: Vec<String> = (0..40).map(|n| format!("w{n}")).collect();
+    for name in &names {
+        bench.make(name, "work");
+        sleep(Duration::from_millis(100)).await;
+    }
+    sleep(Duration::from_mins(5)).await;
+    let order: Vec<String> = {
+        let runs = bench.seen.runs.lock().unwrap();
+        runs.iter().map(|(name, _)| name.clone()).collect()
+    };
+    assert_eq!(order, names);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_is_seen_as_it_is_when_its_turn_comes() {
+    let bench = start();
+    for name in ["a", "b", "c"] {
+        bench.make(name, "work");
+        sleep(Duration::from_secs(1)).await;
+    }
+    // The other two have their turns.
+    bench
+        .api
+        .merge::<Widget>(Some("shop"), "c", json!({"spec": {"notes": {"order": "invalid"}}}));
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(bench.metrics.errors("widget", Class::Invalid), 1);
+    assert_eq!(bench.seen.times("c").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_has_begun_is_ended_before_the_loop_stops() {
     let bench = start();
     bench.make("a", "work");
@@ -248,4 +281,29 @@ async fn nothing_is_asked_of_the_api_server_when_nothing_changes() {
     let mark = bench.api.mark();
     sleep(Duration::from_hours(2)).await;
     assert!(bench.api.requests_since(mark).is_empty(), "{}", bench.api.story());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_depends_on_a_spec_does_not_hear_of_each_status() {
+    let api = FakeApi::new().with_crd::<Widget>();
+    api.create(&widget("a"));
+    let watch = Watch::<Widget>::all(api.client(), watcher::Config::default());
+    let mut specs = watch.respecified().map(|widget| widget.name_any()).boxed();
+    let (store, stop) = (watch.store(), CancellationToken::new());
+    let running = tokio::spawn(watch.run(stop.clone()));
+    assert!(ready(&store).await);
+    api.merge_status::<Widget>(Some("shop"), "a", json!({"state": "Ready"}));
+    api.create(&widget("b"));
+    api.merge_status::<Widget>(Some("shop"), "a", json!({"state": "Done"}));
+    api.merge::<Widget>(Some("shop"), "a", json!({"spec": {"notes": {"order": "work"}}}));
+    api.delete::<Widget>(Some("shop"), "b");
+    api.create(&widget("b"));
+    sleep(Duration::from_secs(1)).await;
+    stop.cancel();
+    running.await.unwrap();
+    let mut heard = Vec::new();
+    while let Some(name) = specs.next().await {
+        heard.push(name);
+    }
+    assert_eq!(heard, ["a", "b", "a", "b", "b"]);
 }

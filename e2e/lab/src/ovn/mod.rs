@@ -6,10 +6,12 @@ mod central;
 mod switch;
 mod wires;
 
-use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
+use std::{fs, io};
+
+use serde_json::json;
 
 use crate::command;
 use crate::fabric::{self, CONTROL_PLANE, Fabric};
@@ -25,7 +27,7 @@ pub use wires::{Wires, tunnel_address};
 /// How long a daemon may take to answer: a tenth of a second on two free cores.
 const READY: Duration = Duration::from_mins(1);
 
-/// The name of the certificate and key that clients of the databases show.
+/// The name of the certificate and key that clients of the databases show, and of the Secret that has them.
 const CLIENT: &str = "ovn-client";
 
 /// OVN did not do what it was asked.
@@ -128,16 +130,37 @@ impl Ovn {
         daemon.tls_port().map(|port| format!("ssl:{CONTROL_PLANE}:{port}"))
     }
 
-    /// Arguments of Helm by which Virga's chart has its networks carried by this OVN.
+    /// Arguments of Helm by which Virga's chart has its networks carried by this OVN, over TLS with [`Ovn::secret`].
     pub fn chart_settings(&self) -> Vec<String> {
-        let at = |daemon| self.endpoint(daemon).unwrap_or_default();
+        let at = |daemon| self.tls_endpoint(daemon).unwrap_or_default();
         vec![
             "--set=network.backend=ovn".to_owned(),
+            format!("--set=network.ovn.tls.secretName={CLIENT}"),
             format!("--set=network.ovn.northbound={{{}}}", at(Daemon::NorthBound)),
             format!("--set=network.ovn.southbound={{{}}}", at(Daemon::SouthBound)),
             // The nodes' switches are in user space.
             "--set=network.ovn.offloads=Disabled".to_owned(),
         ]
+    }
+
+    /// Writes a manifest with the chart's namespace and, in it, the Secret that [`Ovn::chart_settings`] names.
+    pub fn secret(&self, namespace: &str) -> Result<PathBuf, Error> {
+        let credentials = self.credentials();
+        let read = |path: PathBuf| fs::read_to_string(&path).map_err(|source| Error::Io { path, source });
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": CLIENT, "namespace": namespace}, "stringData": {
+                "tls.crt": read(credentials.certificate)?,
+                "tls.key": read(credentials.key)?,
+                "ca.crt": read(credentials.authority)?,
+            }},
+        ]});
+        let path = self.layout.ovn().join("secret.json");
+        fs::write(&path, list.to_string()).map_err(|source| Error::Io {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(path)
     }
 
     /// What a client shows and trusts.

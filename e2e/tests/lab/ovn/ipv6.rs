@@ -1,12 +1,10 @@
 //! Does a guest make the IPv6 address that its Port says, and does it find its way to others, in its Network and beyond?
 
 use serde_json::json;
-use virga_crds::{Image, Instance, Network, Port, Router, SecurityGroup};
-use virga_e2e::objects::{guest, tiny};
-use virga_e2e::{BOUND, Installation, eventually, is_ready, with_temp_namespace};
+use virga_crds::{Network, Port};
+use virga_e2e::{BOUND, is_ready};
 
-use super::{nbctl, plugged_on, said};
-use crate::{GUEST, nothing_new_is_left, remains};
+use super::scene::{SERVES, on_ovn};
 
 /// What the guest has by itself, and whether others answer: one of its own Network, and one behind the Router.
 fn script(near: &str, far: &str) -> String {
@@ -41,42 +39,21 @@ fn address(port: &Port) -> String {
 
 #[tokio::test]
 async fn guests_make_the_address_that_their_ports_say_and_reach_each_other_by_it() {
-    let Some((installation, lab, ovn, _turn)) = Installation::turn_on_ovn().await else {
-        return;
-    };
-    with_temp_namespace(&installation.cluster, async |t| {
-        let before = remains(lab);
-        let flavor = t.flavor("tiny", tiny()).await;
-        t.create(guest()).await;
-        let every =
-            |direction: &str| ["IPv4", "IPv6"].map(|family| json!({"direction": direction, "etherType": family}));
-        let open = json!({"rules": ([every("Egress"), every("Ingress")].concat())});
-        t.create(SecurityGroup::new("default", serde_json::from_value(open).unwrap()))
-            .await;
-        t.create(slaac("near", "10.63.0.0/24", "fd00:63::/64")).await;
-        t.create(slaac("far", "10.64.0.0/24", "fd00:64::/64")).await;
-        let spec = json!({"networks": [{"network": "near"}, {"network": "far"}]});
-        t.create(Router::new("edge", serde_json::from_value(spec).unwrap()))
-            .await;
-        t.await_condition::<Router>("edge", "Ready", is_ready).await;
-        t.await_within::<Image>(GUEST, "guest", "Ready", is_ready).await;
-
-        for (name, node, network, v4) in [
-            ("beside", "node-2", "near", "10.63.0.12"),
-            ("beyond", "node-3", "far", "10.64.0.13"),
-        ] {
-            t.create(plugged_on(&flavor, name, node, network, v4, "#!/bin/sh\n"))
-                .await;
-        }
+    let near = slaac("near", "10.63.0.0/24", "fd00:63::/64");
+    let far = slaac("far", "10.64.0.0/24", "fd00:64::/64");
+    on_ovn([near, far], async |t| {
+        t.is_open().await;
+        t.route(&["near", "far"], None).await;
+        t.plug("beside", "node-2", "near", "10.63.0.12", SERVES).await;
+        t.plug("beyond", "node-3", "far", "10.64.0.13", SERVES).await;
         for name in ["beside", "beyond"] {
-            t.await_within::<Instance>(GUEST, name, "Ready", is_ready).await;
+            t.runs(name).await;
         }
         let beside = address(&t.await_within::<Port>(BOUND, "beside-near", "up", is_ready).await);
         let beyond = address(&t.await_within::<Port>(BOUND, "beyond-far", "up", is_ready).await);
-        let seeker = script(&beside, &beyond);
-        t.create(plugged_on(&flavor, "seeker", "node-1", "near", "10.63.0.11", &seeker))
-            .await;
-        let seeker = t.await_within::<Instance>(GUEST, "seeker", "Ready", is_ready).await;
+        let script = script(&beside, &beyond);
+        t.plug("seeker", "node-1", "near", "10.63.0.11", &script).await;
+        let seeker = t.runs("seeker").await;
         let own = address(&t.await_within::<Port>(BOUND, "seeker-near", "up", is_ready).await);
         assert!(own.starts_with("fd00:63::f816:3eff:fe"), "of its MAC address: {own}");
         for words in [
@@ -85,22 +62,8 @@ async fn guests_make_the_address_that_their_ports_say_and_reach_each_other_by_it
             format!("SEEN reached={beside}"),
             format!("SEEN reached={beyond}"),
         ] {
-            said(lab, &seeker, &words).await;
+            t.said(&seeker, &words).await;
         }
-
-        for name in ["seeker", "beside", "beyond"] {
-            t.delete::<Instance>(GUEST, name).await;
-        }
-        t.delete::<Router>(BOUND, "edge").await;
-        for name in ["near", "far"] {
-            t.delete::<Network>(BOUND, name).await;
-        }
-        eventually("no row is left", BOUND, async || {
-            let left = nbctl(&ovn, &["--bare", "--columns=external_ids", "list", "Logical_Router"]);
-            (!left.contains(&t.namespace)).then_some(()).ok_or(left)
-        })
-        .await;
-        nothing_new_is_left(lab, &before).await;
     })
     .await;
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt;
 use serde_json::json;
-use virga_crds::{FloatingIP, Image, Instance, LoadBalancer, MemberState, Network, Router, SecurityGroup};
-use virga_e2e::objects::{guest, network, tiny};
-use virga_e2e::{BOUND, Installation, eventually, is_ready, on_node, with_temp_namespace};
-use virga_lab::Ovn;
+use virga_core::trace::Verdict;
+use virga_crds::{Instance, LoadBalancer, MemberState};
+use virga_e2e::objects::network;
+use virga_e2e::{BOUND, eventually, on_node};
 
-use super::{outside, plugged_on, public};
-use crate::{GUEST, host, nothing_new_is_left, remains};
+use super::plugin;
+use super::scene::{SERVES, Scene, on_ovn, public};
+use crate::{GUEST, host};
 
 /// What the client goes on trying: the address. It says who answered each time, or that nobody did.
 const CLIENT: &str = r#"#!/bin/sh
@@ -54,13 +55,13 @@ async fn answered_by(console: impl Fn() -> String, who: &[&str]) {
 }
 
 /// Asks an address outside until ten requests in a row are answered by exactly these.
-async fn outside_is_answered_by(ovn: &Ovn, address: &str, who: &[&str]) {
+async fn outside_is_answered_by(t: &Scene, address: &str, who: &[&str]) {
     let get = format!(
         "for n in $(seq 10); do timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/80 && printf \"GET / HTTP/1.0\\r\\n\\r\\n\" >&3 && cat \
          <&3' | grep -o 'hello from [a-z]*'; done"
     );
     eventually(&format!("{address} is answered by {who:?}"), BOUND, async || {
-        let said = outside(ovn, &get)?;
+        let said = t.outside(&get)?;
         let answers: BTreeSet<&str> = said.lines().collect();
         if answers == who.iter().copied().collect() {
             Ok(())
@@ -73,18 +74,8 @@ async fn outside_is_answered_by(ovn: &Ovn, address: &str, who: &[&str]) {
 
 #[tokio::test]
 async fn all_members_answer_until_one_is_stopped_and_the_outside_is_answered_too() {
-    let Some((installation, lab, ovn, _turn)) = Installation::turn_on_ovn().await else {
-        return;
-    };
-    with_temp_namespace(&installation.cluster, async |t| {
-        let before = remains(lab);
-        let flavor = t.flavor("tiny", tiny()).await;
-        t.create(guest()).await;
-        t.create(public()).await;
-        let open = json!({"rules": [{"direction": "Egress"}, {"direction": "Ingress"}]});
-        t.create(SecurityGroup::new("default", serde_json::from_value(open).unwrap()))
-            .await;
-        t.create(network("front", "10.63.0.0/24")).await;
+    on_ovn([public(), network("front", "10.63.0.0/24")], async |t| {
+        t.is_open().await;
         let spec = json!({
             "vip": {"network": "front", "address": "10.63.0.100"},
             "listeners": [{"protocol": "TCP", "port": 80}],
@@ -93,60 +84,49 @@ async fn all_members_answer_until_one_is_stopped_and_the_outside_is_answered_too
         });
         t.create(LoadBalancer::new("web", serde_json::from_value(spec).unwrap()))
             .await;
-        t.await_within::<Image>(GUEST, "guest", "Ready", is_ready).await;
 
         // Two serve, on two hosts. The third asks, in a Network that no Router joins.
         for (name, node, address) in [("one", "node-1", "10.63.0.11"), ("two", "node-2", "10.63.0.12")] {
-            let mut made = plugged_on(&flavor, name, node, "front", address, "#!/bin/sh\n");
+            let mut made = t.guest(name, node, "front", address, SERVES);
             made.metadata.labels = Some([("app".to_owned(), "web".to_owned())].into());
             t.create(made).await;
         }
-        t.create(plugged_on(&flavor, "client", "node-3", "front", "10.63.0.13", CLIENT))
-            .await;
+        t.plug("client", "node-3", "front", "10.63.0.13", CLIENT).await;
         for name in ["one", "two"] {
-            t.await_within::<Instance>(GUEST, name, "Ready", is_ready).await;
+            t.runs(name).await;
         }
-        let client = t.await_within::<Instance>(GUEST, "client", "Ready", is_ready).await;
+        let client = t.runs("client").await;
         let both_answer = |balancer: &LoadBalancer| {
             let members = balancer.status.iter().flat_map(|status| &status.members);
             members.filter(|member| member.state == MemberState::Online).count() == 2
         };
         t.await_within::<LoadBalancer>(GUEST, "web", "both are Online", both_answer)
             .await;
-        let (node, uid) = (host(lab, &client), client.uid().unwrap());
+        let asked = ["client", "loadbalancer/web", "--proto", "tcp", "--port", "80"];
+        plugin::traces(t, &asked, Verdict::Passes, "It passes to each of 2 members.").await;
+        let lines = [
+            "LoadBalancer web   10.63.0.100 of Network front",
+            "Instance one   Online",
+        ];
+        plugin::maps(t, &lines).await;
+        let (node, uid) = (host(t.lab, &client), client.uid().unwrap());
         let console = || on_node::console(&node, &uid);
         answered_by(console, &["hello from one", "hello from two"]).await;
 
         // The outside asks too, by a Router and a floating IP.
-        let spec = json!({"networks": [{"network": "front"}], "externalGateway": {"network": {"name": "public"}}});
-        t.create(Router::new("edge", serde_json::from_value(spec).unwrap()))
-            .await;
-        let spec = json!({"network": {"name": "public"}, "loadBalancer": "web"});
-        t.create(FloatingIP::new("web", serde_json::from_value(spec).unwrap()))
-            .await;
-        let web = t.await_condition::<FloatingIP>("web", "Ready", is_ready).await;
+        t.route(&["front"], Some("public")).await;
+        let web = t.float("web", "loadBalancer", "web").await;
         let address = web.status.unwrap().address.unwrap();
-        outside_is_answered_by(&ovn, &address, &["hello from one", "hello from two"]).await;
+        outside_is_answered_by(t, &address, &["hello from one", "hello from two"]).await;
 
         // One is stopped: the other answers all, inside and outside.
         t.patch::<Instance>("one", json!({"spec": {"powerState": "Stopped"}}))
             .await;
         answered_by(console, &["hello from two"]).await;
-        outside_is_answered_by(&ovn, &address, &["hello from two"]).await;
+        outside_is_answered_by(t, &address, &["hello from two"]).await;
         t.patch::<Instance>("one", json!({"spec": {"powerState": "Running"}}))
             .await;
         answered_by(console, &["hello from one", "hello from two"]).await;
-
-        t.delete::<FloatingIP>(BOUND, "web").await;
-        t.delete::<LoadBalancer>(BOUND, "web").await;
-        for name in ["one", "two", "client"] {
-            t.delete::<Instance>(GUEST, name).await;
-        }
-        t.delete::<Router>(BOUND, "edge").await;
-        for name in ["front", "public"] {
-            t.delete::<Network>(BOUND, name).await;
-        }
-        nothing_new_is_left(lab, &before).await;
     })
     .await;
 }

@@ -1,12 +1,12 @@
 //! Does a guest on an OVN network keep its address and its MAC address when it moves, and do others find it there?
 
 use kube::ResourceExt;
-use virga_crds::{Image, Instance, Migration, MigrationPhase, MigrationSpec, MigrationType, Network, Port};
-use virga_e2e::objects::{guest, network, tiny};
-use virga_e2e::{BOUND, Installation, eventually, is_ready, on_node, with_temp_namespace};
+use virga_crds::{Instance, Migration, MigrationPhase, MigrationSpec, MigrationType, Port};
+use virga_e2e::objects::network;
+use virga_e2e::{eventually, is_ready, on_node};
 
-use super::{plugged_on, said};
-use crate::{GUEST, await_up, host, node_of, nothing_new_is_left, remains};
+use super::scene::{SERVES, on_ovn};
+use crate::{GUEST, await_up, host, node_of};
 
 /// Tells whenever the other guest comes or goes, for ten minutes.
 const WATCHER: &str = "#!/bin/sh
@@ -27,42 +27,20 @@ const MOVE: std::time::Duration = std::time::Duration::from_mins(4);
 
 #[tokio::test]
 async fn a_guest_that_moves_is_found_under_its_address_on_its_new_host() {
-    let Some((installation, lab, _ovn, _turn)) = Installation::turn_on_ovn().await else {
-        return;
-    };
-    Box::pin(with_temp_namespace(&installation.cluster, async |t| {
-        let before = remains(lab);
-        let flavor = t.flavor("tiny", tiny()).await;
-        t.create(guest()).await;
-        t.create(network("front", "10.66.0.0/24")).await;
-        t.await_within::<Image>(GUEST, "guest", "Ready", is_ready).await;
-        t.await_condition::<Network>("front", "Ready", is_ready).await;
-        for (name, node, address, script) in [
-            ("mover", "", "10.66.0.11", "#!/bin/sh\n"),
-            ("watcher", "node-3", "10.66.0.12", WATCHER),
-        ] {
-            let mut made = plugged_on(&flavor, name, node, "front", address, script);
-            if name == "mover" {
-                // Who asks for a host by name stays there.
-                made.spec.placement = None;
-            }
-            t.create(made).await;
-        }
-        let mover = t.await_within::<Instance>(GUEST, "mover", "Ready", is_ready).await;
-        let watcher = t.await_within::<Instance>(GUEST, "watcher", "Ready", is_ready).await;
-        await_up(&host(lab, &mover), &mover, 1).await;
-        said(lab, &watcher, "SEEN mover-is-there").await;
+    on_ovn([network("front", "10.66.0.0/24")], async |t| {
+        // The host that it asks for by name is for its first placement.
+        t.plug("mover", "node-1", "front", "10.66.0.11", SERVES).await;
+        t.plug("watcher", "node-3", "front", "10.66.0.12", WATCHER).await;
+        let mover = t.runs("mover").await;
+        let watcher = t.runs("watcher").await;
+        await_up(&host(t.lab, &mover), &mover, 1).await;
+        t.said(&watcher, "SEEN mover-is-there").await;
         let port = t.await_condition::<Port>("mover-front", "up", is_ready).await;
 
-        let target = if node_of(&mover) == "node-2" {
-            "node-1"
-        } else {
-            "node-2"
-        };
         let spec = MigrationSpec {
             instance: "mover".into(),
             kind: MigrationType::Cold,
-            target: Some(target.into()),
+            target: Some("node-2".into()),
         };
         t.create(Migration::new("across", spec)).await;
         let across = t
@@ -80,20 +58,20 @@ async fn a_guest_that_moves_is_found_under_its_address_on_its_new_host() {
         );
         let there = t
             .await_within::<Instance>(GUEST, "mover", "Ready on its new host", |found| {
-                is_ready(found) && node_of(found) == target
+                is_ready(found) && node_of(found) == "node-2"
             })
             .await;
         let (old, new) = (mover.status.unwrap().addresses, there.status.clone().unwrap().addresses);
         assert_eq!(old, new);
-        await_up(&host(lab, &there), &there, 1).await;
-        said(lab, &there, "GUEST-READY host=mover ip=10.66.0.11").await;
+        await_up(&host(t.lab, &there), &there, 1).await;
+        t.said(&there, "GUEST-READY host=mover ip=10.66.0.11").await;
         let now = t.await_within::<Port>(GUEST, "mover-front", "up", is_ready).await;
         assert_eq!((now.uid(), &now.spec.mac), (port.uid(), &port.spec.mac));
-        assert_eq!(now.spec.node_name.as_deref(), Some(target));
+        assert_eq!(now.spec.node_name.as_deref(), Some("node-2"));
 
         let uid = watcher.uid().unwrap();
         eventually("the watcher finds it again", GUEST, async || {
-            let console = on_node::console(&host(lab, &watcher), &uid);
+            let console = on_node::console(&host(t.lab, &watcher), &uid);
             let seen: Vec<_> = console
                 .lines()
                 .filter_map(|line| Some(line.trim_end().split_once("SEEN mover-is-")?.1))
@@ -103,12 +81,6 @@ async fn a_guest_that_moves_is_found_under_its_address_on_its_new_host() {
                 .ok_or(console)
         })
         .await;
-
-        for name in ["mover", "watcher"] {
-            t.delete::<Instance>(GUEST, name).await;
-        }
-        t.delete::<Network>(BOUND, "front").await;
-        nothing_new_is_left(lab, &before).await;
-    }))
+    })
     .await;
 }

@@ -3,7 +3,7 @@
 use virga_crds::FloatingIP;
 use virga_e2e::{Installation, checkout};
 
-use super::serves;
+use super::scene::serves;
 use crate::{
     nothing_new_is_left, remains,
     samples::{NAMESPACE, given},

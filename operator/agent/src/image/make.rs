@@ -62,6 +62,11 @@ impl Images {
         self.tell(Some(uid));
     }
 
+    /// Whether it was made, or found, here.
+    pub fn is_made(&self, uid: &str) -> bool {
+        self.pulls().get(uid).is_some_and(|pull| pull.digest.is_some())
+    }
+
     /// The digest of an image, if it is known.
     pub fn digest_of(&self, image: &Image) -> Option<Digest> {
         self.digest(image)

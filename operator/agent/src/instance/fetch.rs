@@ -5,7 +5,7 @@ use uuid::Uuid;
 use virga_core::{
     instance::{
         Devices, Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, RootSeen, Seen,
-        Volume as VolumeSeen, VolumeUse, stays_shelved, wants_guest_agent,
+        Volume as VolumeSeen, VolumeUse, stays_shelved, sub_ports, wants_guest_agent,
     },
     volume::{Claimant, volume_names},
 };
@@ -80,6 +80,7 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
         image: image(host, instance),
         root: beside,
         interfaces: interfaces(host, instance),
+        sub_ports: trunked(host, instance),
         topology,
         room,
         save_room: save_room(host, instance),
@@ -140,6 +141,21 @@ fn image(host: &Host, instance: &Instance) -> Option<ImageSeen> {
     let named = instance.spec.image.as_ref()?;
     let own = instance.namespace().unwrap_or_default();
     Some(host.images.seen(&own, named))
+}
+
+/// The sub-ports. OVN, on the word of the controller, does what is to be done for them.
+fn trunked(host: &Host, instance: &Instance) -> Vec<Interface> {
+    let subs = instance.spec.interfaces.iter().flat_map(sub_ports);
+    subs.map(|sub| {
+        let network = sub.interface.network.clone();
+        let port = host.stores.port(instance, &network);
+        let port = port.filter(|port| port.metadata.deletion_timestamp.is_none());
+        let state = port.map_or(InterfaceUse::NoPort, |port| {
+            InterfaceUse::Ready(devices::addresses(&port))
+        });
+        Interface { network, state }
+    })
+    .collect()
 }
 
 fn interfaces(host: &Host, instance: &Instance) -> Vec<Interface> {

@@ -28,7 +28,8 @@ pub struct Published {
 }
 
 struct Last {
-    object: Instance,
+    /// Until the watch has shown it: with all that the API server notes of an object it is large.
+    object: Option<Box<Instance>>,
     at: Instant,
 }
 
@@ -45,11 +46,15 @@ pub enum Outcome {
 impl Published {
     /// The newer one of an object from a watch and of what we wrote since: a watch may lag behind our own writes.
     pub fn newest(&self, seen: &Instance) -> Instance {
-        let last = self.lock();
-        let written = seen.metadata.uid.as_ref().and_then(|uid| last.get(uid));
-        match written {
-            Some(written) if version(&written.object) > version(seen) => written.object.clone(),
-            _ => seen.clone(),
+        let mut last = self.lock();
+        let last = seen.metadata.uid.as_ref().and_then(|uid| last.get_mut(uid));
+        let Some(last) = last else { return seen.clone() };
+        match &last.object {
+            Some(written) if version(written) > version(seen) => Instance::clone(written),
+            _ => {
+                last.object = None;
+                seen.clone()
+            }
         }
     }
 
@@ -85,9 +90,10 @@ impl Published {
             log_action(live, action);
         }
         let at = Instant::now();
-        let object = written.clone();
+        let written = Box::new(written);
+        let object = Some(written.clone());
         self.lock().insert(uid, Last { object, at });
-        Ok(Outcome::Written(Box::new(written)))
+        Ok(Outcome::Written(written))
     }
 
     /// The Instance is gone.

@@ -1,4 +1,5 @@
-//! Telling of the node: when something changes, at most once a second, and not at all when nothing does.
+//! Telling of the node: when something changes, at most once a second but for what somebody waits for, and not at all when
+//! nothing does.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -34,6 +35,7 @@ const LIBVIRT_AGAIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Default)]
 pub struct Wake {
     notify: Arc<Notify>,
+    urgent: Arc<Notify>,
     /// Why libvirt can't be reached; absent when it can.
     unreachable: Arc<Mutex<Option<String>>>,
 }
@@ -42,6 +44,11 @@ impl Wake {
     /// Look again.
     pub fn wake(&self) {
         self.notify.notify_one();
+    }
+
+    /// Look again at once: somebody waits for what is to be told, and it happens seldom.
+    pub fn wake_at_once(&self) {
+        self.urgent.notify_one();
     }
 
     /// The connection to libvirt was lost.
@@ -102,14 +109,17 @@ pub async fn run(reporter: Reporter, stop: CancellationToken) {
             Some(_) => LIBVIRT_AGAIN,
             None => LOOK_EVERY,
         };
+        let changed = async {
+            tokio::select! {
+                () = reporter.wake.notify.notified() => {}
+                () = sleep(pause) => {}
+            }
+            sleep_until(next).await;
+        };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = reporter.wake.notify.notified() => {}
-            () = sleep(pause) => {}
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = sleep_until(next) => {}
+            () = reporter.wake.urgent.notified() => {}
+            () = changed => {}
         }
     }
 }

@@ -2,9 +2,10 @@
 
 mod desired;
 mod error;
+mod turns;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,6 +24,7 @@ pub use error::Error;
 
 use crate::stores::Stores;
 use error::uuid;
+use turns::Turns;
 
 /// How soon to look again at a network whose last guests are still plugged in.
 const IN_USE_AGAIN: Duration = Duration::from_secs(10);
@@ -33,8 +35,8 @@ pub struct Networks {
     backend: Arc<dyn NetworkBackend>,
     kind: Backend,
     stores: Stores,
-    /// One at a time for each network, so that an older set of ports never comes after a newer one.
-    turns: Arc<Mutex<HashMap<Uuid, Arc<tokio::sync::Mutex<()>>>>>,
+    /// One at a time for each network.
+    turns: Turns,
     /// Instances whose ports were taken out because they are being deleted.
     released: Arc<Mutex<HashSet<String>>>,
 }
@@ -46,7 +48,7 @@ impl Networks {
             backend,
             kind,
             stores,
-            turns: Arc::default(),
+            turns: Turns::default(),
             released: Arc::default(),
         }
     }
@@ -57,7 +59,9 @@ impl Networks {
             .stores
             .network_of(instance, name)
             .ok_or_else(|| Error::NotFound(name.to_owned()))?;
-        self.bring_up(&network).await
+        let port = self.stores.port(instance, name);
+        let port = port.map(|port| uuid(port.as_ref())).transpose()?;
+        self.bring_up(&network, port).await
     }
 
     /// Takes an Instance's ports out of its networks, and networks that have no other port here away.
@@ -94,11 +98,11 @@ impl Networks {
     /// Brings a network to what its ports here ask for: up, or away when there are none.
     async fn settle(&self, network: &Network) -> Result<bool, Error> {
         if !self.ports(network).is_empty() {
-            return Ok(self.bring_up(network).await?.changed);
+            return Ok(self.bring_up(network, None).await?.changed);
         }
         let uid = uuid(network)?;
-        let turn = self.turn(uid);
-        let _turn = turn.lock().await;
+        let mut turn = self.turns.take(uid).await;
+        turn.forget();
         // One may have come while this waited.
         if self.ports(network).is_empty() {
             self.backend.remove(uid).await?;
@@ -106,23 +110,26 @@ impl Networks {
         Ok(false)
     }
 
-    async fn bring_up(&self, network: &Network) -> Result<Attachment, Error> {
-        let turn = self.turn(uuid(network)?);
-        let _turn = turn.lock().await;
+    /// Brings a network up for a Port, or for all.
+    async fn bring_up(&self, network: &Network, port: Option<Uuid>) -> Result<Attachment, Error> {
+        let mut turn = self.turns.take(uuid(network)?).await;
         let valid = self.valid(network).map_err(|problems| Error::Invalid {
             name: network.name_any(),
             problems,
         })?;
         let desired = desired::node_network(network, valid, &self.ports(network))?;
-        let attachment = self.backend.ensure(&desired).await?;
-        if attachment.changed {
-            tracing::info!(
-                network = desired.display_name(),
-                ports = desired.ports.len(),
-                "network updated"
-            );
-        }
-        Ok(attachment)
+        let ensured = turn.bring_up(desired, port, async |desired| {
+            let attachment = self.backend.ensure(desired).await?;
+            if attachment.changed {
+                tracing::info!(
+                    network = desired.display_name(),
+                    ports = desired.ports.len(),
+                    "network updated"
+                );
+            }
+            Ok::<_, virga_network::Error>(attachment)
+        });
+        Ok(ensured.await?)
     }
 
     /// The ports of a network that are plugged here: those whose Instance is here and stays.
@@ -157,12 +164,15 @@ impl Networks {
                 .networks
                 .find(|network| network.metadata.uid.as_deref() == Some(held.uid.to_string().as_str()));
             let used = network.is_some_and(|network| !self.ports(&network).is_empty());
-            if used || held.connections > 0 {
+            if used {
                 continue;
             }
-            let turn = self.turn(held.uid);
-            let _turn = turn.lock().await;
-            self.backend.remove(held.uid).await?;
+            let mut turn = self.turns.take(held.uid).await;
+            turn.forget();
+            match self.backend.remove(held.uid).await {
+                Err(virga_network::Error::InUse { .. }) => continue,
+                result => result?,
+            }
             removed += 1;
             tracing::info!(
                 namespace = held.namespace,
@@ -171,13 +181,6 @@ impl Networks {
             );
         }
         Ok(removed)
-    }
-
-    fn turn(&self, network: Uuid) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that nobody holds need not be kept.
-        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        turns.entry(network).or_default().clone()
     }
 
     fn lock_released(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {

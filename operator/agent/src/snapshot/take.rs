@@ -24,7 +24,9 @@ use crate::{
     host::{CHANGE, Host},
 };
 
-/// How often a copy is asked after.
+/// How soon a copy is asked after: that of a small disk takes moments. Each pause is twice the one before.
+const LOOK_FIRST: Duration = Duration::from_millis(10);
+/// How often one that takes long is asked after.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a copy may take.
 const LONGEST: Duration = Duration::from_hours(6);
@@ -120,7 +122,7 @@ async fn live(host: &Host, image: &str, from: Source<'_>, target: &Path) -> Resu
         noted(&path, instance, Frozen::No).await?;
     }
     begins?;
-    let end = Instant::now() + LONGEST;
+    let (end, mut pause) = (Instant::now() + LONGEST, LOOK_FIRST);
     loop {
         let state = host
             .read(instance, move |hypervisor| hypervisor.backup(instance))
@@ -132,7 +134,8 @@ async fn live(host: &Host, image: &str, from: Source<'_>, target: &Path) -> Resu
             Backup::Running { .. } if Instant::now() >= end => return Err(Error::TooLong(LONGEST)),
             Backup::Running { .. } => host.images.progress(image, state.percent()),
         }
-        sleep(LOOK_EVERY).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(LOOK_EVERY);
     }
 }
 

@@ -121,7 +121,7 @@ fn a_guest_that_runs_stands_still_only_while_its_copy_begins() {
     let world = World::with_agent();
     let instance = written_guest(&world);
     world.host.take_calls();
-    world.host.set_backup_rounds(uid(&instance), 6);
+    world.host.set_backup_rounds(uid(&instance), 12);
     let image = snapshot(&world, "copy", &instance, Quiesce::Required);
     world.eventually("its user is told", || {
         let status = world.read::<Instance>("web-1").unwrap().status.unwrap();

@@ -1,7 +1,7 @@
 //! What is there of networks in a namespace?
 
 use kube::Client;
-use virga_crds::{AddressGroup, FloatingIP, Instance, Network, Port, Router, SecurityGroup};
+use virga_crds::{AddressGroup, FloatingIP, Instance, LoadBalancer, Network, Port, Router, SecurityGroup};
 
 use crate::cluster::{Error, Reader, Unread};
 
@@ -18,6 +18,8 @@ pub struct Objects {
     pub routers: Vec<Router>,
     /// Floating IPs.
     pub floating_ips: Vec<FloatingIP>,
+    /// Load balancers.
+    pub load_balancers: Vec<LoadBalancer>,
     /// Security groups.
     pub security_groups: Vec<SecurityGroup>,
     /// Address groups.
@@ -42,6 +44,7 @@ pub async fn read(client: &Client, namespace: &str) -> Result<Objects, Error> {
         ports: reader.of_namespace(so).await?,
         routers: reader.of_namespace(so).await?,
         floating_ips: reader.of_namespace(so).await?,
+        load_balancers: reader.of_namespace(so).await?,
         security_groups: reader.of_namespace(so).await?,
         address_groups: reader.of_namespace(so).await?,
         instances: reader.of_namespace(so).await?,

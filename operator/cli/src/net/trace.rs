@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use virga_core::trace::{self, Does, Family, Protocol, Question, Trace, Verdict, World};
+use virga_core::trace::{self, Does, Family, Protocol, Question, Step, Trace, Verdict, World};
 
 use super::{Error, Objects};
 use crate::{
@@ -38,6 +38,7 @@ pub fn of(objects: &Objects, question: &Question) -> Result<Trace, Error> {
         ports: &objects.ports,
         routers: &objects.routers,
         floating_ips: &objects.floating_ips,
+        load_balancers: &objects.load_balancers,
         security_groups: &objects.security_groups,
         address_groups: &objects.address_groups,
         instances: &objects.instances,
@@ -51,8 +52,40 @@ pub fn text(trace: &Trace, out: &mut dyn Write) -> io::Result<()> {
     line("From:", &trace.from)?;
     line("To:", &trace.to)?;
     line("Packet:", &trace.packet.to_string())?;
+    steps(&trace.steps, out)?;
+    let told = |label: &str, text: &str| format!("{label}: {}", printable(text).replace('\n', " "));
+    for member in &trace.members {
+        let address = member.address.to_string();
+        let who = member
+            .instance
+            .as_ref()
+            .map_or(address.clone(), |name| format!("{name}, {address}"));
+        writeln!(out, "{}", told("Member", &format!("{who}, {:?}", member.state)))?;
+        steps(&member.steps, out)?;
+    }
+    let dropped = trace.members.iter().filter(|member| member.verdict == Verdict::Drops);
+    let verdict = match (trace.verdict, dropped.count(), trace.members.len()) {
+        (Verdict::Passes, _, 0) => "It passes.".to_owned(),
+        (Verdict::Passes, _, 1) => "It passes to its member.".to_owned(),
+        (Verdict::Passes, _, all) => format!("It passes to each of {all} members."),
+        (Verdict::Drops, dropped, all) if dropped < all => {
+            format!("It is dropped on the way to {dropped} of {all} members.")
+        }
+        (Verdict::Drops, ..) => "It is dropped.".to_owned(),
+    };
+    writeln!(out, "{verdict}")?;
+    if let Some(cure) = &trace.cure {
+        writeln!(out, "{}", told("Cure", cure))?;
+    }
+    for note in &trace.notes {
+        writeln!(out, "{}", told("Note", note))?;
+    }
+    Ok(())
+}
+
+fn steps(steps: &[Step], out: &mut dyn Write) -> io::Result<()> {
     let mut table = Table::new(["AT", "", "WHAT"]);
-    for step in &trace.steps {
+    for step in steps {
         let does = match step.does {
             Does::Passes => "",
             Does::Translates => "~",
@@ -62,18 +95,5 @@ pub fn text(trace: &Trace, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out)?;
     table.print(out)?;
-    writeln!(out)?;
-    let verdict = match trace.verdict {
-        Verdict::Passes => "It passes.",
-        Verdict::Drops => "It is dropped.",
-    };
-    writeln!(out, "{verdict}")?;
-    let told = |label: &str, text: &str| format!("{label}: {}", printable(text).replace('\n', " "));
-    if let Some(cure) = &trace.cure {
-        writeln!(out, "{}", told("Cure", cure))?;
-    }
-    for note in &trace.notes {
-        writeln!(out, "{}", told("Note", note))?;
-    }
-    Ok(())
+    writeln!(out)
 }

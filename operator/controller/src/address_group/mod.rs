@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use kube::runtime::Controller;
 use tokio_util::sync::CancellationToken;
-use virga_core::{address_group, network::Carried, uses::TargetKind};
+use virga_core::{address_group, carried::Carried, uses::TargetKind};
 use virga_crds::AddressGroup;
 use virga_runtime::{
     apply,
@@ -54,7 +54,7 @@ impl Reconcile for AddressGroups {
                 .reports
                 .address_groups
                 .of(&live.metadata, said, self.reports.down()),
-            None => Carried::AsSpecified,
+            None => Carried::Seen(None),
         };
         let now = self.context.clock.now();
         let (protection, status) = address_group::plan(&live, carrier.backend, &written, users.iter(), now);

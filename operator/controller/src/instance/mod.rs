@@ -9,6 +9,7 @@ pub mod backups;
 mod moving;
 mod ports;
 pub mod shelve;
+mod trunk;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

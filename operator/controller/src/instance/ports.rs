@@ -1,17 +1,18 @@
-//! Which Ports does an Instance have? One for each interface, on its node, with addresses for life.
+//! Which Ports does an Instance have? One for each interface and sub-port, on its node, with addresses for life.
 
 use std::sync::Arc;
 
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use virga_core::{
-    instance,
+    instance::{self, Plug, plugs},
     network::{self, AddressError},
     security_group::follows,
     uses::TargetKind,
 };
-use virga_crds::{Instance, Interface, Network, Port, conditions::Reason};
+use virga_crds::{Instance, Interface, Network, Port, TrunkParent, conditions::Reason};
 use virga_runtime::apply;
 
+use super::trunk::{self, Parent};
 use crate::{
     Context,
     network::{Claim, Given, Holder, Ipam, of_interface},
@@ -37,13 +38,12 @@ impl Ports {
         Self { context, uses, ipam }
     }
 
-    /// Makes what is missing and moves what is elsewhere. Returns whether anything was written, and the first interface's
-    /// obstacle.
+    /// Makes what is missing and moves what is elsewhere. Returns whether anything was written, and the first obstacle.
     pub(super) async fn ensure(&self, instance: &Instance) -> Result<(bool, Option<Obstacle>), apply::Error> {
         let mut written = false;
         let mut obstacle = None;
-        for interface in &instance.spec.interfaces {
-            match self.ensure_one(instance, interface).await? {
+        for plug in plugs(&instance.spec) {
+            match self.ensure_one(instance, &plug).await? {
                 Ok(wrote) => written |= wrote,
                 Err(found) => obstacle = obstacle.or(Some(found)),
             }
@@ -77,51 +77,65 @@ impl Ports {
         Ok(released)
     }
 
-    async fn ensure_one(
-        &self,
-        instance: &Instance,
-        interface: &Interface,
-    ) -> Result<Result<bool, Obstacle>, apply::Error> {
+    async fn ensure_one(&self, instance: &Instance, plug: &Plug<'_>) -> Result<Result<bool, Obstacle>, apply::Error> {
         let namespace = instance.namespace().unwrap_or_default();
+        let interface = plug.interface.as_ref();
         let name = instance::port_name(&instance.name_any(), &interface.network);
+        let trunk = match trunk::parent(&self.context, instance, plug) {
+            Ok(Parent::None) => None,
+            Ok(Parent::Is(parent)) => Some(parent),
+            // It is on its way, or what is in its way is told.
+            Ok(Parent::Comes) => return Ok(Ok(false)),
+            Err(obstacle) => return Ok(Err(obstacle)),
+        };
         let live = self
             .context
             .stores
             .ports
             .get(&ObjectRef::<Port>::new(&name).within(&namespace));
         if let Some(live) = live {
-            return self.follow(instance, interface, &live).await;
+            return self.follow(instance, interface, trunk, &live).await;
         }
-        let network = match self.network(&namespace, interface) {
+        if let Some(why) = instance::no_such_card(interface) {
+            return Ok(Err(Obstacle {
+                reason: Reason::NotSupported,
+                message: format!("{}.vnicType: {why}", plug.field()),
+            }));
+        }
+        let network = match self.network(&namespace, plug) {
             Ok(network) => network,
             Err(obstacle) => return Ok(Err(obstacle)),
         };
         let context = &self.context;
         let backend = context.carrier.backend;
         if let Some(wrong) = security_group::wrong(&context.stores, backend, &namespace, &network, interface) {
-            let field = format!("spec.interfaces[{}].{}", interface.network, wrong.field);
+            let field = format!("{}.{}", plug.field(), wrong.field);
             return Ok(Err(Obstacle {
                 reason: wrong.reason,
                 message: format!("{field}: {}", wrong.message),
             }));
         }
+        if let Some(obstacle) = trunk::oversize(context, &namespace, plug) {
+            return Ok(Err(obstacle));
+        }
         if security_group::are_enforced(context) && interface.security_groups.is_empty() {
             security_group::make_default(&context.writer, &context.stores, &namespace).await?;
         }
-        let Given { addresses, mac } = match self.allocate(&network, instance, interface, &name).await {
+        let Given { addresses, mac } = match self.allocate(&network, instance, plug, &name).await {
             Ok(given) => given,
             Err(obstacle) => return Ok(Err(obstacle)),
         };
-        let port = instance::port(instance, interface, mac, &addresses);
+        let port = instance::port(instance, interface, trunk, mac, &addresses);
         Ok(Ok(self.context.writer.apply(None, &port).await?.is_some()))
     }
 
-    /// The Port is there: it must be this Instance's, on its node, and in the groups that its interface names. A group that
-    /// is missing opens nothing.
+    /// The Port is there: it must be this Instance's, on its node, in its trunk, and in the groups that its interface names.
+    /// A group that is missing opens nothing.
     async fn follow(
         &self,
         instance: &Instance,
         interface: &Interface,
+        trunk: Option<TrunkParent>,
         live: &Port,
     ) -> Result<Result<bool, Obstacle>, apply::Error> {
         let owner = live
@@ -135,7 +149,7 @@ impl Ports {
                 message,
             }));
         }
-        if live.spec.node_name == instance.spec.node_name && follows(live, interface) {
+        if live.spec.node_name == instance.spec.node_name && live.spec.trunk == trunk && follows(live, interface) {
             return Ok(Ok(false));
         }
         let mut moved = Port::new(&live.name_any(), live.spec.clone());
@@ -152,11 +166,12 @@ impl Ports {
             .allowed_address_pairs
             .clone_from(&interface.allowed_address_pairs);
         moved.spec.qos = interface.qos;
+        moved.spec.trunk = trunk;
         Ok(Ok(self.context.writer.apply(Some(live), &moved).await?.is_some()))
     }
 
-    fn network(&self, namespace: &str, interface: &Interface) -> Result<Arc<Network>, Obstacle> {
-        let field = format!("spec.interfaces[{}].network", interface.network);
+    fn network(&self, namespace: &str, plug: &Plug<'_>) -> Result<Arc<Network>, Obstacle> {
+        let (field, interface) = (format!("{}.network", plug.field()), plug.interface.as_ref());
         let network = of_interface(&self.context.stores, namespace, interface).map_err(|message| Obstacle {
             reason: Reason::NetworkNotFound,
             message: format!("{field}: {message}"),
@@ -176,10 +191,10 @@ impl Ports {
         &self,
         network: &Network,
         instance: &Instance,
-        interface: &Interface,
+        plug: &Plug<'_>,
         port: &str,
     ) -> Result<Given, Obstacle> {
-        let field = format!("spec.interfaces[{}]", interface.network);
+        let (field, interface) = (plug.field(), plug.interface.as_ref());
         let Ok(wanted) = interface.address.as_deref().map(str::parse).transpose() else {
             return Err(Obstacle {
                 reason: Reason::AddressInvalid,
@@ -188,7 +203,8 @@ impl Ports {
         };
         let namespace = instance.namespace().unwrap_or_default();
         let port = format!("{namespace}/{port}");
-        let holder = Holder::Instance {
+        let holder = Holder {
+            purpose: None,
             namespace: namespace.clone(),
             name: instance.name_any(),
         };

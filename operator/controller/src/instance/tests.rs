@@ -7,7 +7,7 @@ use virga_testkit::{Fault, Verb};
 
 use crate::world::{NAMESPACE, World, interface, ip};
 
-fn network_ready(world: &World, name: &str) -> Option<String> {
+pub(super) fn network_ready(world: &World, name: &str) -> Option<String> {
     let status = world.api.read::<Instance>(Some(NAMESPACE), name)?.status?;
     let condition = status
         .conditions
@@ -240,7 +240,7 @@ async fn a_write_that_happened_though_the_answer_was_lost_doubles_nothing() {
 }
 
 /// The agent says what its guest is plugged into, as of the present spec.
-fn agent_says(world: &World, name: &str, networks: &[&str]) {
+pub(super) fn agent_says(world: &World, name: &str, networks: &[&str]) {
     let instance = world.api.read::<Instance>(Some(NAMESPACE), name).unwrap();
     let addresses: Vec<_> = networks
         .iter()

@@ -72,6 +72,21 @@ async fn a_target_is_found_and_held_and_the_binding_switches_when_the_source_let
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_host_that_was_named_for_the_first_placement_holds_nobody_back() {
+    let (world, stop) = stage(&["a", "b"]).await;
+    let named = json!({"spec": {"placement": {"host": "a"}}});
+    world.api.merge::<Instance>(Some(NAMESPACE), "web", named);
+    migrate(&world, "move", None);
+    world.settle().await;
+    let status = read(&world, "move").status.unwrap();
+    assert_eq!(
+        (status.phase, status.target.as_deref()),
+        (Some(MigrationPhase::Preparing), Some("b"))
+    );
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_migration_that_fits_nowhere_waits_and_a_second_one_is_refused() {
     let (world, stop) = stage(&["a"]).await;
     migrate(&world, "move", None);

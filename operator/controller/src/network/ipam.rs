@@ -9,11 +9,10 @@ use std::{
 
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use virga_core::{
-    load_balancer,
-    network::{AddressError, Allocated, NetworkAddresses, ValidNetwork, mac_address},
+    network::{AddressError, Allocated, NetworkAddresses, Purpose, ValidNetwork, mac_address},
     uses::User,
 };
-use virga_crds::{Network, Port, PortHolder};
+use virga_crds::{Network, Port};
 
 use crate::stores::Stores;
 
@@ -25,69 +24,36 @@ pub struct Ipam {
 
 /// Whose a Port is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// An Instance's, in any.
-    Instance {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-    /// A Router's, in any.
-    Router {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-    /// A FloatingIP's, in any.
-    FloatingIP {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-    /// A LoadBalancer's, in the Port's namespace.
-    LoadBalancer {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
+pub struct Holder {
+    /// What for; none: it is an Instance's plug.
+    pub purpose: Option<Purpose>,
+    /// The holder's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 impl Holder {
     /// Whose this Port is.
     fn of(port: &Port) -> Self {
-        let named = |holder: &PortHolder| (holder.namespace.clone(), holder.name.clone());
-        match (&port.spec.router, &port.spec.floating_ip) {
-            (Some(router), _) => {
-                let (namespace, name) = named(router);
-                Self::Router { namespace, name }
-            }
-            (None, Some(floating)) => {
-                let (namespace, name) = named(floating);
-                Self::FloatingIP { namespace, name }
-            }
-            (None, None) => match load_balancer::role(port) {
-                Some((_, balancer)) => Self::LoadBalancer {
-                    namespace: port.namespace().unwrap_or_default(),
-                    name: balancer.name.clone(),
-                },
-                None => Self::Instance {
-                    namespace: port.namespace().unwrap_or_default(),
-                    name: port.spec.instance.clone(),
-                },
-            },
+        let (purpose, namespace, name) = match Purpose::of(port) {
+            Some((purpose, holder)) => (Some(purpose), holder.namespace.clone(), holder.name.clone()),
+            None => (None, port.namespace().unwrap_or_default(), port.spec.instance.clone()),
+        };
+        Self {
+            purpose,
+            namespace,
+            name,
         }
     }
 
     fn is_there(&self, stores: &Stores) -> bool {
-        match self {
-            Self::Instance { namespace, name } => stores.instance(namespace, name).is_some(),
-            Self::Router { namespace, name } => stores.router(namespace, name).is_some(),
-            Self::LoadBalancer { namespace, name } => stores.load_balancer(namespace, name).is_some(),
-            Self::FloatingIP { namespace, name } => stores.floating_ip(namespace, name).is_some(),
+        let (namespace, name) = (&self.namespace, &self.name);
+        match self.purpose {
+            None => stores.instance(namespace, name).is_some(),
+            Some(Purpose::Router) => stores.router(namespace, name).is_some(),
+            Some(Purpose::FloatingIp) => stores.floating_ip(namespace, name).is_some(),
+            Some(Purpose::Vip | Purpose::HealthCheck) => stores.load_balancer(namespace, name).is_some(),
         }
     }
 }
@@ -212,9 +178,11 @@ impl Allocator {
                 .unwrap_or_default()
         };
         let mac = claim.mac.map_or_else(made, str::to_owned);
-        let addresses = match claim.holder {
-            Holder::Instance { .. } => self.addresses.allocate_for(claim.port, claim.address, &mac)?,
-            _ => self.addresses.allocate(claim.port, claim.address)?,
+        let addresses = match claim.holder.purpose {
+            None => self.addresses.allocate_for(claim.port, claim.address, &mac)?,
+            // What it leads to by IPv6 has an address that is known outside already.
+            Some(Purpose::FloatingIp) => self.addresses.allocate_one(claim.port, claim.address)?,
+            Some(_) => self.addresses.allocate(claim.port, claim.address)?,
         };
         self.macs.insert(mac.clone(), claim.port.to_owned());
         let held = Held {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use virga_core::{
-    network::{self, AddressError, ValidNetwork},
-    router::{Need, Obstacle},
+    carried::Obstacle,
+    network::{self, AddressError, Need, ValidNetwork},
     uses::TargetKind,
 };
 use virga_crds::{Network, Port, conditions::Reason};
@@ -62,14 +63,19 @@ impl Leases {
         Ok((network, valid))
     }
 
-    /// Takes what is needed for a Port of this name; the same again for the same Port.
-    pub async fn take(&self, need: &Need, holder: &Holder, uid: &str, port: &str) -> Result<Given, Obstacle> {
+    /// Takes what its holder needs; the same again for the same Port.
+    pub async fn take(&self, need: &Need, meta: &ObjectMeta) -> Result<Given, Obstacle> {
         let (network, valid) = self.network(need)?;
-        let port = format!("{}/{port}", need.namespace);
-        let seed = format!("{uid}/{}", need.network);
+        let port = format!("{}/{}", need.namespace, need.port_name(meta));
+        let seed = format!("{}/{}", meta.uid.as_deref().unwrap_or_default(), need.network);
+        let holder = Holder {
+            purpose: Some(need.purpose),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+        };
         let claim = Claim {
             port: &port,
-            holder,
+            holder: &holder,
             seed: &seed,
             address: need.address,
             mac: None,

@@ -8,10 +8,7 @@ use std::{future::Future, sync::Arc};
 
 use kube::runtime::Controller;
 use tokio_util::sync::CancellationToken;
-use virga_core::{
-    network::{self, Carried},
-    uses::TargetKind,
-};
+use virga_core::{carried::Carried, network, uses::TargetKind};
 use virga_crds::Network;
 use virga_runtime::{
     apply,
@@ -42,7 +39,7 @@ pub fn controller(
 ) -> impl Future<Output = ()> + Send + use<> {
     let controller = Controller::for_shared_stream(watches.networks.applied(), watches.networks.store())
         .reconcile_on(uses.touched(TargetKind::Network))
-        .reconcile_on(reports.networks());
+        .reconcile_on(reports.networks.touched());
     let metrics = context.metrics.clone();
     reconcile::run(
         Networks {
@@ -74,8 +71,12 @@ impl Reconcile for Networks {
             Ok(valid)
         });
         let written = match carrier.northbound {
-            Some(_) => self.reports.network(&live),
-            None => Carried::AsSpecified,
+            Some(_) => {
+                let status = live.status.as_ref();
+                let said = status.map(|status| (status.observed_generation, status.conditions.as_slice()));
+                self.reports.networks.of(&live.metadata, said, self.reports.down())
+            }
+            None => Carried::Seen(None),
         };
         let addresses = valid
             .as_ref()

@@ -5,9 +5,9 @@
 
 mod balancer_reports;
 mod gateways;
-mod group_reports;
 mod reports;
 mod writer;
+mod written;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -1,21 +1,25 @@
-//! Ports: says what OVN says of each, and which of their security groups are missing. Making them is [`crate::instance`]'s.
+//! Ports: says what OVN says of each, and which of their security groups are missing, and collects those whose holder is
+//! gone. Making them is [`crate::instance`]'s.
+
+mod orphan;
 
 use std::{future::Future, sync::Arc};
 
-use kube::runtime::Controller;
+use kube::{ResourceExt as _, runtime::Controller};
 use tokio_util::sync::CancellationToken;
-use virga_core::network::port_status;
-use virga_crds::Port;
+use virga_core::network::{PortSeen, Purpose, port_status};
+use virga_crds::{FloatingIP, LoadBalancer, Port, Router};
 use virga_runtime::{
     apply,
     reconcile::{self, Done, Reconcile, Settings},
 };
 
-use crate::{Context, ovn::Reports, security_group, stores::Watches};
+use crate::{Context, network::Ipam, ovn::Reports, security_group, stores::Watches};
 
 struct Ports {
     context: Arc<Context>,
     reports: Arc<Reports>,
+    ipam: Arc<Ipam>,
 }
 
 /// The kind's loop.
@@ -23,13 +27,25 @@ pub fn controller(
     context: Arc<Context>,
     watches: &Watches,
     reports: Arc<Reports>,
+    ipam: Arc<Ipam>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let controller =
-        Controller::for_shared_stream(watches.ports.applied(), watches.ports.store()).reconcile_on(reports.ports());
+    let (by_router, by_floating, by_balancer) =
+        (context.stores.clone(), context.stores.clone(), context.stores.clone());
+    let controller = Controller::for_shared_stream(watches.ports.applied(), watches.ports.store())
+        .reconcile_on(reports.ports())
+        .watches_shared_stream(watches.routers.touched(), move |router: Arc<Router>| {
+            orphan::left_by(&by_router, Purpose::Router, router.as_ref())
+        })
+        .watches_shared_stream(watches.floating_ips.touched(), move |floating: Arc<FloatingIP>| {
+            orphan::left_by(&by_floating, Purpose::FloatingIp, floating.as_ref())
+        })
+        .watches_shared_stream(watches.load_balancers.touched(), move |balancer: Arc<LoadBalancer>| {
+            orphan::left_by(&by_balancer, Purpose::Vip, balancer.as_ref())
+        });
     let metrics = context.metrics.clone();
     reconcile::run(
-        Ports { context, reports },
+        Ports { context, reports, ipam },
         controller,
         Settings::default(),
         metrics,
@@ -46,9 +62,18 @@ impl Reconcile for Ports {
     }
 
     async fn reconcile(&self, port: Arc<Port>) -> Result<Done, apply::Error> {
-        let missing = security_group::missing(&self.context.stores, &port);
+        if port.metadata.deletion_timestamp.is_none() && orphan::is_orphan(&self.context, &port).await? {
+            self.context.writer.delete(port.as_ref()).await?;
+            self.ipam.forget(&port);
+            let (namespace, name) = (port.namespace(), port.name_any());
+            tracing::info!(kind = "Port", namespace, name, "its holder is gone: deleted");
+            return Ok(Done::changed());
+        }
+        let held = Purpose::of(&port).is_some();
+        let missing = security_group::missing(&self.context.stores, &port).filter(|_| !held);
         let waits = missing.is_some();
-        let seen = missing.or_else(|| self.reports.port(&port));
+        let seen = held.then_some(PortSeen::Held).or(missing);
+        let seen = seen.or_else(|| self.reports.port(&port));
         let now = self.context.clock.now();
         let status = seen.and_then(|seen| port_status(&port, &seen, now));
         let Some(status) = status.filter(|_| port.metadata.deletion_timestamp.is_none()) else {
@@ -64,3 +89,6 @@ impl Reconcile for Ports {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use virga_core::{
     flavor::{self, ExtraSpecs},
-    instance::is_shelved_away,
+    instance::{is_shelved_away, without_card},
 };
 use virga_crds::{
     Flavor, Image, ImageRef, ImageVisibility, Instance, ServerGroupPolicy, Volume, conditions::Reason, labels,
@@ -15,7 +15,7 @@ use virga_scheduler::{Demands, Group, Policy, Request};
 
 use super::{
     image_fit,
-    missing::{Named, flavor_key, missing},
+    missing::{Named, flavor_key, key, missing},
     obstacle::Obstacle,
     rejection::rejecting_hosts,
     takes::{self, Taken},
@@ -48,6 +48,16 @@ pub fn request(uid: &str, instance: &Instance, stores: &Stores, now: Timestamp) 
         .server_group
         .as_ref()
         .and_then(|name| find_group(name, &namespace, stores, &mut obstacles));
+    if let Some((field, message)) = without_card(instance) {
+        obstacles.push(Obstacle {
+            reason: Reason::NoValidHost,
+            field,
+            message,
+            // Its own change: nothing else helps.
+            waits_for: key("Instance", &namespace, &shown_name(instance)),
+            stuck: false,
+        });
+    }
     let forced_host = wishes::forced_host(instance, stores, &mut obstacles);
     let extra = flavor.as_ref().map(|flavor| extra_specs(flavor, &mut obstacles));
     let extra = extra.unwrap_or_default();

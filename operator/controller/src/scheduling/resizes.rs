@@ -86,8 +86,6 @@ impl Scheduler {
                 reason: format!("it is on {host}"),
             }),
             excluded_hosts: BTreeSet::new(),
-            // It was for when it was placed.
-            forced_host: None,
             ..request
         };
         let uid = Uid::from(uid);

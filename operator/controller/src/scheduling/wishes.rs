@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
-use virga_core::{flavor::ExtraSpecs, hypervisor::check_trait, image};
+use virga_core::{flavor::ExtraSpecs, hypervisor::check_trait, image, instance::is_shelved_away};
 use virga_crds::{Image, Instance, SchedulerHints, conditions::Reason};
 use virga_scheduler::{Demands, Hints, Query, Uid, near};
 
@@ -118,8 +118,14 @@ fn instances(
 }
 
 /// The host that the Instance must go to, if it names one and the host is there. The names of others are not for everybody.
+///
+/// It is for when it is placed first: one that was on a host goes wherever it is moved or comes back to, as in Nova, which
+/// forgets the host when a server is migrated, resized or unshelved (`reset_forced_destinations`).
 pub(super) fn forced_host(instance: &Instance, stores: &Stores, obstacles: &mut Vec<Obstacle>) -> Option<String> {
     let host = instance.spec.placement.as_ref()?.host.as_ref()?;
+    if instance.spec.node_name.is_some() || is_shelved_away(instance) {
+        return None;
+    }
     if stores.hypervisors.get(&ObjectRef::new(host)).is_none() {
         obstacles.push(Obstacle {
             reason: Reason::HypervisorNotFound,

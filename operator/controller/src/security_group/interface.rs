@@ -1,7 +1,10 @@
-//! Can an interface have the groups, address pairs and QoS that it asks for?
+//! Can an interface have the trunk, groups, address pairs and QoS that it asks for?
 
 use kube::ResourceExt as _;
-use virga_core::network::{Backend, NO_QOS};
+use virga_core::{
+    instance::NO_TRUNK,
+    network::{Backend, NO_QOS},
+};
 use virga_crds::{Interface, Network, PortSecurity, Qos, conditions::Reason};
 
 use crate::stores::Stores;
@@ -37,6 +40,13 @@ pub fn wrong(
             field: "qos",
             reason: Reason::NotEnforced,
             message: NO_QOS.into(),
+        });
+    }
+    if backend == Backend::Libvirt && interface.trunk.is_some() {
+        return Some(Wrong {
+            field: "trunk",
+            reason: Reason::NotSupported,
+            message: NO_TRUNK.into(),
         });
     }
     let groups = &interface.security_groups;

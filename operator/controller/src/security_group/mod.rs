@@ -11,7 +11,8 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 use virga_core::{
-    network::{Backend, Carried, PortSeen},
+    carried::Carried,
+    network::{Backend, PortSeen},
     security_group::{self, DEFAULT, Remote, Standing},
     uses::TargetKind,
 };
@@ -100,7 +101,7 @@ impl Reconcile for SecurityGroups {
         let said = said.map(|status| (status.observed_generation, status.conditions.as_slice()));
         let carried = match self.context.carrier.northbound {
             Some(_) => self.reports.groups.of(&live.metadata, said, self.reports.down()),
-            None => Carried::AsSpecified,
+            None => Carried::Seen(None),
         };
         let standing = Standing {
             backend: self.context.carrier.backend,

@@ -1,15 +1,14 @@
 //! Address groups: what is to be said of each, and whether it may go.
 
 use jiff::Timestamp;
-use virga_crds::{
-    AddressGroup, AddressGroupStatus,
-    conditions::{Reason, types},
-};
+use virga_crds::{AddressGroup, AddressGroupStatus};
 
 use crate::{
-    condition::{Conditions, Progress, is_true},
-    network::{Backend, Carried},
+    carried::{Carried, Obstacle},
+    condition::Conditions,
+    network::Backend,
     protection::{Protection, protection},
+    security_group,
     uses::User,
 };
 
@@ -17,33 +16,18 @@ use crate::{
 pub fn plan<'a>(
     group: &AddressGroup,
     backend: Backend,
-    carried: &Carried,
+    carried: &Carried<Option<Obstacle>>,
     users: impl Iterator<Item = &'a User> + Clone,
     now: Timestamp,
 ) -> (Protection, AddressGroupStatus) {
     let protection = protection(&group.metadata, users.clone());
     let status = group.status.as_ref();
     let old = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let said_so = is_true(old, types::READY)
-        && status.is_some_and(|status| status.observed_generation == group.metadata.generation);
+    let observed = status.and_then(|status| status.observed_generation);
     let mut conditions = Conditions::new(old, group.metadata.generation, now);
-    match (&protection, carried) {
-        (Protection::InUse(message), _) => conditions.set_ready(Progress::Working, Reason::InUse, message),
-        _ if backend == Backend::Libvirt => conditions.set_ready(
-            Progress::Done,
-            Reason::NotEnforced,
-            "libvirt's networks enforce no rules: it counts when the operator installs Virga with OVN",
-        ),
-        (_, Carried::No { reason, message }) => conditions.set_ready(Progress::Working, *reason, message),
-        (_, Carried::Unknown) if !said_so => {
-            conditions.set_ready(Progress::Working, Reason::Building, "being written to OVN");
-        }
-        _ => conditions.set_ready(
-            Progress::Done,
-            Reason::AsSpecified,
-            "rules that name it go by these addresses",
-        ),
-    }
+    let in_the_way = carried.in_the_way(conditions.was_ready(observed));
+    let done = "rules that name it go by these addresses";
+    security_group::set_ready(&mut conditions, &protection, backend, in_the_way, done);
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let status = AddressGroupStatus {
         observed_generation: group.metadata.generation,
@@ -76,7 +60,7 @@ mod tests {
             namespace: "shop".into(),
             name: "web".into(),
         };
-        let said = |group: &AddressGroup, backend, carried: &Carried, users: &[User]| {
+        let said = |group: &AddressGroup, backend, carried: &Carried<Option<Obstacle>>, users: &[User]| {
             let (protection, status) = plan(group, backend, carried, users.iter(), Timestamp::UNIX_EPOCH);
             let ready = &status.conditions[0];
             let counts = format!("{} by {}", status.addresses, status.security_groups);
@@ -84,16 +68,16 @@ mod tests {
         };
         let users = std::slice::from_ref(&user);
         let of = |carried| said(&group, OVN, &carried, users).1;
-        assert_eq!(of(Carried::AsSpecified), "True/AsSpecified 2 by 1");
+        assert_eq!(of(Carried::Seen(None)), "True/AsSpecified 2 by 1");
         assert_eq!(of(Carried::Unknown), "False/Building 2 by 1");
         assert_eq!(
-            said(&group, Backend::Libvirt, &Carried::AsSpecified, &[]).1,
+            said(&group, Backend::Libvirt, &Carried::Seen(None), &[]).1,
             "True/NotEnforced 2 by 0"
         );
         group.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
-        let (protection, text) = said(&group, OVN, &Carried::AsSpecified, users);
+        let (protection, text) = said(&group, OVN, &Carried::Seen(None), users);
         assert_eq!(protection, Protection::InUse("in use by SecurityGroup shop/web".into()));
         assert_eq!(text, "False/InUse 2 by 1");
-        assert_eq!(said(&group, OVN, &Carried::AsSpecified, &[]).0, Protection::Release);
+        assert_eq!(said(&group, OVN, &Carried::Seen(None), &[]).0, Protection::Release);
     }
 }

@@ -3,5 +3,5 @@
 mod port;
 mod status;
 
-pub use port::{holds, need, port};
-pub use status::{Carried, Seen, plan};
+pub use port::need;
+pub use status::{Seen, plan};

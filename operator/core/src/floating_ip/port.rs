@@ -1,33 +1,23 @@
-use virga_crds::{FloatingIP, Port, labels};
+use virga_crds::FloatingIP;
 
-use crate::{
-    network::{Allocated, held_port, holder},
-    router::Need,
-};
+use crate::network::{Need, Purpose};
 
-/// The address that it needs.
+/// The address that it needs. What was told once is for life, even if its record was taken away by hand.
 pub fn need(floating: &FloatingIP) -> Need {
     let own = floating.metadata.namespace.clone().unwrap_or_default();
     let network = &floating.spec.network;
+    let told = floating.status.as_ref().and_then(|status| status.address.as_deref());
     Need {
+        purpose: Purpose::FloatingIp,
         field: "spec".into(),
         namespace: network.namespace.clone().unwrap_or(own),
         network: network.name.clone(),
-        address: floating.spec.address.as_deref().and_then(|text| text.parse().ok()),
+        address: floating
+            .spec
+            .address
+            .as_deref()
+            .or(told)
+            .and_then(|text| text.parse().ok()),
         external: true,
     }
-}
-
-/// Whether a Port is the address of this very FloatingIP.
-pub fn holds(floating: &FloatingIP, port: &Port) -> bool {
-    let uid = port.spec.floating_ip.as_ref().map(|holder| &holder.uid);
-    uid.is_some() && uid == floating.metadata.uid.as_ref()
-}
-
-/// The Port that is the record of its address, where its Network is.
-pub fn port(floating: &FloatingIP, need: &Need, mac: String, addresses: &[Allocated]) -> Port {
-    let holder = holder(&floating.metadata);
-    let mut port = held_port("floatingip", labels::FLOATING_IP, &holder, need, mac, addresses);
-    port.spec.floating_ip = Some(holder);
-    port
 }

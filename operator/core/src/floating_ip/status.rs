@@ -2,10 +2,10 @@ use jiff::Timestamp;
 use virga_crds::{FloatingIP, FloatingIPStatus, conditions::Reason};
 
 use crate::{
-    condition::{Conditions, Progress, is_true},
+    carried::{Carried, Obstacle, Standing},
+    condition::Progress,
     network::Backend,
     protection::{Protection, protection},
-    router::{Obstacle, progress},
 };
 
 /// What became of a FloatingIP in the back end.
@@ -23,44 +23,25 @@ pub struct Seen {
     pub problem: Option<Obstacle>,
 }
 
-/// What the back end says of a FloatingIP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Carried {
-    /// This.
-    Seen(Seen),
-    /// Nobody has looked yet since this process leads: what was said before holds.
-    Unknown,
-    /// It can't be told.
-    No(Obstacle),
-}
-
 /// What to do about a FloatingIP. `obstacle` is what keeps it from having its address.
 pub fn plan(
     floating: &FloatingIP,
     backend: Backend,
     obstacle: Option<&Obstacle>,
-    carried: &Carried,
+    carried: &Carried<Seen>,
     now: Timestamp,
 ) -> (Protection, FloatingIPStatus) {
     let protection = protection(&floating.metadata, [].into_iter());
     let old = floating.status.clone().unwrap_or_default();
-    let generation = floating.metadata.generation;
-    let said_so =
-        is_true(&old.conditions, virga_crds::conditions::types::READY) && old.observed_generation == generation;
-    let mut conditions = Conditions::new(&old.conditions, generation, now);
-    let (seen, in_the_way) = match carried {
-        Carried::Seen(seen) => (Some(seen), obstacle.or(seen.problem.as_ref())),
-        Carried::No(down) => (None, Some(down)),
-        Carried::Unknown => (None, obstacle),
+    let standing = Standing {
+        backend,
+        kind: "floating IPs",
+        obstacle,
+        carried,
+        problem: |seen| seen.problem.as_ref(),
     };
-    if backend == Backend::Libvirt {
-        let message = "libvirt's networks have no floating IPs: have the operator install Virga with OVN";
-        conditions.set_ready(Progress::Stuck, Reason::NotSupported, message);
-    } else if let Some(Obstacle { reason, message }) = in_the_way {
-        conditions.set_ready(progress(*reason), *reason, message);
-    } else if seen.is_none() && !said_so {
-        conditions.set_ready(Progress::Working, Reason::Building, "being written to OVN");
-    } else {
+    let said = (old.observed_generation, old.conditions.as_slice());
+    let conditions = standing.conditions(&floating.metadata, said, now, || {
         let spec = &floating.spec;
         let leads = spec.port.is_some()
             || spec.instance.is_some()
@@ -74,14 +55,14 @@ pub fn plan(
                 "kept, and leads nowhere: name a port, an instance or a loadBalancer",
             )
         };
-        conditions.set_ready(Progress::Done, reason, message);
-    }
+        (Progress::Done, reason, message.into())
+    });
     let mut status = FloatingIPStatus {
-        observed_generation: generation,
-        conditions: conditions.into_vec(),
+        observed_generation: floating.metadata.generation,
+        conditions,
         ..old
     };
-    if let Some(seen) = seen {
+    if let Some(seen) = carried.seen() {
         // An address is for life: what was said of it once holds when it can't be seen for a moment.
         status.address = seen.address.clone().or(status.address);
         status.fixed_address.clone_from(&seen.fixed);

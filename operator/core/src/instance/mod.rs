@@ -25,8 +25,10 @@ mod snapshotting;
 mod soft_delete;
 mod status;
 mod topology;
+mod trunk;
 mod usage;
 mod validate;
+mod vnic;
 
 pub use actions::{deleted, ended, requesters};
 pub use backup::{Backups, backups};
@@ -54,5 +56,7 @@ pub use snapshotting::Snapshotting;
 pub use soft_delete::reclaimed_in;
 pub use status::{after_failure, notes};
 pub use topology::{pinning, told};
+pub use trunk::{NO_TRUNK, Plug, plugs, sub_ports, too_small};
 pub use usage::{Counters, is_news as is_news_of_usage, usage};
 pub use validate::{USER_DATA_BYTES, hostname, validate, validate_address};
+pub use vnic::{no_such_card, without_card};

@@ -264,6 +264,19 @@ pub(super) fn interface_problem(instance: &Instance, interface: &Interface) -> O
     }
 }
 
+/// What a guest's trunk lacks. Guests start without; OVN takes what comes.
+pub(super) fn sub_port_problem(instance: &Instance, sub: &Interface) -> Option<Aspect> {
+    if matches!(sub.state, InterfaceUse::Ready(_)) {
+        return None;
+    }
+    Some(controllers_word(instance).unwrap_or_else(|| {
+        Aspect::waits(
+            Reason::NetworkNotReady,
+            format!("waiting for the sub-port in Network {}", sub.network),
+        )
+    }))
+}
+
 /// Why there is no Port, which only the controller knows. It says so in the same condition: to say something else would
 /// make each of the two write over the other, again and again.
 fn controllers_word(instance: &Instance) -> Option<Aspect> {
@@ -277,6 +290,10 @@ fn controllers_word(instance: &Instance) -> Option<Aspect> {
             | Reason::AddressInvalid
             | Reason::NetworkNotFound
             | Reason::NetworkNotReady
+            | Reason::SecurityGroupNotFound
+            | Reason::NotEnforced
+            | Reason::NotSupported
+            | Reason::Invalid
     );
     of_ports.then(|| Aspect::waits(reason, said.message.clone()))
 }

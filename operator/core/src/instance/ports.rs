@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use uuid::Uuid;
-use virga_crds::{Instance, Interface, Port, PortAddress, PortSpec, labels};
+use virga_crds::{Instance, Interface, Port, PortAddress, PortSpec, TrunkParent, labels};
 
-use super::hostname;
+use super::{hostname, trunk};
 use crate::network::Allocated;
 
 /// An object's name has at most this many characters.
@@ -21,8 +21,14 @@ pub fn port_name(instance: &str, network: &str) -> String {
     format!("{}-{}", kept.trim_end_matches(['-', '.']), &hash[..8])
 }
 
-/// The Port of one of an Instance's interfaces, which goes when the Instance goes.
-pub fn port(instance: &Instance, interface: &Interface, mac: String, addresses: &[Allocated]) -> Port {
+/// The Port of one of an Instance's interfaces, which goes when the Instance goes; of a sub-port with its parent.
+pub fn port(
+    instance: &Instance,
+    interface: &Interface,
+    trunk: Option<TrunkParent>,
+    mac: String,
+    addresses: &[Allocated],
+) -> Port {
     let meta = &instance.metadata;
     let name = meta.name.clone().unwrap_or_default();
     let owner = OwnerReference {
@@ -60,6 +66,7 @@ pub fn port(instance: &Instance, interface: &Interface, mac: String, addresses: 
             security_groups: interface.security_groups.clone(),
             allowed_address_pairs: interface.allowed_address_pairs.clone(),
             qos: interface.qos,
+            trunk,
         },
         status: None,
     }
@@ -69,7 +76,7 @@ pub fn port(instance: &Instance, interface: &Interface, mac: String, addresses: 
 /// addresses out of a status of the present spec. Until then they can't be another's.
 pub fn is_unplugged(instance: &Instance, network: &str) -> bool {
     let spec = &instance.spec;
-    if spec.interfaces.iter().any(|interface| interface.network == network) {
+    if trunk::plugs(spec).any(|plug| plug.interface.network == network) {
         return false;
     }
     let Some(node) = &spec.node_name else { return true };

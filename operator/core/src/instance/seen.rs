@@ -38,6 +38,8 @@ pub struct Seen {
     pub volumes: Vec<Volume>,
     /// Its interfaces, in the order of `spec.interfaces`.
     pub interfaces: Vec<Interface>,
+    /// The sub-ports of their trunks. There is nothing to be plugged in for them.
+    pub sub_ports: Vec<Interface>,
     /// What its domain is plugged into.
     pub devices: Devices,
     /// What it holds of the host's CPUs, pages and devices, as noted beside its disks.

@@ -238,7 +238,7 @@ fn addresses(seen: &Seen, old: &InstanceStatus) -> Vec<Address> {
         let known = old.addresses.iter().filter(|a| a.network == interface.network);
         known.cloned().collect()
     };
-    let named = seen.interfaces.iter().flat_map(of);
+    let named = seen.interfaces.iter().chain(&seen.sub_ports).flat_map(of);
     named.chain(devices::leaving_addresses(seen, old)).collect()
 }
 

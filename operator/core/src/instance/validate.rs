@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use label::is_label;
 use virga_crds::Instance;
 
-use super::hints;
+use super::{hints, trunk};
 use crate::{
     network::{AddressError, ValidNetwork},
     problem::Problems,
@@ -39,12 +39,13 @@ pub fn validate(instance: &Instance) -> Problems {
     }
     let mut seen = BTreeSet::new();
     let mut macs = BTreeSet::new();
-    for interface in &spec.interfaces {
-        let field = format!("spec.interfaces[{}]", interface.network);
+    let plugs: Vec<_> = trunk::plugs(spec).collect();
+    for plug in &plugs {
+        let (field, interface) = (plug.field(), plug.interface.as_ref());
         if !seen.insert(interface.network.as_str()) {
             problems.add(
                 &field,
-                "the network is listed twice: an Instance has at most one interface a Network",
+                "the network is listed twice: an Instance has at most one interface or sub-port a Network",
             );
         }
         if let Some(mac) = interface.mac.as_deref().filter(|mac| !macs.insert(*mac)) {
@@ -57,6 +58,9 @@ pub fn validate(instance: &Instance) -> Problems {
             }
             _ => {}
         }
+    }
+    for interface in &spec.interfaces {
+        problems.extend(trunk::validate(interface));
     }
     let mut volumes: BTreeSet<&str> = spec.boot_volume.as_deref().into_iter().collect();
     for volume in &spec.volumes {

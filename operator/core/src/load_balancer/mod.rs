@@ -5,5 +5,6 @@ mod port;
 mod status;
 
 pub use members::{MOST_MEMBERS, is_served, members_network};
-pub use port::{Role, holds, needs, port, role};
-pub use status::{Carried, Check, Health, Reach, Seen, SeenMember, plan};
+pub use port::needs;
+pub(crate) use status::is_sent;
+pub use status::{Check, Health, Reach, Seen, SeenMember, plan};

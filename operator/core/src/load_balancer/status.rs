@@ -1,16 +1,13 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use virga_crds::{
-    ForwardedProtocol, LoadBalancer, LoadBalancerStatus, MemberState, MemberStatus,
-    conditions::{Reason, types},
-};
+use virga_crds::{ForwardedProtocol, LoadBalancer, LoadBalancerStatus, MemberState, MemberStatus, conditions::Reason};
 
 use crate::{
-    condition::{Conditions, Progress, is_true},
+    carried::{Carried, Obstacle, Standing},
+    condition::Progress,
     network::Backend,
     protection::{Protection, protection},
-    router::{Obstacle, progress},
 };
 
 /// How many members a message names.
@@ -73,59 +70,38 @@ pub struct Seen {
     pub problem: Option<Obstacle>,
 }
 
-/// What the back end says of a LoadBalancer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Carried {
-    /// This.
-    Seen(Seen),
-    /// Nobody has looked yet since this process leads: what was said before holds.
-    Unknown,
-    /// It can't be told.
-    No(Obstacle),
-}
-
 /// What to do about a LoadBalancer. `obstacle` is what keeps it from having its addresses; `health` has what is known.
 pub fn plan(
     balancer: &LoadBalancer,
     backend: Backend,
     obstacle: Option<&Obstacle>,
-    carried: &Carried,
+    carried: &Carried<Seen>,
     health: impl Fn(&Check) -> Option<Health>,
     now: Timestamp,
 ) -> (Protection, LoadBalancerStatus) {
     let protection = protection(&balancer.metadata, [].into_iter());
     let old = balancer.status.clone().unwrap_or_default();
-    let generation = balancer.metadata.generation;
-    let said_so = is_true(&old.conditions, types::READY) && old.observed_generation == generation;
-    let mut conditions = Conditions::new(&old.conditions, generation, now);
-    let (seen, in_the_way) = match carried {
-        Carried::Seen(seen) => (Some(seen), obstacle.or(seen.problem.as_ref())),
-        Carried::No(down) => (None, Some(down)),
-        Carried::Unknown => (None, obstacle),
+    let members = carried.seen().map(|seen| members(seen, &health));
+    let standing = Standing {
+        backend,
+        kind: "load balancers",
+        obstacle,
+        carried,
+        problem: |seen| seen.problem.as_ref(),
     };
-    let members = seen.map(|seen| members(seen, &health));
+    let said = (old.observed_generation, old.conditions.as_slice());
     let found = members.as_deref().unwrap_or(&old.members);
-    if backend == Backend::Libvirt {
-        let message = "libvirt's networks have no load balancers: have the operator install Virga with OVN";
-        conditions.set_ready(Progress::Stuck, Reason::NotSupported, message);
-    } else if let Some(Obstacle { reason, message }) = in_the_way {
-        conditions.set_ready(progress(*reason), *reason, message);
-    } else if seen.is_none() && !said_so {
-        conditions.set_ready(Progress::Working, Reason::Building, "being written to OVN");
-    } else {
-        let (progress, reason, message) = told(found);
-        conditions.set_ready(progress, reason, message);
-    }
+    let conditions = standing.conditions(&balancer.metadata, said, now, || told(found));
     let count = |found: &[MemberStatus]| {
         let online = found.iter().filter(|member| is_sent(member.state)).count();
         [online, found.len()].map(|number| i32::try_from(number).unwrap_or(i32::MAX))
     };
     let mut status = LoadBalancerStatus {
-        observed_generation: generation,
-        conditions: conditions.into_vec(),
+        observed_generation: balancer.metadata.generation,
+        conditions,
         ..old
     };
-    if let (Some(seen), Some(members)) = (seen, members) {
+    if let (Some(seen), Some(members)) = (carried.seen(), members) {
         // An address is for life: what was said of it once holds when it can't be seen for a moment.
         if !seen.addresses.is_empty() {
             status.addresses.clone_from(&seen.addresses);
@@ -137,7 +113,7 @@ pub fn plan(
 }
 
 /// Whether a member like this is sent connections.
-fn is_sent(state: MemberState) -> bool {
+pub(crate) fn is_sent(state: MemberState) -> bool {
     match state {
         MemberState::Online | MemberState::Degraded | MemberState::Unknown | MemberState::NoHealthCheck => true,
         MemberState::Offline | MemberState::Stopped | MemberState::Unreachable => false,
@@ -245,7 +221,7 @@ mod tests {
         }
     }
 
-    fn seen(members: Vec<SeenMember>) -> Carried {
+    fn seen(members: Vec<SeenMember>) -> Carried<Seen> {
         Carried::Seen(Seen {
             addresses: vec!["10.0.0.100".into()],
             members,
@@ -253,7 +229,7 @@ mod tests {
         })
     }
 
-    fn status(carried: &Carried, health: impl Fn(&Check) -> Option<Health>) -> LoadBalancerStatus {
+    fn status(carried: &Carried<Seen>, health: impl Fn(&Check) -> Option<Health>) -> LoadBalancerStatus {
         let web = LoadBalancer::new("web", LoadBalancerSpec::default());
         plan(&web, OVN, None, carried, health, Timestamp::UNIX_EPOCH).1
     }

@@ -122,7 +122,18 @@ impl NetworkAddresses {
     /// Takes one address of each family that the network has: the one asked for, and the lowest free one of the others.
     /// All or nothing.
     pub fn allocate(&mut self, owner: &str, wanted: Option<IpAddr>) -> Result<Vec<Allocated>, AddressError> {
-        self.take(owner, wanted, None)
+        self.take(owner, wanted, None, &[true, false])
+    }
+
+    /// Takes one address: the one asked for, or the lowest free one of IPv4.
+    pub fn allocate_one(&mut self, owner: &str, wanted: Option<IpAddr>) -> Result<Vec<Allocated>, AddressError> {
+        let v4 = wanted.is_none_or(|ip| ip.is_ipv4());
+        if wanted.is_none() && !self.subnets.iter().any(|s| s.subnet.cidr.addr().is_ipv4()) {
+            return Err(AddressError::Exhausted {
+                usage: "the network has no subnet of IPv4".into(),
+            });
+        }
+        self.take(owner, wanted, None, &[v4])
     }
 
     /// The same for a guest with this MAC address, which may make its IPv6 address itself.
@@ -146,7 +157,7 @@ impl NetworkAddresses {
                 subnet: subnet.clone(),
             });
         }
-        self.take(owner, wanted, derived.map(|(_, ip)| ip))
+        self.take(owner, wanted, derived.map(|(_, ip)| ip), &[true, false])
     }
 
     fn take(
@@ -154,12 +165,13 @@ impl NetworkAddresses {
         owner: &str,
         wanted: Option<IpAddr>,
         derived: Option<IpAddr>,
+        families: &[bool],
     ) -> Result<Vec<Allocated>, AddressError> {
         for ip in wanted.iter().chain(&derived) {
             self.check(owner, *ip)?;
         }
         let mut chosen: Vec<(usize, u128)> = Vec::new();
-        for v4 in [true, false] {
+        for &v4 in families {
             let family: Vec<usize> = (0..self.subnets.len())
                 .filter(|&i| self.subnets[i].subnet.cidr.addr().is_ipv4() == v4)
                 .collect();

@@ -11,7 +11,7 @@ mod validate;
 
 pub use addresses::{AddressError, Allocated, NetworkAddresses, mac_address};
 pub use backend::{Backend, NO_QOS};
-pub use held::{held_port, holder};
+pub use held::{Need, Purpose, is_held_by};
 pub use port::{PortSeen, port_status};
-pub use status::{Carried, plan};
+pub use status::plan;
 pub use validate::{Egress, Segment, ValidNetwork, ValidSubnet, validate};

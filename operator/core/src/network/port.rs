@@ -1,6 +1,7 @@
 use jiff::Timestamp;
 use virga_crds::{Port, PortStatus, conditions::Reason};
 
+use super::Purpose;
 use crate::condition::{Conditions, Progress};
 
 /// What the back end says of a port.
@@ -10,6 +11,8 @@ pub enum PortSeen {
     Up,
     /// It is known, and no host has plugged it in.
     Down,
+    /// It is an address of something that is no guest: no host plugs it in.
+    Held,
     /// It is not known, or not as it should be.
     Missing {
         /// Why.
@@ -29,14 +32,23 @@ pub fn port_status(port: &Port, seen: &PortSeen, now: Timestamp) -> Option<PortS
     let mut conditions = Conditions::new(conditions, port.metadata.generation, now);
     match seen {
         PortSeen::Up => conditions.set_ready(Progress::Done, Reason::PortUp, "plugged in, and carries packets"),
-        PortSeen::Down => conditions.set_ready(
-            Progress::Working,
-            Reason::PortDown,
-            format!(
-                "no host has plugged it in: Instance {} is off, or starting",
-                port.spec.instance
-            ),
-        ),
+        PortSeen::Down => {
+            let instance = &port.spec.instance;
+            let message = match &port.spec.trunk {
+                None => format!("no host has plugged it in: Instance {instance} is off, or starting"),
+                Some(trunk) => format!(
+                    "no host has plugged its parent in, Port {}: Instance {instance} is off, or starting",
+                    trunk.port
+                ),
+            };
+            conditions.set_ready(Progress::Working, Reason::PortDown, message);
+        }
+        PortSeen::Held => {
+            let message = Purpose::of(port).map_or_else(String::new, |(purpose, holder)| {
+                format!("kept for {} {}/{}", purpose.kind(), holder.namespace, holder.name)
+            });
+            conditions.set_ready(Progress::Done, Reason::AddressHeld, message);
+        }
         PortSeen::Missing { reason, message } => conditions.set_ready(Progress::Working, *reason, message),
     }
     Some(PortStatus {

@@ -3,6 +3,5 @@
 mod port;
 mod status;
 
-pub use port::{Need, holds, needs, port};
-pub(crate) use status::progress;
-pub use status::{Carried, Obstacle, Seen, plan};
+pub use port::needs;
+pub use status::{Seen, plan};

@@ -1,29 +1,13 @@
-use std::net::IpAddr;
+use virga_crds::Router;
 
-use virga_crds::{Port, Router, labels};
-
-use crate::network::{Allocated, held_port, holder};
-
-/// An address that a Router or a FloatingIP needs and that is nobody's: not a subnet's gateway, which is a Router's by right.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Need {
-    /// The path of the field that asks for it.
-    pub field: String,
-    /// The Network's namespace.
-    pub namespace: String,
-    /// The Network.
-    pub network: String,
-    /// The address, if it must be that.
-    pub address: Option<IpAddr>,
-    /// Whether the Network must be external.
-    pub external: bool,
-}
+use crate::network::{Need, Purpose};
 
 /// The addresses that a Router's spec asks for: one in the external Network, and those of its own choice. What is no address
 /// is left out: the schema refuses it.
 pub fn needs(router: &Router) -> Vec<Need> {
     let own = router.metadata.namespace.clone().unwrap_or_default();
     let external = router.spec.external_gateway.iter().map(|gateway| Need {
+        purpose: Purpose::Router,
         field: "spec.externalGateway".into(),
         namespace: gateway.network.namespace.clone().unwrap_or_else(|| own.clone()),
         network: gateway.network.name.clone(),
@@ -32,6 +16,7 @@ pub fn needs(router: &Router) -> Vec<Need> {
     });
     let chosen = router.spec.networks.iter().filter_map(|joined| {
         Some(Need {
+            purpose: Purpose::Router,
             field: format!("spec.networks[{}]", joined.network),
             namespace: own.clone(),
             network: joined.network.clone(),
@@ -42,25 +27,12 @@ pub fn needs(router: &Router) -> Vec<Need> {
     external.chain(chosen).collect()
 }
 
-/// Whether a Port is an address of this very Router.
-pub fn holds(router: &Router, port: &Port) -> bool {
-    let uid = port.spec.router.as_ref().map(|holder| &holder.uid);
-    uid.is_some() && uid == router.metadata.uid.as_ref()
-}
-
-/// The Port that is the record of an address.
-pub fn port(router: &Router, need: &Need, mac: String, addresses: &[Allocated]) -> Port {
-    let holder = holder(&router.metadata);
-    let mut port = held_port("router", labels::ROUTER, &holder, need, mac, addresses);
-    port.spec.router = Some(holder);
-    port
-}
-
 #[cfg(test)]
 mod tests {
     use virga_crds::{ExternalGateway, NetworkRef, RouterNetwork, RouterSpec};
 
     use super::*;
+    use crate::network::is_held_by;
 
     #[test]
     fn a_router_needs_an_address_outside_and_those_that_it_chooses_itself() {
@@ -89,11 +61,14 @@ mod tests {
             .map(|need| format!("{}/{} {:?}", need.namespace, need.network, need.address))
             .collect();
         assert_eq!(told, ["infra/public None", "shop/back Some(10.1.0.9)"]);
-        let port = port(&router, &needs[0], String::new(), &[]);
+        let port = needs[0].port(&router.metadata, String::new(), &[]);
         assert_eq!(port.metadata.name.as_deref().unwrap(), "router-01234567-public");
         assert_eq!(port.metadata.namespace.as_deref(), Some("infra"));
-        assert!(holds(&router, &port) && port.metadata.owner_references.is_none());
+        assert!(is_held_by(&port, &router.metadata) && port.metadata.owner_references.is_none());
         router.metadata.uid = Some("another".into());
-        assert!(!holds(&router, &port), "of the same name, and not the same");
+        assert!(
+            !is_held_by(&port, &router.metadata),
+            "of the same name, and not the same"
+        );
     }
 }

@@ -2,19 +2,11 @@ use jiff::Timestamp;
 use virga_crds::{JoinedNetwork, Router, RouterStatus, conditions::Reason};
 
 use crate::{
-    condition::{Conditions, Progress, is_true},
+    carried::{Carried, Obstacle, Standing},
+    condition::Progress,
     network::Backend,
     protection::{Protection, protection},
 };
-
-/// Something in a Router's way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Obstacle {
-    /// For a condition.
-    pub reason: Reason,
-    /// The same in words, with the cure.
-    pub message: String,
-}
 
 /// What became of a Router in the back end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,80 +21,39 @@ pub struct Seen {
     pub problem: Option<Obstacle>,
 }
 
-/// What the back end says of a Router.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Carried {
-    /// This.
-    Seen(Seen),
-    /// Nobody has looked yet since this process leads: what was said before holds.
-    Unknown,
-    /// It can't be told.
-    No(Obstacle),
-}
-
 /// What to do about a Router. `obstacle` is what keeps it from having its addresses.
 pub fn plan(
     router: &Router,
     backend: Backend,
     obstacle: Option<&Obstacle>,
-    carried: &Carried,
+    carried: &Carried<Seen>,
     now: Timestamp,
 ) -> (Protection, RouterStatus) {
     let protection = protection(&router.metadata, [].into_iter());
     let old = router.status.clone().unwrap_or_default();
-    let said_so = is_true(&old.conditions, virga_crds::conditions::types::READY)
-        && old.observed_generation == router.metadata.generation;
-    let mut conditions = Conditions::new(&old.conditions, router.metadata.generation, now);
-    let seen = match carried {
-        Carried::Seen(seen) => Some(seen),
-        _ => None,
+    let standing = Standing {
+        backend,
+        kind: "routers",
+        obstacle,
+        carried,
+        problem: |seen| seen.problem.as_ref(),
     };
-    let in_the_way = match carried {
-        Carried::No(obstacle) => Some(obstacle),
-        Carried::Seen(seen) => obstacle.or(seen.problem.as_ref()),
-        Carried::Unknown => obstacle,
-    };
-    if backend == Backend::Libvirt {
-        let message = "libvirt's networks have no routers: have the operator install Virga with OVN";
-        conditions.set_ready(Progress::Stuck, Reason::NotSupported, message);
-    } else if let Some(Obstacle { reason, message }) = in_the_way {
-        conditions.set_ready(progress(*reason), *reason, message);
-    } else if seen.is_none() && !said_so {
-        conditions.set_ready(Progress::Working, Reason::Building, "being written to OVN");
-    } else {
-        conditions.set_ready(
-            Progress::Done,
-            Reason::AsSpecified,
-            "its Networks reach each other, and the outside if it has one",
-        );
-    }
-    let Seen {
-        external,
-        chassis,
-        networks,
-        ..
-    } = seen.cloned().unwrap_or(Seen {
-        external: old.external_addresses,
-        chassis: old.gateway_chassis,
-        networks: old.networks,
-        problem: None,
+    let said = (old.observed_generation, old.conditions.as_slice());
+    let conditions = standing.conditions(&router.metadata, said, now, || {
+        let message = "its Networks reach each other, and the outside if it has one";
+        (Progress::Done, Reason::AsSpecified, message.into())
     });
-    let status = RouterStatus {
+    let mut status = RouterStatus {
         observed_generation: router.metadata.generation,
-        external_addresses: external,
-        gateway_chassis: chassis,
-        networks,
-        conditions: conditions.into_vec(),
+        conditions,
+        ..old
     };
-    (protection, status)
-}
-
-/// Whether it goes on by itself, or somebody has to write another spec.
-pub(crate) fn progress(reason: Reason) -> Progress {
-    match reason {
-        Reason::Invalid | Reason::AddressInUse | Reason::AddressInvalid | Reason::NotSupported => Progress::Stuck,
-        _ => Progress::Working,
+    if let Some(seen) = carried.seen() {
+        status.external_addresses.clone_from(&seen.external);
+        status.gateway_chassis.clone_from(&seen.chassis);
+        status.networks.clone_from(&seen.networks);
     }
+    (protection, status)
 }
 
 #[cfg(test)]
@@ -113,7 +64,12 @@ mod tests {
 
     const OVN: Backend = Backend::Ovn { underlay_mtu: 1500 };
 
-    fn told(backend: Backend, obstacle: Option<&Obstacle>, carried: &Carried, old: Option<RouterStatus>) -> String {
+    fn told(
+        backend: Backend,
+        obstacle: Option<&Obstacle>,
+        carried: &Carried<Seen>,
+        old: Option<RouterStatus>,
+    ) -> String {
         let mut router = Router::new("edge", RouterSpec::default());
         router.status = old;
         let (_, status) = plan(&router, backend, obstacle, carried, Timestamp::UNIX_EPOCH);

@@ -4,6 +4,7 @@ mod protocol;
 mod status;
 
 pub use protocol::protocol_number;
+pub(crate) use status::set_ready;
 pub use status::{Standing, plan};
 use virga_crds::{
     AddressGroupRef, EtherType, Interface, Port, PortSpec, RuleDirection, RuleRemote, SecurityGroup, SecurityGroupRule,

@@ -3,8 +3,9 @@ use virga_crds::{SecurityGroup, SecurityGroupStatus, conditions::Reason};
 
 use super::Remote;
 use crate::{
-    condition::{Conditions, Progress, is_true},
-    network::{Backend, Carried},
+    carried::{Carried, Obstacle},
+    condition::{Conditions, Progress},
+    network::Backend,
     protection::{Protection, protection},
     uses::User,
 };
@@ -15,7 +16,7 @@ pub struct Standing<'a> {
     /// What carries the networks.
     pub backend: Backend,
     /// What it says of the group.
-    pub carried: Carried,
+    pub carried: Carried<Option<Obstacle>>,
     /// The Project whose default group it is, while that lives.
     pub kept_for: Option<&'a str>,
     /// The first rule that names what isn't there, and what.
@@ -37,31 +38,28 @@ pub fn plan<'a>(
     }
     let status = group.status.as_ref();
     let old = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let said_so = is_true(old, virga_crds::conditions::types::READY)
-        && status.is_some_and(|status| status.observed_generation == group.metadata.generation);
+    let observed = status.and_then(|status| status.observed_generation);
     let mut conditions = Conditions::new(old, group.metadata.generation, now);
     let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
-    match (&protection, standing.missing, &standing.carried) {
-        (Protection::InUse(message), ..) => conditions.set_ready(Progress::Working, Reason::InUse, message),
-        _ if standing.backend == Backend::Libvirt => conditions.set_ready(
-            Progress::Done,
-            Reason::NotEnforced,
-            "libvirt's networks enforce no rules: it counts when the operator installs Virga with OVN",
-        ),
-        (_, _, Carried::No { reason, message }) => conditions.set_ready(Progress::Working, *reason, message),
-        (_, Some((rule, remote)), _) => {
-            let (field, (kind, namespace, name)) = (remote.field(), remote.place(namespace));
-            let message = format!(
-                "spec.rules[{rule}].remote.{field}: {kind} {namespace}/{name} doesn't exist: create it; until then the \
-                 rule lets nothing pass"
-            );
-            conditions.set_ready(Progress::Working, remote.reason(), message);
-        }
-        (_, None, Carried::Unknown) if !said_so => {
-            conditions.set_ready(Progress::Working, Reason::Building, "being written to OVN");
-        }
-        _ => conditions.set_ready(Progress::Done, Reason::AsSpecified, "the rules are in force"),
-    }
+    let missing = standing.missing.map(|(rule, remote)| {
+        let (field, (kind, namespace, name)) = (remote.field(), remote.place(namespace));
+        let message = format!(
+            "spec.rules[{rule}].remote.{field}: {kind} {namespace}/{name} doesn't exist: create it; until then the rule \
+             lets nothing pass"
+        );
+        (remote.reason(), message)
+    });
+    let in_the_way = match (standing.carried.in_the_way(conditions.was_ready(observed)), &missing) {
+        (None | Some((Reason::Building, _)), Some((reason, message))) => Some((*reason, message.as_str())),
+        (found, _) => found,
+    };
+    set_ready(
+        &mut conditions,
+        &protection,
+        standing.backend,
+        in_the_way,
+        "the rules are in force",
+    );
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let status = SecurityGroupStatus {
         observed_generation: group.metadata.generation,
@@ -70,6 +68,27 @@ pub fn plan<'a>(
         conditions: conditions.into_vec(),
     };
     (protection, status)
+}
+
+/// Sets `Ready` of a group of rules, or of addresses that rules name; `done` is said of one in force.
+pub(crate) fn set_ready(
+    conditions: &mut Conditions,
+    protection: &Protection,
+    backend: Backend,
+    in_the_way: Option<(Reason, &str)>,
+    done: &str,
+) {
+    let (progress, reason, message) = match (protection, backend, in_the_way) {
+        (Protection::InUse(users), ..) => (Progress::Working, Reason::InUse, users.as_str()),
+        (_, Backend::Libvirt, _) => (
+            Progress::Done,
+            Reason::NotEnforced,
+            "libvirt's networks enforce no rules: it counts when the operator installs Virga with OVN",
+        ),
+        (_, _, Some((reason, message))) => (Progress::Working, reason, message),
+        (_, _, None) => (Progress::Done, Reason::AsSpecified, done),
+    };
+    conditions.set_ready(progress, reason, message);
 }
 
 #[cfg(test)]
@@ -98,7 +117,7 @@ mod tests {
 
     #[test]
     fn it_says_whether_its_rules_are_in_force() {
-        let on = |carried: Carried, missing| Standing {
+        let on = |carried, missing| Standing {
             backend: OVN,
             carried,
             missing,
@@ -110,10 +129,10 @@ mod tests {
             name: "p".into(),
         };
         let text = |standing: Standing<'_>| said(&group(false), &standing, std::slice::from_ref(&port)).1;
-        assert_eq!(text(on(Carried::AsSpecified, None)), "True/AsSpecified 1 ports");
+        assert_eq!(text(on(Carried::Seen(None), None)), "True/AsSpecified 1 ports");
         assert_eq!(text(on(Carried::Unknown, None)), "False/Building 1 ports");
         assert_eq!(
-            text(on(Carried::AsSpecified, Some((0, Remote::Group("web"))))),
+            text(on(Carried::Seen(None), Some((0, Remote::Group("web"))))),
             "False/SecurityGroupNotFound 1 ports"
         );
         assert_eq!(text(Standing::default()), "True/NotEnforced 1 ports");

@@ -6,6 +6,7 @@ use virga_crds::Port;
 
 use super::{
     Family, Question, Unclear,
+    balancing::Balancing,
     world::{World, addresses},
 };
 use crate::instance::port_name;
@@ -28,25 +29,48 @@ pub(super) enum Start<'a> {
     Outside,
 }
 
-enum End<'a> {
+enum End<'w, 'a> {
     Guest(Vec<(&'a str, &'a Port)>),
     Address(IpAddr),
+    Balancer(&'w Balancing<'a>),
+}
+
+impl End<'_, '_> {
+    /// The address of a family, of what has no Port of a guest.
+    fn address(&self, family: Family) -> Option<IpAddr> {
+        let of_family = |address: &IpAddr| Family::of(*address) == family;
+        match self {
+            Self::Guest(_) => None,
+            Self::Address(address) => Some(*address).filter(of_family),
+            Self::Balancer(balancer) => balancer.addresses.iter().copied().find(of_family),
+        }
+    }
 }
 
 /// The ends that a question is about.
 pub(super) fn of<'a>(world: &World<'a>, question: &Question) -> Result<Ends<'a>, Unclear> {
     let from = match end(world, &question.from)? {
         End::Address(address) => match world.holders(None, address).as_slice() {
-            [] => return from_outside(world, question, address),
+            [] => {
+                return match world.balancer_at(address) {
+                    Some(balancer) => Err(Unclear::Balanced(address, balancer.name.to_owned())),
+                    None => from_outside(world, question, address),
+                };
+            }
             [one] => vec![(*one, address)],
             several => return Err(ambiguous(address, several)),
         },
         End::Guest(ports) => plugs(&ports),
+        End::Balancer(balancer) => {
+            let own = balancer.addresses.first().copied();
+            let unknown = || Unclear::Unknown(question.from.clone(), world.namespace.to_owned());
+            return Err(own.map_or_else(unknown, |own| Unclear::Balanced(own, balancer.name.to_owned())));
+        }
     };
     let to = end(world, &question.to)?;
     let to_plugs = match &to {
         End::Guest(ports) => plugs(ports),
-        End::Address(_) => Vec::new(),
+        End::Address(_) | End::Balancer(_) => Vec::new(),
     };
     for family in families(question) {
         let from: Vec<_> = from
@@ -55,14 +79,11 @@ pub(super) fn of<'a>(world: &World<'a>, question: &Question) -> Result<Ends<'a>,
             .filter(|(_, own)| Family::of(*own) == family)
             .collect();
         let found = match &to {
-            End::Address(address) if Family::of(*address) == family => {
+            End::Address(_) | End::Balancer(_) => to.address(family).and_then(|address| {
                 // The interface that is nearest.
-                let near = from
-                    .iter()
-                    .find(|((_, port), own)| is_near(world, port, *own, *address));
-                near.or(from.first()).map(|plug| (*plug, *address))
-            }
-            End::Address(_) => None,
+                let near = from.iter().find(|((_, port), own)| is_near(world, port, *own, address));
+                near.or(from.first()).map(|plug| (*plug, address))
+            }),
             End::Guest(_) => {
                 let to = to_plugs.iter().filter(|(_, theirs)| Family::of(*theirs) == family);
                 let mut pairs = to.flat_map(|((_, port), theirs)| from.iter().map(|plug| (*plug, *port, *theirs)));
@@ -106,12 +127,19 @@ fn from_outside<'a>(world: &World<'a>, question: &Question, source: IpAddr) -> R
             let led = led.map(|floating| floating.address).filter(|_| family == Family::V4);
             led.or_else(|| own.into_iter().find(|own| Family::of(*own) == family))
         }
+        End::Balancer(balancer) => {
+            let mut floating = world.floating().iter();
+            let led = floating.find(|floating| floating.balancer == Some(balancer.name));
+            let led = led.map(|floating| floating.address).filter(|_| family == Family::V4);
+            led.or_else(|| to.address(family))
+        }
     };
     let destination = destination.filter(|address| Family::of(*address) == family);
     let Some(destination) = destination else {
         return Err(Unclear::NoFamily(question.from.clone(), question.to.clone(), ""));
     };
     let known = !world.holders(None, destination).is_empty()
+        || world.balancer_at(destination).is_some()
         || world.floating().iter().any(|floating| floating.address == destination)
         || world
             .routers()
@@ -134,7 +162,7 @@ fn from_outside<'a>(world: &World<'a>, question: &Question, source: IpAddr) -> R
     })
 }
 
-fn end<'a>(world: &World<'a>, text: &str) -> Result<End<'a>, Unclear> {
+fn end<'w, 'a>(world: &'w World<'a>, text: &str) -> Result<End<'w, 'a>, Unclear> {
     let (kind, name) = match text.split_once('/') {
         Some((kind, name)) => (Some(kind.to_lowercase()), name),
         None => (None, text),
@@ -144,8 +172,8 @@ fn end<'a>(world: &World<'a>, text: &str) -> Result<End<'a>, Unclear> {
     {
         return Ok(End::Address(address));
     }
-    let is = |kinds: [&str; 2]| kind.as_deref().is_none_or(|kind| kinds.contains(&kind));
-    if is(["instance", "instances"])
+    let is = |kinds: &[&str]| kind.as_deref().is_none_or(|kind| kinds.contains(&kind));
+    if is(&["instance", "instances"])
         && let Some(instance) = world.instance(name)
     {
         let interfaces = instance.spec.interfaces.iter();
@@ -159,10 +187,15 @@ fn end<'a>(world: &World<'a>, text: &str) -> Result<End<'a>, Unclear> {
             Ok(End::Guest(ports))
         };
     }
-    if is(["port", "ports"])
+    if is(&["port", "ports"])
         && let Some(port) = world.guests().find(|(known, _)| *known == name)
     {
         return Ok(End::Guest(vec![port]));
+    }
+    if is(&["loadbalancer", "loadbalancers", "lb"])
+        && let Some(balancer) = world.balancer(name)
+    {
+        return Ok(End::Balancer(balancer));
     }
     Err(Unclear::Unknown(text.to_owned(), world.namespace.to_owned()))
 }
@@ -192,7 +225,7 @@ fn is_near(world: &World<'_>, port: &Port, own: IpAddr, other: IpAddr) -> bool {
     subnets.any(|subnet| subnet.cidr.contains(&own) && subnet.cidr.contains(&other))
 }
 
-fn whom(world: &World<'_>, to: &End<'_>, address: IpAddr) -> String {
+fn whom(world: &World<'_>, to: &End<'_, '_>, address: IpAddr) -> String {
     if let End::Guest(ports) = to {
         let mut ports = ports.iter();
         if let Some((name, port)) = ports.find(|(_, port)| addresses(port).any(|own| own == address)) {
@@ -200,9 +233,11 @@ fn whom(world: &World<'_>, to: &End<'_>, address: IpAddr) -> String {
         }
     }
     let mut floating = world.floating().iter();
-    match floating.find(|floating| floating.address == address) {
-        Some(floating) => format!("FloatingIP {}, {address}", floating.name),
-        None => address.to_string(),
+    let floating = floating.find(|floating| floating.address == address);
+    match (floating, world.balancer_at(address)) {
+        (Some(floating), _) => format!("FloatingIP {}, {address}", floating.name),
+        (None, Some(balancer)) => format!("LoadBalancer {}, {address}", balancer.name),
+        (None, None) => address.to_string(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What becomes of a packet, by what the objects of a namespace say? No back end is asked: whoever may read the objects
 //! may know, and learns nothing of other namespaces. `operator/ovn/tests/ovn/traced.rs` has OVN's own ovn-trace agree.
 
+mod balancing;
 mod ends;
 mod rules;
 mod walk;
@@ -9,6 +10,7 @@ mod world;
 use std::{fmt, net::IpAddr};
 
 use serde::Serialize;
+use virga_crds::MemberState;
 pub use world::{Objects, World};
 
 /// What is asked.
@@ -16,7 +18,7 @@ pub use world::{Objects, World};
 pub struct Question {
     /// Who sends: an Instance, a Port, or an address; `instance/NAME` and `port/NAME` say which.
     pub from: String,
-    /// Who it is sent to, likewise.
+    /// Who it is sent to, likewise, or a LoadBalancer, as `loadbalancer/NAME`.
     pub to: String,
     /// What is sent.
     pub protocol: Protocol,
@@ -61,7 +63,7 @@ impl Family {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unclear {
     /// There is no such thing.
-    #[error("{0}: there is no such Instance, Port or address in namespace {1}")]
+    #[error("{0}: there is no such Instance, Port, LoadBalancer or address in namespace {1}")]
     Unknown(String, String),
     /// It is not plugged in anywhere.
     #[error("Instance {0} has no Port yet: see its condition NetworkReady")]
@@ -72,8 +74,8 @@ pub enum Unclear {
     /// Both ends have no family in common.
     #[error("{0} and {1} have no addresses of one family{2}")]
     NoFamily(String, String, &'static str),
-    /// A LoadBalancer chooses anew for each connection.
-    #[error("{0} is LoadBalancer {1}'s, which sends each connection to one of its members: name a member")]
+    /// A LoadBalancer's address only takes connections.
+    #[error("{0} is LoadBalancer {1}'s, which sends nothing by itself: name who asks it")]
     Balanced(IpAddr, String),
     /// A packet between two that are outside is nobody's here.
     #[error("neither {0} nor {1} is in namespace {2}: name an Instance, a Port or a floating address of it")]
@@ -95,14 +97,37 @@ pub struct Trace {
     pub packet: Packet,
     /// What happens on the way, in order.
     pub steps: Vec<Step>,
-    /// What comes of it all.
+    /// Where a LoadBalancer may send it from there: each member.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Branch>,
+    /// What comes of it all: with members it passes when it does to each.
     pub verdict: Verdict,
-    /// Where it ends: the Port, by name; none: outside, or nowhere.
+    /// Where it ends: the Port, by name; none: outside, nowhere, or at one of several members.
     pub arrives_at: Option<String>,
     /// What would let it pass.
     pub cure: Option<String>,
     /// What the objects don't say, or what is wrong beside.
     pub notes: Vec<String>,
+}
+
+/// The way to one of a LoadBalancer's members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Branch {
+    /// The member's address.
+    pub address: IpAddr,
+    /// Its Instance, when that is how it was chosen.
+    pub instance: Option<String>,
+    /// How it is.
+    pub state: MemberState,
+    /// What happens on the way, in order.
+    pub steps: Vec<Step>,
+    /// What comes of it.
+    pub verdict: Verdict,
+    /// Where it ends: the Port, by name.
+    pub arrives_at: Option<String>,
+    /// What would let it pass.
+    pub cure: Option<String>,
 }
 
 /// What is sent.
@@ -192,9 +217,6 @@ pub enum Verdict {
 /// When it is not clear what is asked, or about whom.
 pub fn trace(world: &World<'_>, question: &Question) -> Result<Trace, Unclear> {
     let ends = ends::of(world, question)?;
-    if let Some(balancer) = world.balancer(ends.destination) {
-        return Err(Unclear::Balanced(ends.destination, balancer.to_owned()));
-    }
     Ok(walk::walk(world, ends, question))
 }
 

@@ -1,5 +1,6 @@
 //! Which way does a packet go, and who lets it pass?
 
+mod balanced;
 mod routed;
 
 use std::net::IpAddr;
@@ -7,7 +8,8 @@ use std::net::IpAddr;
 use virga_crds::{Port, RuleDirection};
 
 use super::{
-    Does, Family, Packet, Protocol, Question, Step, Trace, Verdict,
+    Branch, Does, Family, Packet, Protocol, Question, Step, Trace, Verdict,
+    balancing::Balancing,
     ends::{Ends, Start},
     rules::{self, Kind, Said},
     world::{Routing, World, addresses, is_within, trouble},
@@ -30,6 +32,7 @@ pub(super) fn walk(world: &World<'_>, ends: Ends<'_>, question: &Question) -> Tr
         routers: 0,
         untracked: Vec::new(),
         arrives_at: None,
+        members: Vec::new(),
     };
     let outcome = match ends.start {
         Start::Guest(name, port) => walk.leave(name, port),
@@ -45,6 +48,7 @@ pub(super) fn walk(world: &World<'_>, ends: Ends<'_>, question: &Question) -> Tr
         to: ends.to,
         packet,
         steps: walk.steps,
+        members: walk.members,
         verdict,
         arrives_at: walk.arrives_at,
         cure,
@@ -64,6 +68,7 @@ enum Side {
     Outside,
 }
 
+#[derive(Clone)]
 struct Walk<'w, 'a> {
     world: &'w World<'a>,
     packet: Packet,
@@ -73,6 +78,7 @@ struct Walk<'w, 'a> {
     /// Where nobody will know an answer for one, and as what it passed.
     untracked: Vec<(&'a Port, RuleDirection, Packet)>,
     arrives_at: Option<String>,
+    members: Vec<Branch>,
 }
 
 impl<'w, 'a> Walk<'w, 'a> {
@@ -128,28 +134,50 @@ impl<'w, 'a> Walk<'w, 'a> {
         self.passes("Port", name, format!("sends from {source}"));
         self.ask(name, port, RuleDirection::Egress)?;
         let network = port.spec.network.as_str();
+        let world = self.world;
+        if let Some(balancer) = world
+            .balancer_at(destination)
+            .filter(|found| world.is_shared_out(found, network))
+            && let Some(port) = balancer.listens(&self.packet)
+            // What nobody tracks nobody shares out.
+            && self.untracked.is_empty()
+        {
+            let members = balancer.members(self.family()).0;
+            return self.share_out(balancer, port, &members, |walk| {
+                walk.come_back(destination)
+                    .unwrap_or_else(|| walk.set_out(network, source, destination, Some(balancer)))
+            });
+        }
+        self.set_out(network, source, destination, None)
+    }
+
+    /// On the way that a guest knows to `towards`: an address of a LoadBalancer, or the packet's own.
+    fn set_out(&mut self, network: &'a str, source: IpAddr, towards: IpAddr, balancer: Option<&Balancing<'a>>) -> Way {
         let Some(valid) = self.valid(network) else {
             return self.unknown_network(network);
         };
         let subnet = valid.subnets.iter().find(|subnet| subnet.cidr.contains(&source));
-        if subnet.is_some_and(|subnet| subnet.cidr.contains(&destination)) {
-            return self.deliver(network);
+        if subnet.is_some_and(|subnet| subnet.cidr.contains(&towards)) {
+            return match balancer {
+                Some(balancer) => self.passed_on(balancer),
+                None => self.deliver(network),
+            };
         }
         let routes = subnet.iter().flat_map(|subnet| &subnet.routes);
         let route = routes
-            .filter(|(to, _)| to.contains(&destination))
+            .filter(|(to, _)| to.contains(&towards))
             .max_by_key(|(to, _)| to.prefix_len());
         if let Some((to, hop)) = route {
             self.passes(
                 "Network",
                 network,
-                format!("{destination} is by its host route {to}, to {hop}"),
+                format!("{towards} is by its host route {to}, to {hop}"),
             );
             return self.hop(network, *hop);
         }
         match subnet.and_then(|subnet| subnet.gateway) {
             None => {
-                let says = format!("{destination} is not in the subnet of {source}, which has no gateway");
+                let says = format!("{towards} is not in the subnet of {source}, which has no gateway");
                 self.drops(
                     "Network",
                     network,
@@ -162,7 +190,7 @@ impl<'w, 'a> Walk<'w, 'a> {
                 self.passes(
                     "Network",
                     network,
-                    format!("{destination} is not in its subnet: on to the gateway {hop}"),
+                    format!("{towards} is not in its subnet: on to the gateway {hop}"),
                 );
                 self.hop(network, hop)
             }
@@ -197,10 +225,14 @@ impl<'w, 'a> Walk<'w, 'a> {
             return self.router(router, Side::Outside);
         }
         let holders = world.holders(None, destination);
-        let Some((name, port)) = holders.first() else {
+        let guest = holders
+            .first()
+            .map(|(name, port)| (format!("Port {name}"), port.spec.network.as_str()));
+        let balancer = world.balancer_at(destination);
+        let balancer = balancer.map(|balancer| (format!("LoadBalancer {}", balancer.name), balancer.network()));
+        let Some((whose, network)) = guest.or(balancer) else {
             return self.drops("Network", "outside", format!("nobody here has {destination}"), None);
         };
-        let network = port.spec.network.as_str();
         let leads = |router: &&Routing<'_>| {
             let mut joints = router.joints.iter();
             router.outer(self.family()).is_some()
@@ -213,7 +245,7 @@ impl<'w, 'a> Walk<'w, 'a> {
                 .unwrap_or_default();
             if destination.is_ipv4() && router.hides() {
                 let says = format!("hides {destination} behind {outer}: the outside knows no way to it");
-                let cure = format!("create a FloatingIP that leads to Port {name}");
+                let cure = format!("create a FloatingIP that leads to {whose}");
                 return self.drops("Router", router.name, says, Some(cure));
             }
             self.note(format!("the outside has to have a route to {destination} by {outer}"));
@@ -300,6 +332,10 @@ impl<'w, 'a> Walk<'w, 'a> {
         }
         if let Some(router) = world.router_at(network, destination) {
             return self.router(router, Side::Inside);
+        }
+        let here = |balancer: &&Balancing<'_>| balancer.network() == network;
+        if let Some(balancer) = world.balancer_at(destination).filter(here) {
+            return self.at_its_address(balancer);
         }
         let Some(valid) = self.valid(network) else {
             return self.unknown_network(network);

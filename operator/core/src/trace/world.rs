@@ -8,11 +8,11 @@ use std::{
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use virga_crds::{
-    AddressGroup, Condition, FloatingIP, Instance, Network, Port, Router, SecurityGroup, SecurityGroupRule, Snat,
-    conditions::types,
+    AddressGroup, Condition, FloatingIP, ForwardedProtocol, Instance, LoadBalancer, Network, Port, Router,
+    SecurityGroup, SecurityGroupRule, Snat, conditions::types,
 };
 
-use super::Family;
+use super::{Family, balancing::Balancing};
 use crate::{
     instance::port_name,
     network::{ValidNetwork, validate},
@@ -32,6 +32,8 @@ pub struct Objects<'a> {
     pub routers: &'a [Router],
     /// Floating IPs.
     pub floating_ips: &'a [FloatingIP],
+    /// Load balancers.
+    pub load_balancers: &'a [LoadBalancer],
     /// Security groups.
     pub security_groups: &'a [SecurityGroup],
     /// Address groups.
@@ -47,6 +49,7 @@ pub struct World<'a> {
     ports: BTreeMap<&'a str, &'a Port>,
     routers: Vec<Routing<'a>>,
     floating: Vec<Floating<'a>>,
+    balancers: Vec<Balancing<'a>>,
     groups: BTreeMap<&'a str, &'a SecurityGroup>,
     addresses: BTreeMap<&'a str, &'a AddressGroup>,
     instances: BTreeMap<&'a str, &'a Instance>,
@@ -79,6 +82,8 @@ pub(super) struct Floating<'a> {
     pub router: Option<&'a str>,
     /// The guest that has the whole of it.
     pub whole: Option<IpAddr>,
+    /// The LoadBalancer that has all of it.
+    pub balancer: Option<&'a str>,
     pub forwards: Vec<Forward>,
 }
 
@@ -91,7 +96,7 @@ pub(super) struct Forward {
 }
 
 impl<'a> World<'a> {
-    /// Of these objects. Routers and `FloatingIPs` are taken as their status says.
+    /// Of these objects. Routers, `FloatingIPs` and `LoadBalancers` are taken as their status says.
     pub fn new(objects: Objects<'a>) -> Self {
         let networks = named(objects.networks, |object| &object.metadata);
         let mut world = Self {
@@ -102,6 +107,7 @@ impl<'a> World<'a> {
             ports: named(objects.ports, |object| &object.metadata).collect(),
             routers: Vec::new(),
             floating: Vec::new(),
+            balancers: Vec::new(),
             groups: named(objects.security_groups, |object| &object.metadata).collect(),
             addresses: named(objects.address_groups, |object| &object.metadata).collect(),
             instances: named(objects.instances, |object| &object.metadata).collect(),
@@ -112,6 +118,16 @@ impl<'a> World<'a> {
         world.floating = floating
             .filter_map(|(name, floating)| world.leading(name, floating))
             .collect();
+        let balancers = named(objects.load_balancers, |object| &object.metadata);
+        let of = |(name, object): (&'a str, &'a LoadBalancer)| {
+            let told = object.status.iter().flat_map(|status| &status.addresses);
+            Balancing {
+                object,
+                name,
+                addresses: told.filter_map(|address| address.parse().ok()).collect(),
+            }
+        };
+        world.balancers = balancers.map(of).collect();
         world
     }
 
@@ -154,22 +170,22 @@ impl<'a> World<'a> {
             };
             let port = port.and_then(|port| self.guest(&port));
             Forward {
-                protocol: match forward.protocol {
-                    virga_crds::ForwardedProtocol::Tcp => 6,
-                    virga_crds::ForwardedProtocol::Udp => 17,
-                    virga_crds::ForwardedProtocol::Sctp => 132,
-                },
+                protocol: number(forward.protocol),
                 outer: forward.external_port,
                 inner: forward.internal_port,
                 address: port.and_then(|port| addresses(port).find(IpAddr::is_ipv4)),
             }
         });
+        // Of a LoadBalancer it is the other address, and not a guest's.
+        let fixed = status.fixed_address.as_deref();
+        let fixed = fixed.filter(|_| floating.spec.load_balancer.is_none());
         Some(Floating {
             object: floating,
             name,
             address: status.address.as_deref()?.parse().ok()?,
             router: status.router.as_deref(),
-            whole: status.fixed_address.as_deref().and_then(|address| address.parse().ok()),
+            whole: fixed.and_then(|address| address.parse().ok()),
+            balancer: floating.spec.load_balancer.as_deref(),
             forwards: forwards.collect(),
         })
     }
@@ -208,13 +224,8 @@ impl<'a> World<'a> {
         guests.filter(|(_, port)| within(port) && holds(port)).collect()
     }
 
-    /// The LoadBalancer that an address is of, or leads to.
-    pub(super) fn balancer(&self, address: IpAddr) -> Option<&'a str> {
-        let held = |port: &&&'a Port| addresses(port).any(|held| held == address);
-        let mut ports = self.ports.values().filter(held);
-        let own = ports.find_map(|port| Some(port.spec.load_balancer.as_ref()?.name.as_str()));
-        let mut floating = self.floating.iter().filter(|floating| floating.address == address);
-        own.or_else(|| floating.find_map(|floating| floating.object.spec.load_balancer.as_deref()))
+    pub(super) fn balancers(&self) -> &[Balancing<'a>] {
+        &self.balancers
     }
 
     pub(super) fn instance(&self, name: &str) -> Option<&'a Instance> {
@@ -323,6 +334,15 @@ pub(super) fn addresses(port: &Port) -> impl Iterator<Item = IpAddr> {
 pub(super) fn is_within(range: &str, address: IpAddr) -> bool {
     let is_it = range.parse::<IpAddr>().is_ok_and(|one| one == address);
     is_it || range.parse::<IpNet>().is_ok_and(|range| range.contains(&address))
+}
+
+/// A protocol's number in the header.
+pub(super) fn number(protocol: ForwardedProtocol) -> u8 {
+    match protocol {
+        ForwardedProtocol::Tcp => 6,
+        ForwardedProtocol::Udp => 17,
+        ForwardedProtocol::Sctp => 132,
+    }
 }
 
 fn is_guest(port: &Port) -> bool {

@@ -526,6 +526,10 @@ impl Hypervisor for Fake {
         state.known_network(uuid).map(|network| state.network_info(network))
     }
 
+    fn plugged(&self, network: Uuid) -> Result<u32> {
+        self.network(network).map(|info| info.connections)
+    }
+
     fn define_network(&self, spec: &NetworkSpec) -> Result<()> {
         self.enter(Operation::DefineNetwork, Some(spec.uuid))?
             .define_network(spec)

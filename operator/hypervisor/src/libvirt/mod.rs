@@ -18,6 +18,7 @@ mod half_started;
 mod hosts_file;
 mod networks;
 mod params;
+mod plugged;
 mod saved;
 mod usage;
 
@@ -223,6 +224,10 @@ impl Hypervisor for Libvirt {
 
     fn network(&self, uuid: Uuid) -> Result<NetworkInfo> {
         Ok(networks::find(&self.link, &self.hosts, uuid, "reading")?.into_info())
+    }
+
+    fn plugged(&self, network: Uuid) -> Result<u32> {
+        networks::find(&self.link, &self.hosts, network, "looking at the ports of")?.plugged()
     }
 
     fn define_network(&self, spec: &NetworkSpec) -> Result<()> {

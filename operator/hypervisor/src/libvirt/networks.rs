@@ -12,6 +12,7 @@ use virt::sys;
 use super::connection::{Connection, Link};
 use super::error;
 use super::hosts_file::{HostsFile, HostsFiles};
+use super::plugged;
 use crate::error::{Error, Result};
 use crate::network::{
     Definition, DnsHost, HostChange, NetworkDiff, NetworkInfo, NetworkSpec, NetworkUpdate, Range, change_xml, diff,
@@ -172,6 +173,10 @@ impl Ours {
         self.found.into_info()
     }
 
+    pub fn plugged(&self) -> Result<u32> {
+        self.explain(plugged::by_running_guests(self.connection.get(), &self.network))
+    }
+
     /// What has to be done to make it `spec`. Hosts that are in the wrong place are a difference of structure.
     fn differences(&self, definition: &Definition, spec: &NetworkSpec) -> NetworkDiff {
         let mut differences = diff(&definition.spec, spec);
@@ -306,7 +311,7 @@ impl Found {
             return Ok(None);
         };
         let (live, connections) = if network.is_active()? {
-            (read(&network.xml_desc(0)?), count_ports(network)?)
+            (read(&network.xml_desc(0)?), plugged::count(network)?)
         } else {
             (None, 0)
         };
@@ -347,20 +352,4 @@ impl Found {
             connections: self.connections,
         }
     }
-}
-
-/// How many interfaces are plugged in. libvirt's XML has a number too, which each virNetworkUpdate sets back to zero
-/// (seen on 11.3).
-fn count_ports(network: &Network) -> VirtResult<u32> {
-    // SAFETY: the network's pointer is valid as long as `network` lives; a null array asks for the count alone.
-    let count = unsafe { sys::virNetworkListAllPorts(network.as_ptr(), std::ptr::null_mut(), 0) };
-    u32::try_from(count).or_else(|_| {
-        let error = virt::error::Error::last_error();
-        // libvirt's test driver has no ports: its guests are plugged into nothing.
-        if error.code().is(ErrorNumber::NoSupport) {
-            Ok(0)
-        } else {
-            Err(error)
-        }
-    })
 }

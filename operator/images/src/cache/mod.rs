@@ -111,7 +111,14 @@ struct Shared {
     slots: Semaphore,
     next_id: AtomicU64,
     /// Held as long as the cache is open.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that is just being made has a copy until it begins its program.
+        let _ = self.lock.unlock();
+    }
 }
 
 #[derive(Debug)]
@@ -145,7 +152,7 @@ impl Cache {
                 fetches: Mutex::default(),
                 slots: Semaphore::new(options.concurrency.max(1)),
                 next_id: AtomicU64::new(0),
-                _lock: lock,
+                lock,
                 directory,
                 options,
                 http,

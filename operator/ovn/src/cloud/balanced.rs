@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt as _;
 use uuid::Uuid;
-use virga_crds::{Instance, LoadBalancer, Port};
+use virga_crds::{Instance, LoadBalancer};
 use virga_ovsdb::reconcile::Desired;
 
 use super::{Cloud, Name};
@@ -17,13 +17,13 @@ use crate::{
 impl Cloud {
     /// A LoadBalancer is there, new or changed. What only its status says does not count.
     pub fn set_load_balancer(&mut self, balancer: &Arc<LoadBalancer>) {
-        let changed = self.balancers.set(balancer);
+        let changed = self.balancers.known.set(balancer);
         self.stir_switches(&balancer.namespace().unwrap_or_default(), changed, &balancer.name_any());
     }
 
     /// A LoadBalancer is gone.
     pub fn remove_load_balancer(&mut self, balancer: &LoadBalancer) {
-        let changed = self.balancers.remove(balancer);
+        let changed = self.balancers.known.remove(balancer);
         self.stir_switches(&balancer.namespace().unwrap_or_default(), changed, &balancer.name_any());
     }
 
@@ -35,20 +35,17 @@ impl Cloud {
 
     /// The LoadBalancers that wait to be written: namespace and name.
     pub fn waiting_load_balancers(&self) -> impl Iterator<Item = Name> {
-        let uids = self.balancers.uids();
-        let waiting = uids.filter(|uid| self.everything || self.changed.contains(uid));
-        waiting.filter_map(|uid| self.load_balancer_name(uid))
+        self.waiting_of(&self.balancers.known)
     }
 
     /// The namespace and name of a LoadBalancer.
     pub fn load_balancer_name(&self, balancer: Uuid) -> Option<Name> {
-        let balancer = self.balancers.get(balancer)?;
-        Some((balancer.namespace().unwrap_or_default(), balancer.name_any()))
+        self.balancers.known.name(balancer)
     }
 
     /// The generation of a LoadBalancer.
     pub fn load_balancer_generation(&self, balancer: Uuid) -> Option<i64> {
-        self.balancers.get(balancer)?.metadata.generation
+        self.balancers.known.generation(balancer)
     }
 
     /// One is new, another one, or gone: the switches that it is in may be others.
@@ -67,10 +64,10 @@ impl Cloud {
 
     /// A Network or a Router of the namespace has changed: so may have the places of all LoadBalancers there.
     pub(super) fn stir_places(&mut self, namespace: &str) {
-        let all: Vec<Uuid> = self.balancers.within(namespace).collect();
-        for balancer in all {
-            let name = self.load_balancer_name(balancer).unwrap_or_default();
-            self.stir_switches(namespace, Some(balancer), &name.1);
+        let all = self.balancers.known.within(namespace);
+        let all: Vec<(Uuid, String)> = all.map(|(uid, balancer)| (uid, balancer.name_any())).collect();
+        for (uid, name) in all {
+            self.stir_switches(namespace, Some(uid), &name);
         }
     }
 
@@ -131,23 +128,20 @@ impl Cloud {
 
     /// The Routers of a namespace, the oldest first.
     pub(super) fn routers_of(&self, namespace: &str, look: Look<'_>) -> Vec<Resolved> {
-        let routers = self.routers.within(namespace).into_iter();
+        let routers = self.routers.known.by_age(namespace).into_iter();
         routers.filter_map(|uid| self.routers.resolve(uid, look)).collect()
     }
 
     /// Adds the plugs of LoadBalancers in a Network's switch, and says which share out what is sent there.
     pub(super) fn sharing(&self, desired: &mut Desired, network: &Name, uid: Uuid, look: Look<'_>) -> Sharing {
         let mut sharing = Sharing::default();
-        let mut within = self.balancers.within(&network.0).peekable();
+        let mut within = self.balancers.known.within(&network.0).peekable();
         if within.peek().is_none() {
             return sharing;
         }
         let routers = self.routers_of(&network.0, look);
-        for balancer in within {
-            let (Some(Ok(place)), Some(object)) = (
-                self.balancers.place(balancer, look, &routers),
-                self.balancers.get(balancer),
-            ) else {
+        for (balancer, object) in within {
+            let Some(Ok(place)) = self.balancers.place(balancer, look, &routers) else {
                 continue;
             };
             if !place.networks.contains(network) {
@@ -162,9 +156,4 @@ impl Cloud {
         }
         sharing
     }
-}
-
-/// A Port of which the address is a LoadBalancer's.
-pub(super) fn is_balancers(port: &Port) -> bool {
-    virga_core::load_balancer::role(port).is_some()
 }

@@ -1,9 +1,10 @@
 //! What is each object called, and which of them wait to be written?
 
-use kube::ResourceExt as _;
+use kube::{Resource, core::object::HasSpec};
 use uuid::Uuid;
 
-use super::{Cloud, uid};
+use super::Cloud;
+use crate::holders::{Holders, Name, uid};
 
 impl Cloud {
     /// The Networks that wait to be written, as far as they are there: namespace and name.
@@ -45,39 +46,38 @@ impl Cloud {
         Some((namespace, name))
     }
 
+    /// Those of a kind that wait to be written.
+    pub(super) fn waiting_of<K>(&self, all: &Holders<K>) -> impl Iterator<Item = Name>
+    where
+        K: Resource<DynamicType = ()> + HasSpec<Spec: PartialEq>,
+    {
+        let waiting = all.uids().filter(|uid| self.everything || self.changed.contains(uid));
+        waiting.filter_map(|uid| all.name(uid))
+    }
+
     /// The Routers that wait to be written: namespace and name.
-    pub fn waiting_routers(&self) -> impl Iterator<Item = (String, String)> {
-        let waiting = self
-            .routers
-            .uids()
-            .filter(|uid| self.everything || self.changed.contains(uid));
-        waiting.filter_map(|uid| self.router_name(uid))
+    pub fn waiting_routers(&self) -> impl Iterator<Item = Name> {
+        self.waiting_of(&self.routers.known)
     }
 
     /// The namespace and name of a Router.
-    pub fn router_name(&self, router: Uuid) -> Option<(String, String)> {
-        let router = self.routers.get(router)?;
-        Some((router.namespace().unwrap_or_default(), router.name_any()))
+    pub fn router_name(&self, router: Uuid) -> Option<Name> {
+        self.routers.known.name(router)
     }
 
     /// The generation of a Router.
     pub fn router_generation(&self, router: Uuid) -> Option<i64> {
-        self.routers.get(router)?.metadata.generation
+        self.routers.known.generation(router)
     }
 
     /// The FloatingIPs that wait to be written: namespace and name.
-    pub fn waiting_floating_ips(&self) -> impl Iterator<Item = (String, String)> {
-        let waiting = self
-            .floating
-            .uids()
-            .filter(|uid| self.everything || self.changed.contains(uid));
-        waiting.filter_map(|uid| self.floating_ip_name(uid))
+    pub fn waiting_floating_ips(&self) -> impl Iterator<Item = Name> {
+        self.waiting_of(&self.floating.known)
     }
 
     /// The namespace and name of a FloatingIP.
-    pub fn floating_ip_name(&self, floating: Uuid) -> Option<(String, String)> {
-        let floating = self.floating.get(floating)?;
-        Some((floating.namespace().unwrap_or_default(), floating.name_any()))
+    pub fn floating_ip_name(&self, floating: Uuid) -> Option<Name> {
+        self.floating.known.name(floating)
     }
 
     /// The generation of a Network.

@@ -8,7 +8,7 @@ use std::{
 use kube::ResourceExt as _;
 use uuid::Uuid;
 use virga_core::{
-    network::{Backend, Segment, ValidNetwork, validate},
+    network::{Backend, Purpose, Segment, ValidNetwork, validate},
     problem::Problems,
 };
 use virga_crds::{AddressGroup, FloatingIP, Instance, Network, Port, Router, SecurityGroup};
@@ -16,6 +16,7 @@ use virga_crds::{AddressGroup, FloatingIP, Instance, Network, Port, Router, Secu
 use crate::{
     GatewayHosts,
     floating_ip::{First, FloatingIps},
+    holders::{Name, created, name, uid},
     load_balancer::LoadBalancers,
     router::Routers,
     security_group::Groups,
@@ -27,8 +28,6 @@ mod wanted;
 
 pub use wanted::{Refusal, Wanted};
 
-/// `namespace`, `name`.
-type Name = (String, String);
 /// Who had it first: the time of creation, then the uid.
 type Age = (i64, Uuid);
 
@@ -104,7 +103,7 @@ impl Cloud {
             && *segment != Segment::Overlay
         {
             let wanting = self.segments.entry(segment.clone()).or_default();
-            wanting.insert((created(network), uid));
+            wanting.insert((created(network.as_ref()), uid));
             self.changed.extend(wanting.iter().map(|(_, uid)| uid));
         }
         self.names.insert(uid, name.clone());
@@ -143,7 +142,7 @@ impl Cloud {
         if let Ok(ValidNetwork { segment, .. }) = &known.valid
             && let Some(wanting) = self.segments.get_mut(segment)
         {
-            wanting.remove(&(created(&known.object), known.uid));
+            wanting.remove(&(created(known.object.as_ref()), known.uid));
             self.changed.extend(wanting.iter().map(|(_, uid)| uid));
             if wanting.is_empty() {
                 self.segments.remove(segment);
@@ -165,13 +164,13 @@ impl Cloud {
 
     /// A FloatingIP is there, new or changed. What only its status says does not count.
     pub fn set_floating_ip(&mut self, floating: &Arc<FloatingIP>) {
-        let changed = self.floating.set(floating);
+        let changed = self.floating.known.set(floating);
         self.stir_floating(&floating.namespace().unwrap_or_default(), changed);
     }
 
     /// A FloatingIP is gone.
     pub fn remove_floating_ip(&mut self, floating: &FloatingIP) {
-        let changed = self.floating.remove(floating);
+        let changed = self.floating.known.remove(floating);
         self.stir_floating(&floating.namespace().unwrap_or_default(), changed);
     }
 
@@ -201,13 +200,13 @@ impl Cloud {
         let before = self.changed.len();
         self.changed.extend(changed);
         if self.changed.len() > before {
-            self.changed.extend(self.routers.within(namespace));
+            self.changed.extend(self.routers.known.by_age(namespace));
         }
     }
 
     /// The record of a FloatingIP's address has changed.
     fn stir_holder(&mut self, changed: Option<Uuid>) {
-        let namespace = changed.and_then(|uid| self.floating.get(uid)?.namespace());
+        let namespace = changed.and_then(|uid| self.floating.known.get(uid)?.namespace());
         if let Some(namespace) = namespace {
             self.stir_floating(&namespace, changed);
         }
@@ -239,19 +238,24 @@ impl Cloud {
 
     /// A Port is there, new or changed.
     pub fn set_port(&mut self, port: &Arc<Port>) {
-        if port.spec.router.is_some() {
-            let router = self.routers.set_port(port);
-            return self.stir_router(router);
+        if let Some((purpose, holder)) = Purpose::of(port) {
+            let Ok(holder) = holder.uid.parse() else { return };
+            return match purpose {
+                Purpose::Router => {
+                    let router = self.routers.records.set(holder, network_of(port), port);
+                    self.stir_router(router);
+                }
+                Purpose::FloatingIp => {
+                    let floating = self.floating.records.set(holder, (), port);
+                    self.stir_holder(floating);
+                }
+                Purpose::Vip | Purpose::HealthCheck => {
+                    let balancer = self.balancers.records.set(holder, purpose, port);
+                    self.stir_record(balancer);
+                }
+            };
         }
-        if port.spec.floating_ip.is_some() {
-            let holder = self.floating.set_port(port);
-            return self.stir_holder(holder);
-        }
-        if balanced::is_balancers(port) {
-            let holder = self.balancers.set_port(port);
-            return self.stir_record(holder);
-        }
-        let (own, network) = (place(port.as_ref()), network_of(port));
+        let (own, network) = (name(port.as_ref()), network_of(port));
         // One of its name was in another Network, and is gone.
         let before = self.places.insert(own.clone(), network.clone());
         if let Some(before) = before.filter(|before| *before != network) {
@@ -272,22 +276,27 @@ impl Cloud {
 
     /// A Port is gone.
     pub fn remove_port(&mut self, port: &Port) {
-        if port.spec.router.is_some() {
-            let router = self.routers.remove_port(port);
-            return self.stir_router(router);
-        }
-        if port.spec.floating_ip.is_some() {
-            let holder = self.floating.remove_port(port);
-            return self.stir_holder(holder);
-        }
-        if balanced::is_balancers(port) {
-            let holder = self.balancers.remove_port(port);
-            return self.stir_record(holder);
+        if let Some((purpose, holder)) = Purpose::of(port) {
+            let Ok(holder) = holder.uid.parse() else { return };
+            return match purpose {
+                Purpose::Router => {
+                    let router = self.routers.records.remove(holder, network_of(port), port);
+                    self.stir_router(router);
+                }
+                Purpose::FloatingIp => {
+                    let floating = self.floating.records.remove(holder, (), port);
+                    self.stir_holder(floating);
+                }
+                Purpose::Vip | Purpose::HealthCheck => {
+                    let balancer = self.balancers.records.remove(holder, purpose, port);
+                    self.stir_record(balancer);
+                }
+            };
         }
         self.stir_members(self.balancers.to(port));
         let leading = self.floating.to(port);
         self.stir_floating(&port.namespace().unwrap_or_default(), leading);
-        let (own, network) = (place(port), network_of(port));
+        let (own, network) = (name(port), network_of(port));
         let held = self.networks.get(&network).and_then(|held| held.ports.get(&own));
         if held.is_some_and(|held| held.metadata.uid == port.metadata.uid) {
             self.places.remove(&own);
@@ -394,27 +403,11 @@ fn is_same(old: &Port, new: &Port) -> bool {
         && old.security_groups == new.security_groups
         && old.allowed_address_pairs == new.allowed_address_pairs
         && old.qos == new.qos
-}
-
-fn name(network: &Network) -> Name {
-    place(network)
-}
-
-fn place(object: &impl kube::ResourceExt) -> Name {
-    (object.namespace().unwrap_or_default(), object.name_any())
+        && old.trunk == new.trunk
 }
 
 /// The Network that a Port is in.
 fn network_of(port: &Port) -> Name {
     let own = port.namespace().unwrap_or_default();
     (port.spec.network_in(&own).to_owned(), port.spec.network.clone())
-}
-
-fn uid(object: &impl kube::ResourceExt) -> Option<Uuid> {
-    object.uid()?.parse().ok()
-}
-
-fn created(network: &Network) -> i64 {
-    let created = network.metadata.creation_timestamp.as_ref();
-    created.map_or(i64::MAX, |time| time.0.as_second())
 }

@@ -63,9 +63,9 @@ impl Cloud {
                 .names
                 .keys()
                 .copied()
-                .chain(self.routers.uids())
-                .chain(self.floating.uids())
-                .chain(self.balancers.uids());
+                .chain(self.routers.known.uids())
+                .chain(self.floating.known.uids())
+                .chain(self.balancers.known.uids());
             all.chain(changed).collect()
         } else {
             changed
@@ -96,7 +96,7 @@ impl Cloud {
         let mut rows = Vec::new();
         let floating = self.leading(&scope, &look);
         for uid in scope {
-            if self.floating.get(uid).is_some() {
+            if self.floating.known.get(uid).is_some() {
                 continue;
             }
             if let Some(router) = self.routers.resolve(uid, &look) {
@@ -153,10 +153,10 @@ impl Cloud {
         for (known, valid, ports) in rows {
             let mtu = self.backend.mtu(valid).unwrap_or_default();
             let ports: Vec<Arc<Port>> = ports.values().cloned().collect();
-            let joints = self.routers.joints(&name(&known.object), &look);
+            let joints = self.routers.joints(&name(known.object.as_ref()), &look);
             let beside = Beside {
                 routers: &joints,
-                sharing: self.sharing(&mut desired, &name(&known.object), known.uid, &look),
+                sharing: self.sharing(&mut desired, &name(known.object.as_ref()), known.uid, &look),
             };
             switch::insert(&mut desired, known.uid, &known.object, valid, mtu, &ports, beside);
         }
@@ -206,7 +206,9 @@ impl Cloud {
                 look,
                 routers: &routers,
                 plug: &plug,
-                balancer: &|name| self.balancer(self.balancers.named(&(namespace.clone(), name.to_owned()))?, look),
+                balancer: &|name| {
+                    self.balancer(self.balancers.known.named(&(namespace.clone(), name.to_owned()))?, look)
+                },
             };
             self.floating.resolve(namespace, &around)
         };

@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use uuid::Uuid;
-use virga_core::router::Obstacle;
+use virga_core::carried::Obstacle;
 use virga_crds::conditions::Reason;
 
 use super::{Around, ResolvedFloating, between, obstacle, settle};
-use crate::router::{Name, Resolved};
+use crate::{holders::Name, router::Resolved};
 
 /// Has an address lead to a LoadBalancer, by the Router between the outside and its own address.
 pub(super) fn lead(

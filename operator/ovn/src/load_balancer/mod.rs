@@ -11,7 +11,8 @@ use std::{
 use kube::ResourceExt as _;
 use uuid::Uuid;
 use virga_core::{
-    load_balancer::{Role, is_served, members_network, role},
+    load_balancer::{is_served, members_network},
+    network::Purpose,
     selector::selects,
 };
 use virga_crds::{Instance, LoadBalancer, Port};
@@ -19,15 +20,14 @@ use virga_crds::{Instance, LoadBalancer, Port};
 pub(crate) use resolve::{Around, Member, Place, ResolvedBalancer};
 pub(crate) use rows::{Balanced, balanced, insert, plug, references};
 
-use crate::router::Name;
+use crate::holders::{Holders, Name, Records};
 
 /// All LoadBalancers of the cluster, their addresses, and the Instances that they may choose.
 #[derive(Default)]
 pub(crate) struct LoadBalancers {
-    by_uid: BTreeMap<Uuid, Arc<LoadBalancer>>,
-    names: BTreeMap<Name, Uuid>,
+    pub known: Holders<LoadBalancer>,
     /// The records of each one's addresses.
-    ports: BTreeMap<(Uuid, Role), Arc<Port>>,
+    pub records: Records<Purpose>,
     guests: BTreeMap<Name, Guest>,
 }
 
@@ -40,68 +40,20 @@ struct Guest {
 }
 
 impl LoadBalancers {
-    /// One is there, new or changed. The answer says whether anything that counts is. One that is being deleted balances
-    /// nothing any more.
-    pub fn set(&mut self, balancer: &Arc<LoadBalancer>) -> Option<Uuid> {
-        if balancer.metadata.deletion_timestamp.is_some() {
-            return self.remove(balancer);
-        }
-        let uid = uid(balancer)?;
-        let old = self.names.insert(name(balancer), uid);
-        if let Some(old) = old.filter(|old| *old != uid) {
-            self.by_uid.remove(&old);
-        }
-        let before = self.by_uid.insert(uid, balancer.clone());
-        let same = before.is_some_and(|before| {
-            before.spec == balancer.spec && before.metadata.generation == balancer.metadata.generation
-        });
-        (!same).then_some(uid)
-    }
-
-    /// One is gone.
-    pub fn remove(&mut self, balancer: &LoadBalancer) -> Option<Uuid> {
-        let uid = uid(balancer)?;
-        self.by_uid.remove(&uid)?;
-        let name = name(balancer);
-        if self.names.get(&name) == Some(&uid) {
-            self.names.remove(&name);
-        }
-        Some(uid)
-    }
-
     /// The same LoadBalancers, without Ports and Instances.
     pub fn alone(&mut self) -> Self {
         Self {
-            by_uid: std::mem::take(&mut self.by_uid),
-            names: std::mem::take(&mut self.names),
+            known: std::mem::take(&mut self.known),
             ..Self::default()
         }
     }
 
     /// These are all there are.
     pub fn reset<'a>(&mut self, balancers: impl IntoIterator<Item = &'a Arc<LoadBalancer>>) {
-        (self.by_uid, self.names) = Default::default();
+        self.known = Holders::default();
         for balancer in balancers {
-            self.set(balancer);
+            self.known.set(balancer);
         }
-    }
-
-    /// The record of an address is there. The answer is whose, when that changes anything.
-    pub fn set_port(&mut self, port: &Arc<Port>) -> Option<Uuid> {
-        let key = record(port)?;
-        let old = self.ports.insert(key, port.clone());
-        (!old.is_some_and(|old| old.spec == port.spec)).then_some(key.0)
-    }
-
-    /// It is gone.
-    pub fn remove_port(&mut self, port: &Port) -> Option<Uuid> {
-        let key = record(port)?;
-        let known = self.ports.get(&key)?;
-        if known.metadata.uid != port.metadata.uid {
-            return None;
-        }
-        self.ports.remove(&key);
-        Some(key.0)
     }
 
     /// An Instance is there, new or changed. The answer has those that choose it, or did.
@@ -127,10 +79,7 @@ impl LoadBalancers {
 
     fn choosing<'a>(&self, namespace: &str, guests: &(impl Iterator<Item = &'a Guest> + Clone)) -> Vec<Uuid> {
         let chooses = |balancer: &LoadBalancer| guests.clone().any(|guest| chooses(balancer, guest));
-        let within = self.within(namespace);
-        within
-            .filter(|uid| self.by_uid.get(uid).is_some_and(|balancer| chooses(balancer)))
-            .collect()
+        self.known.those(namespace, chooses)
     }
 
     /// Those that a guest's Port is, or may be, a member of.
@@ -143,33 +92,7 @@ impl LoadBalancers {
             (members_network(balancer) == port.spec.network && guest.is_some_and(|guest| chooses(balancer, guest)))
                 || port.spec.addresses.iter().any(|held| named(&held.ip))
         };
-        let within = self.within(&namespace);
-        within
-            .filter(|uid| self.by_uid.get(uid).is_some_and(|balancer| is_member(balancer)))
-            .collect()
-    }
-
-    /// Those of a namespace, in the order of their names.
-    pub fn within(&self, namespace: &str) -> impl Iterator<Item = Uuid> {
-        let namespace = namespace.to_owned();
-        let from = (namespace.clone(), String::new());
-        let names = self.names.range(from..);
-        names
-            .take_while(move |((of, _), _)| *of == namespace)
-            .map(|(_, uid)| *uid)
-    }
-
-    pub fn uids(&self) -> impl Iterator<Item = Uuid> {
-        self.by_uid.keys().copied()
-    }
-
-    pub fn get(&self, uid: Uuid) -> Option<&Arc<LoadBalancer>> {
-        self.by_uid.get(&uid)
-    }
-
-    /// By namespace and name.
-    pub fn named(&self, name: &Name) -> Option<Uuid> {
-        self.names.get(name).copied()
+        self.known.those(&namespace, is_member)
     }
 
     /// The Instances that one chooses, with whether each may be sent connections.
@@ -185,7 +108,7 @@ impl LoadBalancers {
 
     /// Where members are asked from.
     fn source(&self, uid: Uuid) -> BTreeSet<std::net::IpAddr> {
-        let port = self.ports.get(&(uid, Role::HealthCheck));
+        let port = self.records.get(uid, Purpose::HealthCheck);
         let held = port.into_iter().flat_map(|port| &port.spec.addresses);
         held.filter_map(|held| held.ip.parse().ok()).collect()
     }
@@ -194,18 +117,4 @@ impl LoadBalancers {
 fn chooses(balancer: &LoadBalancer, guest: &Guest) -> bool {
     let selector = balancer.spec.members.selector.as_ref();
     selector.is_some_and(|selector| selects(selector, Some(&guest.labels)))
-}
-
-/// Whose record a Port is, and of what.
-fn record(port: &Port) -> Option<(Uuid, Role)> {
-    let (role, holder) = role(port)?;
-    Some((holder.uid.parse().ok()?, role))
-}
-
-fn name(balancer: &LoadBalancer) -> Name {
-    (balancer.namespace().unwrap_or_default(), balancer.name_any())
-}
-
-fn uid(balancer: &LoadBalancer) -> Option<Uuid> {
-    balancer.uid()?.parse().ok()
 }

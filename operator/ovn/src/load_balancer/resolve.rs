@@ -9,15 +9,18 @@ use ipnet::IpNet;
 use kube::ResourceExt as _;
 use uuid::Uuid;
 use virga_core::{
+    carried::Obstacle,
     instance::port_name,
-    load_balancer::{Check, MOST_MEMBERS, Reach, Role, Seen, SeenMember, members_network},
-    network::{Segment, ValidNetwork},
-    router::Obstacle,
+    load_balancer::{Check, MOST_MEMBERS, Reach, Seen, SeenMember, members_network},
+    network::{Purpose, Segment, ValidNetwork},
 };
 use virga_crds::{ForwardedProtocol, HealthCheck, LoadBalancer, Port, conditions::Reason};
 
 use super::LoadBalancers;
-use crate::router::{Look, Name, NetworkSeen, Resolved, everywhere, held};
+use crate::{
+    holders::Name,
+    router::{Look, NetworkSeen, Resolved, everywhere, held},
+};
 
 /// What a LoadBalancer finds around it.
 pub(crate) struct Around<'a, 'n> {
@@ -74,7 +77,7 @@ pub(crate) struct ResolvedBalancer {
 impl LoadBalancers {
     /// What one comes to.
     pub fn resolve(&self, uid: Uuid, around: &Around<'_, '_>) -> Option<ResolvedBalancer> {
-        let balancer = self.get(uid)?;
+        let balancer = self.known.get(uid)?;
         let spec = &balancer.spec;
         let affinity = spec.affinity_timeout.as_deref();
         let affinity = affinity.and_then(virga_core::duration::read).unwrap_or_default();
@@ -99,7 +102,7 @@ impl LoadBalancers {
             seen: Seen::default(),
         };
         // What is told first is what comes first.
-        let record = self.ports.get(&(uid, Role::Vip));
+        let record = self.records.get(uid, Purpose::Vip);
         let held = record.into_iter().flat_map(|port| &port.spec.addresses);
         resolved.seen.addresses = held.map(|held| held.ip.clone()).collect();
         match self.place(uid, around.look, around.routers)? {
@@ -114,7 +117,7 @@ impl LoadBalancers {
 
     /// Where one is; none: there is none.
     pub fn place(&self, uid: Uuid, look: Look<'_>, routers: &[Resolved]) -> Option<Result<Place, Obstacle>> {
-        let balancer = self.get(uid)?;
+        let balancer = self.known.get(uid)?;
         Some(self.find_place(balancer, uid, look, routers))
     }
 
@@ -136,7 +139,7 @@ impl LoadBalancers {
             );
             return Err(obstacle(Reason::Invalid, message));
         }
-        let record = self.ports.get(&(uid, Role::Vip)).ok_or_else(|| {
+        let record = self.records.get(uid, Purpose::Vip).ok_or_else(|| {
             let message = format!(
                 "spec.vip: there is no address of Network {}/{} for it yet",
                 name.0, name.1
@@ -213,6 +216,19 @@ impl LoadBalancers {
         }
         for (instance, served) in chosen.into_iter().take(MOST_MEMBERS) {
             match (around.plug)(&port_name(instance, &inner.1)) {
+                // A Network of another namespace may be called the same.
+                Some(port) if port.spec.network_in(&namespace) != inner.0 => {
+                    let message = format!(
+                        "spec.members.selector: Instance {namespace}/{instance} is chosen, and its interface is in Network {}/{}, \
+                         which is shared by another namespace and which no Router of this one reaches: give it an interface in \
+                         Network {}/{}, or take the label off",
+                        port.spec.network_in(&namespace),
+                        port.spec.network,
+                        inner.0,
+                        inner.1
+                    );
+                    asking.problems.push(obstacle(Reason::NotRouted, message));
+                }
                 Some(port) => asking.guest(instance, served, &port),
                 // What does not run may not have its Port yet.
                 None if served => {

@@ -9,12 +9,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kube::ResourceExt as _;
 use uuid::Uuid;
 use virga_core::{
+    carried::Obstacle,
     network::{Segment, ValidNetwork, ValidSubnet},
-    router::Obstacle,
 };
 use virga_crds::{Distribution, JoinedNetwork, Port, Router, RouterNetwork, Snat, conditions::Reason};
 
-use super::{Name, Routers, advertised::Advertised};
+use super::{Routers, advertised::Advertised};
+use crate::holders::Name;
 
 /// A Network as a Router sees it.
 #[derive(Clone, Copy)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde_json::json;
 use virga_core::{
-    load_balancer::{self, Reach, Role},
-    network::Allocated,
+    load_balancer::{self, Reach},
+    network::{Allocated, Purpose},
 };
 use virga_crds::{
     Distribution, Instance, InstanceSpec, InstanceStatus, Interface, LoadBalancer, Network, NetworkType, ObservedPower,
@@ -47,14 +47,14 @@ fn balancer(change: impl FnOnce(&mut serde_json::Value)) -> Arc<LoadBalancer> {
 /// The records of its addresses, with the last bytes of the IPv4 ones.
 fn records(balancer: &LoadBalancer) -> Vec<Arc<Port>> {
     let needs = load_balancer::needs(balancer);
-    let records = needs.into_iter().map(|(role, need)| {
-        let ip = if role == Role::Vip { VIP } else { "10.0.0.99" };
+    let records = needs.into_iter().map(|need| {
+        let ip = if need.purpose == Purpose::Vip { VIP } else { "10.0.0.99" };
         let given = Allocated {
             subnet: "v4".into(),
             ip: ip.parse().unwrap(),
         };
         let mac = virga_core::network::mac_address(ip, 0);
-        let mut port = load_balancer::port(balancer, role, &need, mac, &[given]);
+        let mut port = need.port(&balancer.metadata, mac, &[given]);
         port.metadata.uid = Some(format!("{ip}-port"));
         Arc::new(port)
     });
@@ -446,4 +446,21 @@ fn a_flat_network_has_no_address_that_is_shared_out() {
     cloud.reset_load_balancers([&shared]);
     let wanted = cloud.take();
     assert_eq!(problem(&wanted).unwrap().0, Reason::Invalid);
+}
+
+#[tokio::test]
+async fn who_is_plugged_into_another_namespaces_network_of_that_name_is_no_member() {
+    let shop = Shop::new(Distribution::Centralized);
+    let shared = balancer(|_| {});
+    let mut cloud = shop.cloud(&shared, true);
+    let mut elsewhere = (*shop.members[0]).clone();
+    elsewhere.spec.network_namespace = Some("infra".into());
+    cloud.set_port(&Arc::new(elsewhere));
+    let wanted = cloud.take();
+    let (reason, message) = problem(&wanted).unwrap();
+    assert_eq!(reason, Reason::NotRouted);
+    assert!(message.contains("its interface is in Network infra/front"), "{message}");
+    let members = &wanted.load_balancers[&uid(30)].1.members;
+    let addresses: Vec<String> = members.iter().map(|member| member.address.to_string()).collect();
+    assert_eq!(addresses, ["10.0.0.6"]);
 }

@@ -48,7 +48,7 @@ pub fn record(floating: &FloatingIP, ip: &str) -> Arc<Port> {
     };
     let uid = floating.metadata.uid.clone().unwrap();
     let mac = virga_core::network::mac_address(&uid, 0);
-    let mut port = floating_ip::port(floating, &need, mac, &[given]);
+    let mut port = need.port(&floating.metadata, mac, &[given]);
     port.metadata.uid = Some(format!("{uid}-port"));
     Arc::new(port)
 }

@@ -18,4 +18,5 @@ mod security_groups;
 mod server;
 mod shared;
 mod traced;
+mod trunks;
 mod written;

@@ -81,7 +81,7 @@ pub fn address(router: &Router, ip: &str) -> Arc<Port> {
     };
     let uid = router.metadata.uid.clone().unwrap();
     let mac = virga_core::network::mac_address(&uid, 0);
-    let mut port = router::port(router, &need, mac, &[given]);
+    let mut port = need.port(&router.metadata, mac, &[given]);
     port.metadata.uid = Some(format!("{uid}-port"));
     Arc::new(port)
 }
@@ -117,6 +117,11 @@ pub fn sent(ovn: &Northd, from: &Port, router_mac: &str, to: &str) -> String {
 
 /// The outside's machine has answered the Router's question for its MAC address.
 pub fn neighbour(ovn: &Northd, router: u64, name: &str, network: u64) {
+    knows(ovn, router, name, network, HOP);
+}
+
+/// Somebody in a Network, with this address and MAC address, has answered it.
+pub fn knows(ovn: &Northd, router: u64, name: &str, network: u64, (ip, mac): (&str, &str)) {
     let datapath = ovn
         .sbctl(&[
             "--bare",
@@ -130,8 +135,8 @@ pub fn neighbour(ovn: &Northd, router: u64, name: &str, network: u64) {
         "create",
         "MAC_Binding",
         &format!("logical_port={}-{}", uid(router), uid(network)),
-        &format!("ip={}", HOP.0),
-        &format!("mac=\"{}\"", HOP.1),
+        &format!("ip=\"{ip}\""),
+        &format!("mac=\"{mac}\""),
         &format!("datapath={}", datapath.trim()),
     ])
     .unwrap();

@@ -1,26 +1,33 @@
 //! Does `virga_core::trace` say what OVN does? Random worlds are written, the real ovn-northd makes flows of them, and
 //! ovn-trace follows the same packets.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+mod shared;
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use k8s_openapi::jiff::Timestamp;
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::{Value, json};
 use virga_core::{
-    floating_ip, router,
+    carried::Carried,
+    floating_ip, load_balancer, router,
     security_group::default_group,
-    trace::{Objects, Protocol, Question, Trace, World, trace},
+    trace::{Does, Objects, Protocol, Question, Step, Trace, World, trace},
 };
 use virga_crds::{
-    AddressGroup, Distribution, FloatingIP, Instance, Network, Port, PortSecurity, Router, SecurityGroup,
+    AddressGroup, Distribution, FloatingIP, Instance, LoadBalancer, Network, Port, PortSecurity, Router, SecurityGroup,
     SecurityGroupSpec, Snat,
 };
-use virga_ovsdb::{client::Client, testing::Northd};
+use virga_ovsdb::{client::Client, northbound, testing::Northd};
 
 use crate::{
     floating::{floating, instance, record},
     objects::{OVN, cloud, network, port, subnet, uid},
-    routed::{BEYOND, address, hosts, mac, neighbour, outside, router as made, to, to_outside},
+    routed::{BEYOND, address, hosts, knows, mac, neighbour, outside, router as made, to, to_outside},
     server::{client, write},
 };
 
@@ -45,6 +52,8 @@ struct Plan {
     router: (bool, bool, bool, bool),
     /// The guests that addresses outside lead to.
     floating: (u64, u64),
+    /// The LoadBalancer's Network, and which guests are its members.
+    balanced: (usize, Vec<bool>),
     asked: Vec<Asked>,
 }
 
@@ -62,6 +71,8 @@ enum To {
     Guest(u64),
     Floating,
     Shared,
+    Vip,
+    Led,
     Beyond,
     Gateway,
     ByRoute,
@@ -135,6 +146,8 @@ fn plan() -> impl Strategy<Value = Plan> {
         6 => (0..GUESTS).prop_map(To::Guest),
         1 => Just(To::Floating),
         1 => Just(To::Shared),
+        4 => Just(To::Vip),
+        2 => Just(To::Led),
         1 => Just(To::Beyond),
         1 => Just(To::Gateway),
         1 => Just(To::ByRoute),
@@ -153,14 +166,19 @@ fn plan() -> impl Strategy<Value = Plan> {
             any::<bool>(),
         ),
         (0..GUESTS, 0..GUESTS),
+        (
+            0..3_usize,
+            prop::collection::vec(any::<bool>(), usize::try_from(GUESTS).unwrap()),
+        ),
         prop::collection::vec(asked, 24),
     )
-        .prop_map(|(secured, guests, groups, router, floating, asked)| Plan {
+        .prop_map(|(secured, guests, groups, router, floating, balanced, asked)| Plan {
             secured,
             guests,
             groups,
             router,
             floating,
+            balanced,
             asked,
         })
 }
@@ -171,6 +189,7 @@ struct Made {
     guests: Vec<Arc<Port>>,
     routers: Vec<Router>,
     floating: Vec<FloatingIP>,
+    balancer: LoadBalancer,
     groups: Vec<SecurityGroup>,
     addresses: AddressGroup,
     instances: Vec<Instance>,
@@ -268,12 +287,26 @@ impl Plan {
                 SecurityGroup::new(GROUPS[usize::try_from(at).unwrap()], spec),
             ));
         }
-        let held = [record(&whole, FLOATING), record(&shared, SHARED)];
+        let led = floating(22, "led", |spec| spec.load_balancer = Some("pages".into()));
+        let (at, is_member) = &self.balanced;
+        let members = (0..)
+            .zip(&self.guests)
+            .zip(is_member)
+            .filter(|(_, is_member)| **is_member);
+        let members = members.flat_map(|((number, (at, _)), _)| [false, true].map(|v6| own(*at, number, v6)));
+        let balancer = shared::balancer(NETWORKS[*at], &members.collect::<Vec<_>>());
+        let held = [
+            record(&whole, FLOATING),
+            record(&shared, SHARED),
+            record(&led, shared::LED),
+            shared::held(&balancer, *at),
+        ];
         let outer: Vec<Arc<Port>> = way_out.then(|| address(&edge, OUTER)).into_iter().collect();
         let mut cloud = cloud();
         cloud.set_gateway_hosts(hosts(&["node-1", "node-2", "node-3"]));
         let ports = guests.iter().chain(&outer).chain(&held);
-        cloud.reset(&networks, ports, [&edge], [&whole, &shared], &instances);
+        cloud.reset(&networks, ports, [&edge], [&whole, &shared, &led], &instances);
+        cloud.reset_load_balancers([&balancer]);
         let shared_groups: Vec<Arc<SecurityGroup>> = groups.iter().cloned().map(Arc::new).collect();
         let addresses = offices();
         cloud.reset_groups(&shared_groups, [&Arc::new(addresses.clone())]);
@@ -285,22 +318,32 @@ impl Plan {
             neighbour(ovn, 10, "shop/edge", 4);
         }
 
+        // Who answers for the LoadBalancer's address has told the Router so.
+        for v6 in [false, true].into_iter().filter(|_| joined.contains(&NETWORKS[*at])) {
+            let (ip, mac) = (shared::vip(*at, v6), shared::mac());
+            knows(ovn, 10, "shop/edge", *at as u64 + 1, (&ip, &mac));
+        }
+
         let now = Timestamp::UNIX_EPOCH;
         let mut edge = (*edge).clone();
-        let seen = router::Carried::Seen(wanted.routers[&uid(10)].1.clone());
+        let seen = Carried::Seen(wanted.routers[&uid(10)].1.clone());
         edge.status = Some(router::plan(&edge, OVN, None, &seen, now).1);
-        let floating = [whole, shared].map(|found| {
+        let floating = [whole, shared, led].map(|found| {
             let mut found = (*found).clone();
             let number = found.metadata.uid.as_ref().unwrap().parse().unwrap();
-            let seen = floating_ip::Carried::Seen(wanted.floating_ips[&number].1.clone());
+            let seen = Carried::Seen(wanted.floating_ips[&number].1.clone());
             found.status = Some(floating_ip::plan(&found, OVN, None, &seen, now).1);
             found
         });
+        let mut balancer = (*balancer).clone();
+        let seen = Carried::Seen(wanted.load_balancers[&uid(shared::NUMBER)].1.clone());
+        balancer.status = Some(load_balancer::plan(&balancer, OVN, None, &seen, |_| None, now).1);
         Made {
             networks: networks.iter().map(|network| (**network).clone()).collect(),
             guests,
             routers: vec![edge],
             floating: floating.into(),
+            balancer,
             groups,
             addresses,
             instances: instances.iter().map(|instance| (**instance).clone()).collect(),
@@ -317,6 +360,7 @@ impl Made {
             ports: &ports,
             routers: &self.routers,
             floating_ips: &self.floating,
+            load_balancers: std::slice::from_ref(&self.balancer),
             security_groups: &self.groups,
             address_groups: std::slice::from_ref(&self.addresses),
             instances: &self.instances,
@@ -331,17 +375,19 @@ impl Made {
 }
 
 /// Where ovn-trace has a packet come out: guests, and the outside.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Out {
     guests: BTreeSet<String>,
     outside: bool,
 }
 
-/// Asks both; none: it makes no sense to ask OVN.
-fn both(plan: &Plan, made: &Made, asked: &Asked, client: &Client, ovn: &Northd) -> Option<(Trace, Out, Out)> {
+/// Asks both, with a pair for each way that a packet may go; none: it makes no sense to ask OVN.
+fn both(plan: &Plan, made: &Made, asked: &Asked, client: &Client, ovn: &Northd) -> Option<(Trace, Vec<(Out, Out)>)> {
     let destination = match &asked.to {
         To::Guest(number) => own(plan.guests[usize::try_from(*number).unwrap()].0, *number, asked.v6),
+        To::Vip => shared::vip(plan.balanced.0, asked.v6),
         _ if asked.v6 => return None,
+        To::Led => shared::LED.to_owned(),
         To::Floating => FLOATING.to_owned(),
         To::Shared => SHARED.to_owned(),
         To::Beyond => BEYOND.to_owned(),
@@ -367,6 +413,7 @@ fn both(plan: &Plan, made: &Made, asked: &Asked, client: &Client, ovn: &Northd) 
         });
         let eth = match near {
             Some(near) => Some(near.spec.mac.clone()),
+            None if matches!(asked.to, To::Vip) && at == plan.balanced.0 => Some(shared::mac()),
             None => made.joins(NETWORKS[at]).then(|| mac(client, 10, at as u64 + 1)),
         };
         (
@@ -377,7 +424,8 @@ fn both(plan: &Plan, made: &Made, asked: &Asked, client: &Client, ovn: &Northd) 
         )
     } else {
         let hidden = plan.router.2 && matches!(asked.to, To::Guest(_));
-        if asked.v6 || hidden || !plan.router.1 || matches!(asked.to, To::Beyond | To::ByRoute | To::Gateway) {
+        if asked.v6 || hidden || !plan.router.1 || matches!(asked.to, To::Vip | To::Beyond | To::ByRoute | To::Gateway)
+        {
             return None;
         }
         let (mac, from) = (mac(client, 10, 4), BEYOND.to_owned());
@@ -393,25 +441,27 @@ fn both(plan: &Plan, made: &Made, asked: &Asked, client: &Client, ovn: &Northd) 
     };
     let ours = made.trace(&question);
     let name = |port: &Port| port.metadata.name.clone().unwrap();
-    let answers = ours.steps.last().is_some_and(|step| step.says.starts_with("answers:"));
-    let left = ours
-        .steps
-        .iter()
-        .any(|step| step.kind == "Network" && step.says.starts_with("leaves"));
-    let mut expected = Out {
-        guests: ours.arrives_at.iter().cloned().collect(),
-        outside: left,
-    };
+    let last = ours.steps.last().unwrap();
+    let answers = last.says.starts_with("answers:");
+    let is_refused = last.kind == "LoadBalancer" && last.does == Does::Drops;
     // What an address outside has no use for, or what came from there, goes out again to nobody.
-    let lost = ours.steps.last().is_some_and(|step| step.kind == "FloatingIP");
-    let counts = asked.from.is_some() && !lost;
-    expected.outside &= counts;
+    let useless = last.kind == "FloatingIP" && last.does != Does::Passes;
+    let counts = asked.from.is_some() && !useless;
+    let left = |steps: &[Step]| {
+        let mut steps = steps.iter();
+        counts && steps.any(|step| step.kind == "Network" && step.says.starts_with("leaves"))
+    };
+    let expected = |arrives_at: &Option<String>, steps: &[Step]| Out {
+        guests: arrives_at.iter().cloned().collect(),
+        outside: left(steps),
+    };
     let none = Out {
         guests: BTreeSet::new(),
         outside: false,
     };
     let Some(eth) = eth else {
-        return Some((ours, expected, none));
+        let expected = expected(&ours.arrives_at, &ours.steps);
+        return Some((ours, vec![(expected, none)]));
     };
     let family = if ip.is_ipv4() { "ip4" } else { "ip6" };
     let packet = format!(
@@ -419,12 +469,7 @@ fn both(plan: &Plan, made: &Made, asked: &Asked, client: &Client, ovn: &Northd) 
          && {what}",
         source.0, source.1
     );
-    let said = ovn.trace_new(&packet).unwrap();
-    if answers {
-        assert!(said.contains("icmp4.type = 0"), "{said}");
-        return None;
-    }
-    let there = Out {
+    let there = |said: &str| Out {
         guests: made
             .guests
             .iter()
@@ -433,7 +478,70 @@ fn both(plan: &Plan, made: &Made, asked: &Asked, client: &Client, ovn: &Northd) 
             .collect(),
         outside: counts && said.contains(&to_outside(4)),
     };
-    Some((ours, expected, there))
+    if !ours.members.is_empty() {
+        return Some(shared_out(made, ours, &packet, client, ovn, expected, there));
+    }
+    let said = ovn.trace_new(&packet).unwrap();
+    if answers {
+        assert!(
+            said.contains("icmp4.type = 0") || said.contains("icmp6.type = 129"),
+            "{said}"
+        );
+        return None;
+    }
+    if is_refused {
+        let signs = ["tcp_reset", "icmp4 {", "icmp6 {", "sctp_abort"];
+        assert!(signs.iter().any(|sign| said.contains(sign)), "{ours:#?}\n{said}");
+        return None;
+    }
+    let pair = (expected(&ours.arrives_at, &ours.steps), there(&said));
+    Some((ours, vec![pair]))
+}
+
+/// Asks OVN, which has to have the same members, and whichever it chooses.
+fn shared_out(
+    made: &Made,
+    ours: Trace,
+    packet: &str,
+    client: &Client,
+    ovn: &Northd,
+    expected: impl Fn(&Option<String>, &[Step]) -> Out,
+    there: impl Fn(&str) -> Out,
+) -> (Trace, Vec<(Out, Out)>) {
+    let (protocol, inner) = match ours.packet.protocol {
+        Protocol::Tcp => (northbound::Protocol::Tcp, 22),
+        Protocol::Udp => (northbound::Protocol::Udp, 53),
+        _ => (northbound::Protocol::Sctp, 80),
+    };
+    let socket = SocketAddr::new(ours.packet.destination, ours.packet.port.unwrap());
+    let sockets = ours
+        .members
+        .iter()
+        .map(|member| SocketAddr::new(member.address, inner).to_string());
+    let sockets: BTreeSet<String> = sockets.collect();
+    assert_eq!(
+        sockets,
+        shared::backends(client, protocol, &socket.to_string()),
+        "{:#?}",
+        made.balancer
+    );
+    // ovn-trace knows nothing of who is sent its own. It chooses by chance, and whoever is chosen, it is one of ours: told whom to
+    // choose, it would go there before any rule was asked.
+    if ours.members.iter().any(|member| member.address == ours.packet.source) {
+        return (ours, Vec::new());
+    }
+    let ways: Vec<Out> = ours
+        .members
+        .iter()
+        .map(|member| expected(&member.arrives_at, &member.steps))
+        .collect();
+    let pairs = (0..ways.len()).map(|first| {
+        let there = there(&ovn.trace_new(packet).unwrap());
+        let same = ways.iter().find(|way| **way == there);
+        (same.unwrap_or(&ways[first]).clone(), there)
+    });
+    let pairs = pairs.collect();
+    (ours, pairs)
 }
 
 #[test]
@@ -448,24 +556,28 @@ fn of_random_worlds_we_say_what_ovn_does() {
         ..ProptestConfig::default()
     };
     let mut runner = TestRunner::new(config);
-    let compared = std::cell::Cell::new((0, 0));
+    let compared = std::cell::Cell::new((0, 0, 0));
     runner
         .run(&plan(), |plan| {
             let made = runtime.block_on(plan.make(&client, &ovn));
             for asked in &plan.asked {
-                let Some((ours, expected, there)) = both(&plan, &made, asked, &client, &ovn) else {
+                let Some((ours, pairs)) = both(&plan, &made, asked, &client, &ovn) else {
                     continue;
                 };
-                prop_assert_eq!(&expected, &there, "{:?}: {:#?}", asked, ours);
-                let (all, arrived) = compared.get();
-                compared.set((all + 1, arrived + usize::from(!there.guests.is_empty())));
+                for (expected, there) in pairs {
+                    prop_assert_eq!(&expected, &there, "{:?}: {:#?}", asked, ours);
+                    let is_shared = !ours.members.is_empty() && !there.guests.is_empty();
+                    let (all, arrived, shared) = compared.get();
+                    let one = usize::from(!there.guests.is_empty());
+                    compared.set((all + 1, arrived + one, shared + usize::from(is_shared)));
+                }
             }
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{error}"));
-    let (all, arrived) = compared.get();
+    let (all, arrived, shared) = compared.get();
     assert!(
-        all > 100 && arrived > 20,
-        "{arrived} of {all} arrived: the worlds are too closed to tell anything"
+        all > 100 && arrived > 20 && shared > 5,
+        "{arrived} of {all} arrived, {shared} by a LoadBalancer: the worlds are too closed to tell anything"
     );
 }

@@ -69,6 +69,25 @@ pub async fn measure(lab: &Lab, client: Client, rounds: u16, more: u16) -> Resul
     Ok(measured)
 }
 
+/// The starts alone, likewise.
+pub async fn starts(lab: &Lab, client: &Client, rounds: u16) -> Result<Starts, Error> {
+    let bench = Bench {
+        lab,
+        client: client.clone(),
+    };
+    bench.check().await?;
+    bench.remove().await?;
+    let starts = async {
+        bench.prepare().await?;
+        bench.starts(rounds).await
+    };
+    let starts = starts.await;
+    let removed = bench.remove().await;
+    let starts = starts?;
+    removed?;
+    Ok(starts)
+}
+
 impl Bench<'_> {
     /// Whether Virga runs here.
     async fn check(&self) -> Result<(), Error> {

@@ -42,7 +42,7 @@ impl Memory {
 }
 
 /// `Pss` of proc_pid_smaps(5).
-fn pss_kib(rollup: &str) -> Option<u64> {
+pub fn pss_kib(rollup: &str) -> Option<u64> {
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }

@@ -2,7 +2,7 @@
 //!
 //! Its parts can be measured alone; the page keeps the sections of the others. `lab` needs a running lab with Virga in it,
 //! as `cargo xtask demo` leaves it, and root; what it makes there is in a namespace of its own and is taken away again.
-//! `admission`, `burst` and `verbs` need root. The result is printed and written to docs/performance.md.
+//! `admission`, `burst`, `verbs` and `density` need root. The result is printed and written to docs/performance.md.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::ValueEnum as _;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
-use virga_lab::{Administered, Lab, NodeError};
+use virga_lab::{Administered, Lab, NodeError, OvnError};
 
 use crate::machine::{self, Machine};
 use crate::scale::{self, network};
@@ -19,7 +19,9 @@ use crate::sections::{self, Section};
 use crate::{command, file};
 
 mod admission;
+mod backends;
 mod burst;
+mod density;
 mod effects;
 mod instances;
 mod libvirt;
@@ -50,6 +52,12 @@ pub struct Args {
     /// How many Instances are created soon after each other
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
     burst: u16,
+    /// How many guests of QEMU stand still on an agent
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    paused: u16,
+    /// How many domains of libvirt's test driver an agent has
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    described: u16,
     /// Only print the result; leave docs/performance.md as it is
     #[arg(long)]
     print_only: bool,
@@ -71,15 +79,19 @@ enum Part {
     Northbound,
     /// Creates through a real apiserver
     Admission,
+    /// Instances with Networks on OVN beside Networks on libvirt, in a lab without Networks; only when it is asked for
+    Backends,
     /// Many Instances, one soon after the other, beside virsh
     Burst,
     /// Each verb beside the calls of libvirt that it consists of
     Verbs,
+    /// What an agent takes with many Instances at rest
+    Density,
 }
 
 impl Part {
     /// Those that have to be in a network of their own: see `scale::network`.
-    const ELSEWHERE: [Self; 3] = [Self::Admission, Self::Burst, Self::Verbs];
+    const ELSEWHERE: [Self; 4] = [Self::Admission, Self::Burst, Self::Verbs, Self::Density];
 }
 
 /// What went wrong in a bench.
@@ -88,12 +100,23 @@ pub enum Error {
     /// There is no lab.
     #[error("the bench measures Virga in the lab: run `cargo xtask demo` first")]
     NoLab(#[source] virga_lab::Error),
+    /// It did not do what was asked of it.
+    #[error(transparent)]
+    Lab(virga_lab::Error),
     /// Its tests are running: they kill what would be measured.
     #[error("the tests of the lab are running, and kill what would be measured: wait for their end")]
     LabInUse,
     /// The lab has no Virga in it.
     #[error("no Hypervisor of the lab is Ready: run `cargo xtask demo` first")]
     NoVirga,
+    /// The lab has Networks, and each stays with its back end.
+    #[error(
+        "the lab has Networks, which stay on the back end that they are on: delete them, with          `kubectl delete --kustomize config/ovn` and `kubectl delete --filename config/samples`"
+    )]
+    Networks,
+    /// The lab's OVN.
+    #[error(transparent)]
+    Ovn(#[from] OvnError),
     /// A node of the lab.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -179,6 +202,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if wanted(Part::Lab) {
         made.extend(lab(args, &measured)?);
     }
+    if args.only == Some(Part::Backends) {
+        made.push(on_backends(args, &measured)?);
+    }
     if wanted(Part::Placements) {
         println!("placements (builds the scheduler's bench in release mode)");
         made.push(page::placements(&measured, &placement::measure()?));
@@ -196,6 +222,13 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     if here(Part::Burst) {
         made.push(runtime()?.block_on(burst::measure(args.burst))?.section(&measured));
+    }
+    if here(Part::Density) {
+        made.push(
+            runtime()?
+                .block_on(density::measure(args.paused, args.described))?
+                .section(&measured),
+        );
     }
     if here(Part::Verbs) {
         made.push(runtime()?.block_on(verbs::measure(args.rounds))?.section(&measured));
@@ -219,6 +252,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let more: &[(&str, u16)] = match part {
             Part::Burst => &[("--burst", args.burst)],
             Part::Verbs => &[("--rounds", args.rounds)],
+            Part::Density => &[("--paused", args.paused), ("--described", args.described)],
             _ => &[],
         };
         words.extend(
@@ -230,6 +264,16 @@ pub fn run(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
+fn on_backends(args: &Args, measured: &str) -> Result<Section, Error> {
+    let _turn = turn()?;
+    let lab = Lab::attach().map_err(Error::NoLab)?;
+    let backends = runtime()?.block_on(async {
+        let client = client(&lab.kubeconfig()).await?;
+        backends::measure(&lab, &client, args.rounds).await
+    })?;
+    Ok(backends.section(&in_lab(&lab, measured)?))
+}
+
 fn lab(args: &Args, measured: &str) -> Result<Vec<Section>, Error> {
     let _turn = turn()?;
     let lab = Lab::attach().map_err(Error::NoLab)?;
@@ -237,19 +281,24 @@ fn lab(args: &Args, measured: &str) -> Result<Vec<Section>, Error> {
         let client = client(&lab.kubeconfig()).await?;
         instances::measure(&lab, client, args.rounds, args.instances).await
     })?;
+    let measured = in_lab(&lab, measured)?;
+    Ok(page::lab(&measured, args.rounds, &starts, &memory))
+}
+
+/// How and where it was measured.
+fn in_lab(lab: &Lab, measured: &str) -> Result<String, Error> {
     let nodes = lab.nodes();
     let versions = match nodes.first() {
         Some(node) => node.run(&["virsh", "version"])?,
         None => String::new(),
     };
     let hypervisor = ["Using library", "Running hypervisor"].map(|name| machine::field(&versions, name));
-    let measured = format!(
-        "{measured} It was in the lab of {} nodes that `make demo` leaves. {}; guests run under emulation (TCG), not KVM. \
+    Ok(format!(
+        "{measured} It was in a lab with {} of libvirt's hosts, as `make demo` leaves it. {}; guests run under emulation (TCG), not KVM. \
          Controller and agent are release builds.",
         nodes.len(),
         hypervisor.join(", ")
-    );
-    Ok(page::lab(&measured, args.rounds, &starts, &memory))
+    ))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::admission::{Asks, Creates};
+use super::backends;
 use super::burst;
+use super::density;
 use super::instances::Starts;
 use super::memory::Memory;
 use super::northbound;
@@ -30,8 +32,9 @@ const NOVA: &str = "Beside Nova's scheduler";
 const ADMISSION: &str = "Creates through the API server";
 
 /// The sections in their order.
-pub const ORDER: [&str; 9] = [
+pub const ORDER: [&str; 11] = [
     STARTS,
+    backends::TITLE,
     burst::TITLE,
     verbs::TITLE,
     WRITES,
@@ -39,6 +42,7 @@ pub const ORDER: [&str; 9] = [
     NOVA,
     ADMISSION,
     northbound::TITLE,
+    density::TITLE,
     MEMORY,
 ];
 

@@ -189,6 +189,8 @@ fn install(lab: &Lab, ovn: &Ovn, images: &[Built]) -> Result<(), Error> {
     .map(str::to_owned)
     .to_vec();
     args.push(format!("--namespace={SYSTEM}"));
+    let secret = ovn.secret(SYSTEM)?;
+    lab.kubectl(&["apply", "--filename", &secret.to_string_lossy()])?;
     args.extend(ovn.chart_settings());
     args.extend(images.iter().map(|built| {
         let process = built.name.trim_start_matches("virga-");

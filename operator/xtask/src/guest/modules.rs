@@ -13,8 +13,9 @@ use crate::{command, file};
 const DEPMOD_LIMIT: Duration = Duration::from_mins(1);
 const DECOMPRESS_LIMIT: Duration = Duration::from_secs(20);
 
-/// Drivers of what a virtual machine can have, and the file systems of seeds.
-const DRIVERS: [&str; 17] = [
+/// Drivers of what a virtual machine can have, VLANs, and the file systems of seeds.
+const DRIVERS: [&str; 18] = [
+    "8021q",
     "ahci",
     "ata_piix",
     "button",

@@ -4,20 +4,15 @@
 //! `DIR/NAME.tar`, and `DIR/images.json` says what each is called; `ctr --namespace k8s.io images import` takes them.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{command, file};
+use crate::file;
 
 mod oci;
+mod programs;
 mod rootfs;
-
-/// A release build from nothing, on two cores that others use too.
-const BUILD_LIMIT: Duration = Duration::from_hours(1);
-const QUERY_LIMIT: Duration = Duration::from_secs(20);
 
 /// Arguments of `cargo xtask image`.
 #[derive(clap::Args)]
@@ -40,12 +35,12 @@ enum Which {
 /// What went wrong while images were built.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An outside program failed.
-    #[error(transparent)]
-    Command(#[from] command::Failed),
-    /// cargo's answer was not understood.
-    #[error("reading what cargo says of the workspace")]
-    Metadata(#[from] serde_json::Error),
+    /// The programs.
+    #[error("building the programs")]
+    Programs(#[from] programs::Error),
+    /// `images.json` is no list of images.
+    #[error("reading the list of images")]
+    List(#[from] serde_json::Error),
     /// `SOURCE_DATE_EPOCH` is no number.
     #[error("SOURCE_DATE_EPOCH is {0:?}, not a number of seconds")]
     Time(String),
@@ -133,16 +128,17 @@ pub struct Built {
 
 /// Builds the images and prints name, digest, size in bytes and path of each.
 pub fn run(args: Args) -> Result<(), Error> {
-    let workspace = Workspace::ask()?;
-    let out = args.out.unwrap_or_else(|| workspace.target_directory.join("image"));
+    let workspace = programs::Workspace::ask()?;
+    let out = args.out.unwrap_or_else(|| workspace.target_directory().join("image"));
     file::make_folder(&out)?;
     let out = fs::canonicalize(&out).map_err(file::failed("finding", &out))?;
     let time = source_time()?;
     let processes = ProcessImage::of(args.process);
-    workspace.build(&processes)?;
+    let names: Vec<&str> = processes.iter().map(|process| process.name).collect();
+    let programs = workspace.programs(&names)?;
     let mut built = Vec::new();
     for process in processes {
-        let archive = process.archive(&workspace.target_directory.join("release").join(process.name), time)?;
+        let archive = process.archive(&programs.join(process.name), time)?;
         let path = out.join(format!("{}.tar", process.name));
         file::write(&path, &archive.bytes)?;
         let image = format!("{}:{}", process.image(), archive.tag);
@@ -178,64 +174,6 @@ fn source_time() -> Result<u64, Error> {
         Ok(text) => text.trim().parse().map_err(|_| Error::Time(text)),
         Err(_) => Ok(0),
     }
-}
-
-/// Where cargo builds, by `cargo metadata`.
-#[derive(Debug, Deserialize)]
-struct Workspace {
-    workspace_root: PathBuf,
-    target_directory: PathBuf,
-}
-
-impl Workspace {
-    fn ask() -> Result<Self, Error> {
-        let mut metadata = cargo();
-        metadata.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]);
-        let answer =
-            command::output(&mut metadata, QUERY_LIMIT).map_err(command::failed("asking cargo about the workspace"))?;
-        Ok(serde_json::from_slice(&answer)?)
-    }
-
-    /// Release builds in which neither the checkout's path nor cargo's folder shows.
-    fn build(&self, processes: &[ProcessImage]) -> Result<(), Error> {
-        let mut flags: Vec<String> = match std::env::var("CARGO_ENCODED_RUSTFLAGS") {
-            Ok(flags) => flags
-                .split('\x1f')
-                .filter(|flag| !flag.is_empty())
-                .map(str::to_owned)
-                .collect(),
-            Err(_) => std::env::var("RUSTFLAGS")
-                .unwrap_or_default()
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect(),
-        };
-        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-        // The checkout's own path shows nowhere: cargo names the workspace's files from its root. Were it among the flags,
-        // each checkout would compile every dependency anew.
-        flags.extend(home.map(|home| format!("--remap-path-prefix={}=/cargo", home.display())));
-        flags.push(format!(
-            "--remap-path-prefix={}=/target",
-            self.target_directory.display()
-        ));
-        let mut build = cargo();
-        build
-            .args(["build", "--release", "--locked"])
-            .current_dir(&self.workspace_root);
-        build
-            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-            .env_remove("RUSTFLAGS");
-        for process in processes {
-            build.args(["--package", process.name, "--bin", process.name]);
-        }
-        Ok(command::show(&mut build, BUILD_LIMIT).map_err(command::failed("building the programs"))?)
-    }
-}
-
-/// The cargo that runs this, else the one in the path.
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 #[cfg(test)]

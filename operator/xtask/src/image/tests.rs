@@ -1,8 +1,9 @@
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
+use crate::command;
 
 const LIMIT: Duration = Duration::from_mins(1);
 

@@ -1,17 +1,19 @@
-//! Which Networks, Routers, Ports and addresses are there, and what is joined with what?
+//! Which Networks, Routers, LoadBalancers, Ports and addresses are there, and what is joined with what?
 
+mod balanced;
 mod picture;
 mod tree;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+pub use balanced::{BalancerDrawn, ListenerDrawn, MemberDrawn};
 use kube::ResourceExt;
 pub use picture::svg;
 use serde::Serialize;
 pub use tree::text;
 use virga_core::{
     condition::is_true,
-    network::{Segment, ValidSubnet, validate},
+    network::{Purpose, Segment, ValidSubnet, validate},
     security_group::of_port,
 };
 use virga_crds::{
@@ -32,6 +34,8 @@ pub struct Map {
     pub routers: Vec<RouterDrawn>,
     /// Its Networks, by name.
     pub networks: Vec<NetworkDrawn>,
+    /// Its load balancers, by name.
+    pub load_balancers: Vec<BalancerDrawn>,
     /// Its floating IPs, by name.
     #[serde(rename = "floatingIPs")]
     pub floating_ips: Vec<FloatingDrawn>,
@@ -208,6 +212,14 @@ pub fn of(objects: &Objects) -> Map {
     for (port, address) in objects.floating_ips.iter().filter_map(led) {
         outer.entry(port).or_default().push(address);
     }
+    let balancers = objects.load_balancers.iter().map(|balancer| {
+        let leads = |floating: &&FloatingIP| floating.spec.load_balancer.as_ref() == Some(&balancer.name_any());
+        let leading = objects.floating_ips.iter().filter(leads);
+        let leading = leading.filter_map(|floating| floating.status.as_ref()?.address.clone());
+        balanced::balanced(balancer, leading.collect())
+    });
+    let mut load_balancers: Vec<BalancerDrawn> = balancers.collect();
+    load_balancers.sort_by(|one, other| one.name.cmp(&other.name));
     let mut ports = BTreeMap::<&str, Vec<PortDrawn>>::new();
     for port in &objects.ports {
         let drawn = plugged(port, own, outer.get(&port.name_any()).cloned().unwrap_or_default());
@@ -229,6 +241,7 @@ pub fn of(objects: &Objects) -> Map {
         namespace: own.to_owned(),
         routers,
         networks,
+        load_balancers,
         floating_ips,
         unread: objects.unread.clone(),
     }
@@ -361,13 +374,7 @@ fn plugged(port: &Port, own: &str, floating_ips: Vec<String>) -> PortDrawn {
         kind: "Instance",
         name: spec.instance.clone(),
     });
-    let holder = instance
-        .or_else(|| spec.router.as_ref().map(|router| held("Router", router)))
-        .or_else(|| spec.floating_ip.as_ref().map(|floating| held("FloatingIP", floating)))
-        .or_else(|| {
-            let balancer = spec.load_balancer.as_ref().or(spec.health_check.as_ref());
-            balancer.map(|balancer| held("LoadBalancer", balancer))
-        });
+    let holder = instance.or_else(|| Purpose::of(port).map(|(purpose, holder)| held(purpose.kind(), holder)));
     let conditions = port.status.as_ref().map(|status| status.conditions.as_slice());
     let up = conditions.map(|conditions| is_true(conditions, types::READY));
     PortDrawn {

@@ -1,9 +1,11 @@
-//! How is it drawn? The outside on the left, Routers in the middle, Networks with their Ports on the right. However much
-//! there is, the picture has a largest size: what is too much is counted.
+//! How is it drawn? The outside on the left, Routers in the middle, Networks with their Ports on the right, LoadBalancers below
+//! them. However much there is, the picture has a largest size: what is too much is counted.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{Map, NetworkDrawn, RouterDrawn};
+use virga_crds::MemberState;
+
+use super::{BalancerDrawn, ListenerDrawn, Map, NetworkDrawn, RouterDrawn};
 use crate::words::{escaped, shortened};
 
 const MARGIN: usize = 24;
@@ -31,7 +33,9 @@ pub fn svg(map: &Map) -> String {
     let routers = &map.routers[..map.routers.len().min(MOST_BOXES)];
     let outside = outside(map);
     let heights: Vec<usize> = networks.iter().map(|network| height(network)).collect();
-    let right: usize = heights.iter().map(|height| height + GAP).sum();
+    let balancers = &map.load_balancers[..map.load_balancers.len().min(MOST_BOXES)];
+    let below: Vec<usize> = balancers.iter().map(height_of).collect();
+    let right: usize = heights.iter().chain(&below).map(|height| height + GAP).sum();
     let middle = routers.len() * (BOX + GAP);
     let left = outside.len() * (BOX + GAP);
     let tallest = right.max(middle).max(left).max(BOX);
@@ -54,6 +58,7 @@ pub fn svg(map: &Map) -> String {
     let place = |own: usize, at: usize| TOP + (tallest - own) / 2 + at * (BOX + GAP);
     let tops: Vec<usize> = heights
         .iter()
+        .chain(&below)
         .scan(TOP + (tallest - right.min(tallest)) / 2, |next, height| {
             let top = *next;
             *next += height + GAP;
@@ -111,9 +116,15 @@ pub fn svg(map: &Map) -> String {
     for (at, network) in networks.iter().enumerate() {
         block(&mut out, tops[at], heights[at], network, COLOURS[at % COLOURS.len()]);
     }
+    for (at, balancer) in balancers.iter().enumerate() {
+        let colour = networks.iter().position(|network| network.name == balancer.network);
+        let colour = colour.map_or(GREY, |at| COLOURS[at % COLOURS.len()]);
+        shared_out(&mut out, tops[networks.len() + at], below[at], balancer, colour);
+    }
     let mut left_out = Vec::new();
     left_out.extend(more(map.networks.len() - networks.len(), "Network"));
     left_out.extend(more(map.routers.len() - routers.len(), "Router"));
+    left_out.extend(more(map.load_balancers.len() - balancers.len(), "LoadBalancer"));
     if !left_out.is_empty() {
         let note = format!("Not drawn: {}", left_out.join(", "));
         text(&mut out, (MARGIN, height - MARGIN / 2), SMALL, &note);
@@ -159,6 +170,12 @@ fn height(network: &NetworkDrawn) -> usize {
     let ports = network.ports.len();
     let rows = ports.min(MOST_PORTS) + usize::from(ports > MOST_PORTS);
     34 + LINE * (network.subnets.len() + rows + usize::from(network.problem.is_some())) + 8
+}
+
+fn height_of(balancer: &BalancerDrawn) -> usize {
+    let members = balancer.members.len();
+    let rows = members.min(MOST_PORTS) + usize::from(members > MOST_PORTS);
+    34 + LINE * (1 + rows + usize::from(balancer.problem.is_some())) + 8
 }
 
 fn lines(
@@ -262,6 +279,62 @@ fn block(out: &mut String, top: usize, height: usize, network: &NetworkDrawn, co
         }
     }
     if let Some(more) = more(network.ports.len().saturating_sub(MOST_PORTS), "more Port") {
+        text(out, (left + 28, y + LINE), "fill=\"#718096\"", &format!("and {more}"));
+    }
+}
+
+/// A LoadBalancer, in the colour of its Network.
+fn shared_out(out: &mut String, top: usize, height: usize, balancer: &BalancerDrawn, colour: &str) {
+    let (left, width) = NETWORK;
+    boxed(out, NETWORK, top, height, colour);
+    let mut y = top + 18;
+    let title = format!("LoadBalancer {}", balancer.name);
+    text(out, (left + 10, y), "font-weight=\"bold\"", &shortened(&title, 40));
+    let outer = balancer.floating_ips.iter().map(|outer| format!(" ⇄ {outer}"));
+    let own = balancer.addresses.join(", ");
+    let about = format!("{own}{} in {}", outer.collect::<String>(), balancer.network);
+    text(
+        out,
+        (left + width - 10, y),
+        "font-size=\"10\" text-anchor=\"end\"",
+        &shortened(&about, 60),
+    );
+    y += 6;
+    if let Some(problem) = &balancer.problem {
+        y += LINE;
+        text(out, (left + 10, y), "fill=\"#c53030\"", &shortened(problem, WIDE_CHARS));
+    }
+    y += LINE;
+    let listeners: Vec<String> = balancer.listeners.iter().map(ListenerDrawn::words).collect();
+    let listeners = format!("listens to {}", listeners.join(", "));
+    text(
+        out,
+        (left + 10, y),
+        "fill=\"#4a5568\"",
+        &shortened(&listeners, WIDE_CHARS),
+    );
+    for member in balancer.members.iter().take(MOST_PORTS) {
+        y += LINE;
+        let dot = match member.state {
+            MemberState::Online | MemberState::NoHealthCheck => "#2f855a",
+            MemberState::Degraded | MemberState::Unknown => "#b7791f",
+            MemberState::Stopped => "#a0aec0",
+            MemberState::Offline | MemberState::Unreachable => RED,
+        };
+        let what = format!("{:?}", member.state);
+        let _ = writeln!(
+            out,
+            "<circle cx=\"{}\" cy=\"{}\" r=\"4\" fill=\"{dot}\"><title>{what}</title></circle>",
+            left + 16,
+            y - 4
+        );
+        let instance = member.instance.as_ref().map(|name| format!("Instance {name}"));
+        let who = instance.unwrap_or_else(|| "by address".to_owned());
+        text(out, (left + 28, y), "", &shortened(&who, 34));
+        text(out, (left + 260, y), "", &shortened(&member.address, 34));
+        text(out, (left + width - 10, y), "text-anchor=\"end\"", &what);
+    }
+    if let Some(more) = more(balancer.members.len().saturating_sub(MOST_PORTS), "more member") {
         text(out, (left + 28, y + LINE), "fill=\"#718096\"", &format!("and {more}"));
     }
 }

@@ -1,7 +1,10 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quick_xml::{Reader, events::Event};
 use serde_json::json;
-use virga_crds::{FloatingIPStatus, JoinedNetwork, NetworkStatus, PortStatus, RouterStatus, SubnetUsage};
+use virga_crds::{
+    FloatingIPStatus, JoinedNetwork, LoadBalancer, LoadBalancerStatus, MemberState, MemberStatus, NetworkStatus,
+    PortStatus, RouterStatus, SubnetUsage,
+};
 
 use super::*;
 
@@ -49,6 +52,28 @@ fn port(name: &str, network: &str, spec: &serde_json::Value, up: Option<bool>) -
         ..PortStatus::default()
     });
     port
+}
+
+/// One that is asked at 10.20.0.100, with so many members.
+fn balancer(name: &str, members: &[(&str, Option<&str>, MemberState)]) -> LoadBalancer {
+    let spec = json!({
+        "vip": {"network": "front"},
+        "listeners": [{"protocol": "TCP", "port": 80, "memberPort": 8080}, {"protocol": "UDP", "port": 53}],
+        "members": {"selector": {"matchLabels": {"app": "web"}}},
+    });
+    let mut made = made(LoadBalancer::new(name, serde_json::from_value(spec).unwrap()));
+    let members = members.iter().map(|(address, instance, state)| MemberStatus {
+        address: (*address).into(),
+        instance: instance.map(Into::into),
+        state: *state,
+    });
+    made.status = Some(LoadBalancerStatus {
+        addresses: vec!["10.20.0.100".into()],
+        members: members.collect(),
+        conditions: ready("True", "AsSpecified", ""),
+        ..LoadBalancerStatus::default()
+    });
+    made
 }
 
 /// `front` and `back` behind `edge`, `lone` by itself.
@@ -135,8 +160,17 @@ fn shop() -> Objects {
         floating_ips: vec![
             floating("web", &json!({"instance": "web-1"}), "10.200.0.50", Some("web-1-front")),
             floating("shared", &forwards, "10.200.0.51", None),
+            floating("balanced", &json!({"loadBalancer": "pages"}), "10.200.0.53", None),
             lost,
         ],
+        load_balancers: vec![balancer(
+            "pages",
+            &[
+                ("10.20.0.10", Some("web-1"), MemberState::Online),
+                ("10.20.0.11", Some("web-2"), MemberState::Stopped),
+                ("10.20.0.200", None, MemberState::Offline),
+            ],
+        )],
         ..Objects::default()
     }
 }
@@ -189,6 +223,25 @@ fn crowd(networks: usize, ports: usize) -> Objects {
             .push(port(&format!("{instance}-n000"), "n000", &spec, Some(at % 10 > 0)));
     }
     objects
+}
+
+#[test]
+fn members_beyond_what_is_shown_are_counted() {
+    let mut objects = shop();
+    let addresses: Vec<String> = (0..100).map(|at| format!("10.20.1.{at}")).collect();
+    let members: Vec<_> = addresses
+        .iter()
+        .map(|address| (address.as_str(), None, MemberState::Online))
+        .collect();
+    objects.load_balancers = vec![balancer("pages", &members)];
+    objects.load_balancers[0].status.as_mut().unwrap().online = 100;
+    let told = told(&of(&objects), 20);
+    assert!(
+        told.contains("80 more members, 100 of all 100 are sent connections"),
+        "{told}"
+    );
+    let drawn = svg(&of(&objects));
+    assert!(elements(&drawn) > 20 && drawn.contains("and 88 more members"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use virga_crds::{NetworkScope, PortSecurity, Snat};
 
-use super::{FloatingDrawn, Holder, Lead, Map, NetworkDrawn, PortDrawn, RouterDrawn};
+use super::{BalancerDrawn, FloatingDrawn, Holder, Lead, Map, NetworkDrawn, PortDrawn, RouterDrawn};
 use crate::words::printable;
 
 /// So few more are shown instead of counted.
@@ -16,6 +16,7 @@ pub fn text(map: &Map, ports: usize, out: &mut dyn Write) -> io::Result<()> {
         counted(map.networks.len(), "Network"),
         counted(map.routers.len(), "Router"),
         counted(map.networks.iter().map(|network| network.ports.len()).sum(), "Port"),
+        counted(map.load_balancers.len(), "LoadBalancer"),
         counted(map.floating_ips.len(), "FloatingIP"),
     ];
     writeln!(out, "Namespace {}: {}", shown(&map.namespace), counts.join(", "))?;
@@ -27,6 +28,9 @@ pub fn text(map: &Map, ports: usize, out: &mut dyn Write) -> io::Result<()> {
     }
     for network in &map.networks {
         wired(network, ports).print(out)?;
+    }
+    for balancer in &map.load_balancers {
+        balanced(balancer, ports).print(out)?;
     }
     if !map.floating_ips.is_empty() {
         let mut branch = Branch::new("FloatingIPs".to_owned());
@@ -195,6 +199,54 @@ fn plugged(port: &PortDrawn) -> Vec<String> {
         port.security_groups.join(", "),
         outer,
     ]
+}
+
+fn balanced(balancer: &BalancerDrawn, most: usize) -> Branch {
+    let title = format!(
+        "LoadBalancer {}   {} of Network {}",
+        balancer.name,
+        addresses(&balancer.addresses),
+        balancer.network
+    );
+    let outer = match balancer.floating_ips.as_slice() {
+        [] => String::new(),
+        some => format!("   from outside {}", some.join(", ")),
+    };
+    let mut branch = Branch::new(title + &outer);
+    if let Some(problem) = &balancer.problem {
+        branch.line(format!("! {problem}"));
+    }
+    let listeners = balancer.listeners.iter();
+    branch.rows(
+        listeners
+            .map(|listener| vec!["listener".to_owned(), listener.words()])
+            .collect(),
+    );
+    let count = balancer.members.len();
+    let most = if count <= most + NOT_WORTH_COUNTING {
+        count
+    } else {
+        most
+    };
+    let members = balancer.members[..most].iter().map(|member| {
+        let instance = member.instance.as_ref().map(|instance| format!("Instance {instance}"));
+        vec![
+            "member".to_owned(),
+            member.address.clone(),
+            instance.unwrap_or_default(),
+            format!("{:?}", member.state),
+        ]
+    });
+    branch.rows(members.collect());
+    if most < count {
+        let more = if most > 0 { "more " } else { "" };
+        branch.line(format!(
+            "{} {more}members, {} of all {count} are sent connections; --ports says how many are shown",
+            count - most,
+            balancer.online
+        ));
+    }
+    branch
 }
 
 fn state(port: &PortDrawn) -> &'static str {

@@ -159,8 +159,7 @@ pub(super) async fn run(
                 Change::Deleted(balancer) => writer.cloud.remove_load_balancer(&balancer),
             },
             Ok(()) = answers.changed() => {
-                let answers = answers.borrow_and_update().clone();
-                writer.reports.balancers.set_answers(answers);
+                writer.reports.balancers.set_answers(&answers.borrow_and_update());
             }
             Ok(()) = state.changed() => {
                 let state = state.borrow_and_update().clone();

@@ -3,57 +3,43 @@
 use std::collections::HashMap;
 
 use uuid::Uuid;
-use virga_core::{
-    load_balancer,
-    router::{Obstacle, Seen},
-};
+use virga_core::{carried::Obstacle, load_balancer, router};
 use virga_crds::conditions::Reason;
 use virga_ovn::{Wanted, group_of_problem, of_problem};
 use virga_ovsdb::reconcile::Problem;
 
 use super::Writer;
-use crate::ovn::reports::NetworkReport;
 
 impl Writer {
     pub(super) fn tell_refused(&self, uid: Uuid, message: &str) {
-        let reason = Reason::NorthboundConflict;
+        let problem = || Some(conflict(message.to_owned()));
         if let Some(name) = self.cloud.group_name(uid) {
             let generation = self.cloud.group_generation(uid);
-            self.reports.groups.set(uid, name, generation, Some(message.to_owned()));
+            self.reports.groups.set(uid, owned(name), generation, problem());
         }
         if let Some(name) = self.cloud.address_group_name(uid) {
             let generation = self.cloud.group_generation(uid);
-            let message = Some(message.to_owned());
-            self.reports.address_groups.set(uid, name, generation, message);
+            self.reports.address_groups.set(uid, owned(name), generation, problem());
         }
         if let Some(name) = self.cloud.router_name(uid) {
-            let seen = Seen {
-                problem: Some(Obstacle {
-                    reason,
-                    message: message.to_owned(),
-                }),
-                ..Seen::default()
+            let seen = router::Seen {
+                problem: problem(),
+                ..router::Seen::default()
             };
-            self.reports
-                .set_router(uid, name, (self.cloud.router_generation(uid), seen));
+            let generation = self.cloud.router_generation(uid);
+            self.reports.routers.set(uid, name, generation, seen);
         }
         if let Some(name) = self.cloud.load_balancer_name(uid) {
             let seen = load_balancer::Seen {
-                problem: Some(Obstacle {
-                    reason,
-                    message: message.to_owned(),
-                }),
+                problem: problem(),
                 ..load_balancer::Seen::default()
             };
             let generation = self.cloud.load_balancer_generation(uid);
-            self.reports.balancers.set(uid, name, generation, seen);
+            self.reports.balancers.written.set(uid, name, generation, seen);
         }
         if let Some(name) = self.cloud.name(uid) {
-            let report = NetworkReport {
-                generation: self.cloud.generation(uid),
-                problem: Some((reason, message.to_owned())),
-            };
-            self.reports.set_network(uid, name, &report);
+            let generation = self.cloud.generation(uid);
+            self.reports.networks.set(uid, owned(name), generation, problem());
         }
     }
 
@@ -62,21 +48,17 @@ impl Writer {
         if self.reports.down() == down {
             return;
         }
-        self.reports.set_down(
-            down,
-            self.cloud.waiting(),
-            self.cloud.waiting_routers(),
-            self.cloud.waiting_floating_ips(),
-        );
-        self.cloud
-            .waiting_load_balancers()
-            .for_each(|name| self.reports.balancers.wake(name));
-        self.cloud
-            .waiting_groups()
-            .for_each(|name| self.reports.groups.wake(name));
-        self.cloud
-            .waiting_address_groups()
-            .for_each(|name| self.reports.address_groups.wake(name));
+        self.reports.set_down(down);
+        let (cloud, reports) = (&self.cloud, &self.reports);
+        cloud.waiting().for_each(|name| reports.networks.wake(owned(name)));
+        cloud.waiting_routers().for_each(|name| reports.routers.wake(name));
+        let floating = cloud.waiting_floating_ips();
+        floating.for_each(|name| reports.floating_ips.wake(name));
+        let balancers = cloud.waiting_load_balancers();
+        balancers.for_each(|name| reports.balancers.written.wake(name));
+        cloud.waiting_groups().for_each(|name| reports.groups.wake(owned(name)));
+        let addresses = cloud.waiting_address_groups();
+        addresses.for_each(|name| reports.address_groups.wake(owned(name)));
     }
 
     pub(super) fn report(&mut self, wanted: &Wanted, problems: &[Problem]) {
@@ -102,49 +84,41 @@ impl Writer {
         }
         for (network, generation) in &wanted.networks {
             let Some(name) = self.cloud.name(*network) else {
-                self.reports.forget_network(*network);
-                self.reports.forget_router(*network);
-                self.reports.forget_floating_ip(*network);
-                self.reports.balancers.forget(*network);
+                self.reports.networks.forget(*network);
+                self.reports.routers.forget(*network);
+                self.reports.floating_ips.forget(*network);
+                self.reports.balancers.written.forget(*network);
                 continue;
             };
             let refused = wanted.refused.get(network);
-            let problem = refused
-                .map(|refusal| (refusal.reason, refusal.message.clone()))
-                .or_else(|| {
-                    let problem = of_networks.remove(network)?;
-                    Some((Reason::NorthboundConflict, problem))
-                });
-            let generation = *generation;
-            let report = NetworkReport { generation, problem };
-            self.reports.set_network(*network, name, &report);
+            let refused = refused.map(|refusal| Obstacle {
+                reason: refusal.reason,
+                message: refusal.message.clone(),
+            });
+            let problem = refused.or_else(|| of_networks.remove(network).map(conflict));
+            self.reports.networks.set(*network, owned(name), *generation, problem);
         }
         for (router, (generation, seen)) in &wanted.routers {
             let Some(name) = self.cloud.router_name(*router) else {
                 continue;
             };
             let mut seen = seen.clone();
-            if let (None, Some(message)) = (&seen.problem, of_networks.remove(router)) {
-                let reason = Reason::NorthboundConflict;
-                seen.problem = Some(Obstacle { reason, message });
-            }
-            self.reports.set_router(*router, name, (*generation, seen));
+            seen.problem = seen.problem.or_else(|| of_networks.remove(router).map(conflict));
+            self.reports.routers.set(*router, name, *generation, seen);
         }
         for (balancer, (generation, seen)) in &wanted.load_balancers {
             let Some(name) = self.cloud.load_balancer_name(*balancer) else {
                 continue;
             };
             let mut seen = seen.clone();
-            if let (None, Some(message)) = (&seen.problem, of_networks.remove(balancer)) {
-                let reason = Reason::NorthboundConflict;
-                seen.problem = Some(Obstacle { reason, message });
-            }
-            self.reports.balancers.set(*balancer, name, *generation, seen);
+            seen.problem = seen.problem.or_else(|| of_networks.remove(balancer).map(conflict));
+            self.reports.balancers.written.set(*balancer, name, *generation, seen);
         }
         for (floating, (generation, seen)) in &wanted.floating_ips {
             if let Some(name) = self.cloud.floating_ip_name(*floating) {
                 self.reports
-                    .set_floating_ip(*floating, name, (*generation, seen.clone()));
+                    .floating_ips
+                    .set(*floating, name, *generation, seen.clone());
             }
         }
         self.report_groups(wanted, problems);
@@ -165,10 +139,13 @@ impl Writer {
         let mut of_groups: HashMap<Uuid, String> = problems.iter().filter_map(about).collect();
         for (group, generation) in &wanted.groups {
             let names = (self.cloud.group_name(*group), self.cloud.address_group_name(*group));
-            let problem = of_groups.remove(group);
+            let problem = of_groups.remove(group).map(conflict);
             match names {
-                (Some(name), _) => self.reports.groups.set(*group, name, *generation, problem),
-                (_, Some(name)) => self.reports.address_groups.set(*group, name, *generation, problem),
+                (Some(name), _) => self.reports.groups.set(*group, owned(name), *generation, problem),
+                (_, Some(name)) => self
+                    .reports
+                    .address_groups
+                    .set(*group, owned(name), *generation, problem),
                 (None, None) => {
                     self.reports.groups.forget(*group);
                     self.reports.address_groups.forget(*group);
@@ -176,4 +153,16 @@ impl Writer {
             }
         }
     }
+}
+
+/// Something else has what a row needs.
+fn conflict(message: String) -> Obstacle {
+    Obstacle {
+        reason: Reason::NorthboundConflict,
+        message,
+    }
+}
+
+fn owned((namespace, name): (&str, &str)) -> (String, String) {
+    (namespace.to_owned(), name.to_owned())
 }

@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
-use virga_core::{instance, load_balancer, network};
+use virga_core::{
+    instance::{self, Plug, plugs},
+    network::{self, Purpose},
+};
 use virga_crds::{Image, ImageRef, ImageVisibility, Instance, Interface, Scheduling, Volume};
 
 use super::Findings;
@@ -29,10 +32,12 @@ pub(super) fn validate_change(new: &Instance, old: Option<&Instance>, stores: &S
     let Some(old) = old else { return findings };
     findings.problems.extend(instance::kept_by_lock(old, new));
     findings.problems.extend(instance::rebuild_in_time(old, new));
-    for interface in &new.spec.interfaces {
-        let mut before = old.spec.interfaces.iter();
-        if !before.any(|before| before.network == interface.network) {
-            validate_interface(new, interface, stores, &mut findings);
+    for plug in plugs(&new.spec) {
+        if !plugs(&old.spec).any(|before| before.interface.network == plug.interface.network) {
+            validate_interface(new, &plug, stores, &mut findings);
+            if let Some(message) = instance::no_such_card(&plug.interface) {
+                findings.warn(&format!("{}.vnicType", plug.field()), &message);
+            }
         }
     }
     for (field, volume) in volumes::named(new) {
@@ -87,8 +92,8 @@ pub(super) fn validate_new(new: &Instance, stores: &Stores) -> Findings {
             }
         }
     }
-    for interface in &new.spec.interfaces {
-        validate_interface(new, interface, stores, &mut findings);
+    for plug in plugs(&new.spec) {
+        validate_interface(new, &plug, stores, &mut findings);
     }
     warn_of_cordon(new, stores, &mut findings);
     if let Some(circle) = circle(new, stores) {
@@ -143,9 +148,9 @@ fn circle(new: &Instance, stores: &Stores) -> Option<String> {
     None
 }
 
-fn validate_interface(new: &Instance, interface: &Interface, stores: &Stores, findings: &mut Findings) {
+fn validate_interface(new: &Instance, plug: &Plug<'_>, stores: &Stores, findings: &mut Findings) {
     let namespace = new.namespace().unwrap_or_default();
-    let field = format!("spec.interfaces[{}]", interface.network);
+    let (field, interface) = (plug.field(), plug.interface.as_ref());
     let network = match of_interface(stores, &namespace, interface) {
         Ok(network) => network,
         Err(message) => return findings.warn(&field, &message),
@@ -191,20 +196,15 @@ fn owner_of(
             && (same("", &port.spec.mac) || port.spec.addresses.iter().any(|address| same(&address.ip, "")))
     });
     if let Some(port) = has {
-        return Some(match (&port.spec.router, &port.spec.floating_ip) {
-            (Some(router), _) => format!("Router {:?}", router.name),
-            (None, Some(floating)) => format!("FloatingIP {:?}", floating.name),
-            (None, None) => match load_balancer::role(port) {
-                Some((_, balancer)) => format!("LoadBalancer {:?}", balancer.name),
-                None if port.namespace().as_deref() == Some(&namespace) => {
-                    format!("Instance {:?}", port.spec.instance)
-                }
-                None => "an Instance of another namespace".to_owned(),
-            },
+        return Some(match Purpose::of(port) {
+            Some((purpose, holder)) => format!("{} {:?}", purpose.kind(), holder.name),
+            None if port.namespace().as_deref() == Some(&namespace) => format!("Instance {:?}", port.spec.instance),
+            None => "an Instance of another namespace".to_owned(),
         });
     }
     let asks = other_instances(new, stores).find(|other| {
-        other.spec.interfaces.iter().any(|theirs| {
+        plugs(&other.spec).any(|theirs| {
+            let theirs = theirs.interface;
             let (address, mac) = (
                 theirs.address.as_deref().unwrap_or(""),
                 theirs.mac.as_deref().unwrap_or(""),

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use kube::ResourceExt as _;
 use virga_core::{
-    load_balancer::{self, members_network, role},
-    network::{self, AddressError, NetworkAddresses, Segment, ValidNetwork},
+    load_balancer::members_network,
+    network::{self, AddressError, NetworkAddresses, Purpose, Segment, ValidNetwork},
     selector::selects,
 };
 use virga_crds::LoadBalancer;
@@ -63,8 +63,8 @@ fn free(new: &LoadBalancer, valid: &ValidNetwork, address: IpAddr, stores: &Stor
         .iter()
         .filter(|port| port.namespace() == namespace && port.spec.network == new.spec.vip.network);
     for port in there {
-        let is_own = role(port).is_some_and(|(role, holder)| {
-            role == load_balancer::Role::Vip && Some(&holder.name) == new.metadata.name.as_ref()
+        let is_own = Purpose::of(port).is_some_and(|(purpose, holder)| {
+            purpose == Purpose::Vip && Some(&holder.name) == new.metadata.name.as_ref()
         });
         let whose = if is_own {
             OWN.to_owned()

@@ -2,6 +2,7 @@
 
 use kube::ResourceExt as _;
 use virga_core::{
+    instance::plugs,
     network::Backend,
     security_group::{Remote, missing_remotes},
 };
@@ -37,8 +38,9 @@ pub(super) fn interfaces(
     findings: &mut Findings,
 ) {
     let namespace = new.namespace().unwrap_or_default();
-    for interface in &new.spec.interfaces {
-        let before = old.is_some_and(|old| old.spec.interfaces.contains(interface));
+    for plug in plugs(&new.spec) {
+        let interface = plug.interface.as_ref();
+        let before = old.is_some_and(|old| plugs(&old.spec).any(|before| before.interface == plug.interface));
         let network = of_interface(stores, &namespace, interface);
         let Some(network) = network.ok().filter(|_| !before) else {
             continue;
@@ -46,7 +48,7 @@ pub(super) fn interfaces(
         let Some(found) = wrong(stores, backend, &namespace, &network, interface) else {
             continue;
         };
-        let field = format!("spec.interfaces[{}].{}", interface.network, found.field);
+        let field = format!("{}.{}", plug.field(), found.field);
         if found.may_come() {
             findings.warn(&field, &found.message);
         } else {

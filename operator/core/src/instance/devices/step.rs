@@ -251,6 +251,11 @@ impl Look<'_> {
                 self.step.network(aspect);
             }
         }
+        for sub in &self.seen.sub_ports {
+            if let Some(aspect) = needs::sub_port_problem(self.instance, sub) {
+                self.step.network(aspect);
+            }
+        }
         for interface in &self.seen.interfaces {
             let network = interface.network.as_str();
             let port = self.seen.devices.ports.get(network);

@@ -128,6 +128,7 @@ impl World {
                         state: VolumeUse::Ready,
                     })
                     .collect(),
+                sub_ports: Vec::new(),
                 interfaces: nics
                     .iter()
                     .map(|n| Interface {
@@ -555,4 +556,20 @@ fn under_report_nothing_is_put_right_until_the_spec_is_changed() {
     world.run();
     assert_eq!(world.volumes(Side::Defined), BTreeSet::from(["u1".to_owned()]));
     assert_eq!(world.seen.devices.generation, Some(3));
+}
+
+#[test]
+fn a_sub_port_that_is_missing_is_told_of_and_what_is_plugged_in_stays() {
+    let start = || side(&set(&[]), &set(&[1]));
+    let mut world = World::new(&set(&[]), &set(&[1]), start(), Some(start()));
+    assert!(world.step().settled());
+    world.seen.sub_ports = vec![Interface {
+        network: "dmz".into(),
+        state: InterfaceUse::NoPort,
+    }];
+    let step = world.step();
+    assert_eq!(step.effects, []);
+    assert_eq!(step.network.unwrap().message, "waiting for the sub-port in Network dmz");
+    world.seen.sub_ports[0].state = InterfaceUse::Ready(vec![address(2)]);
+    assert!(world.step().settled());
 }

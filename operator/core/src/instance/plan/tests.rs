@@ -115,6 +115,7 @@ impl World {
                     name: "data".into(),
                     state: VolumeUse::Ready,
                 }],
+                sub_ports: Vec::new(),
                 interfaces: vec![Interface {
                     network: "front".into(),
                     state: plugged(),

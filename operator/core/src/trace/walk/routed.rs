@@ -68,9 +68,16 @@ impl<'w, 'a> Walk<'w, 'a> {
                     // It goes out and comes back.
                     self.go_out_as(router);
                 }
+                if let Some(name) = floating.balancer {
+                    return self.led_to(name, floating, router, side);
+                }
                 self.led(floating)?;
             }
         }
+        self.on_from(router, side)
+    }
+
+    fn on_from(&mut self, router: &Routing<'a>, side: Side) -> Way {
         let destination = self.packet.destination;
         match self.route(router) {
             Some(Next::Connected(network)) => {
@@ -267,6 +274,22 @@ impl<'w, 'a> Walk<'w, 'a> {
                 self.drops("FloatingIP", floating.name, says, Some(cure))
             }
         }
+    }
+
+    /// Through an address outside, to the members of a LoadBalancer.
+    fn led_to(&mut self, name: &str, floating: &Floating<'a>, router: &Routing<'a>, side: Side) -> Way {
+        let world = self.world;
+        let Some(balancer) = world.balancer(name) else {
+            return self.leads_nowhere(floating);
+        };
+        let Some(port) = balancer.listens(&self.packet) else {
+            let says = format!("leads to LoadBalancer {name}, which does not listen to {}", self.packet);
+            let cure = format!("add it to listeners of LoadBalancer {name}");
+            return self.drops("FloatingIP", floating.name, says, Some(cure));
+        };
+        self.passes("FloatingIP", floating.name, format!("leads to LoadBalancer {name}"));
+        let members = world.led_members(router, balancer);
+        self.share_out(balancer, port, &members, |walk| walk.on_from(router, side))
     }
 
     pub(super) fn leads_nowhere(&mut self, floating: &Floating<'a>) -> Way {

@@ -245,9 +245,11 @@ fn guests_on_a_network_are_counted(setting: &Setting<'_>) {
             1,
             "an update unplugs nobody"
         );
+        assert_eq!(hypervisor.plugged(net.uuid).expect("looking"), 1);
     }
     hypervisor.destroy(spec.uuid).expect("destroying");
     assert_eq!(hypervisor.network(net.uuid).expect("reading").connections, 0);
+    assert_eq!(hypervisor.plugged(net.uuid).expect("looking"), 0);
     hypervisor.undefine(spec.uuid).expect("undefining");
     hypervisor.remove_network(net.uuid).expect("removing");
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::node::Node;
-use super::{Error, HOST, text, until};
+use super::{Driver, Error, HOST, text, until};
 use crate::bench::effects::Effects;
 use crate::file;
 use crate::scale::Cloud;
@@ -15,6 +15,8 @@ use crate::scale::controller::{get, program};
 const METRICS_PORT: u16 = 9190;
 const HEALTH_PORT: u16 = 8082;
 const TRANSFER_PORT: u16 = 9192;
+/// A host in the agent's own process.
+const TEST_URI: &str = "test:///default";
 
 /// It ends with the value; guests run on.
 pub struct Agent {
@@ -25,7 +27,7 @@ pub struct Agent {
 
 impl Agent {
     /// Starts the program that was built last, at this address, and waits until it answers.
-    pub async fn start(cloud: &Cloud, node: &Node, address: Ipv4Addr) -> Result<Self, Error> {
+    pub async fn start(cloud: &Cloud, node: &Node, driver: Driver, address: Ipv4Addr) -> Result<Self, Error> {
         let folder = tempfile::tempdir().map_err(file::failed("making", "a folder for the agent"))?;
         let kubeconfig = folder.path().join("kubeconfig");
         cloud.agent_kubeconfig(HOST, &kubeconfig)?;
@@ -34,16 +36,21 @@ impl Agent {
         let program = program("virga-agent");
         let failed = file::failed("starting (it is built by `cargo xtask image`)", &program);
         let at = |port: u16| SocketAddr::from((address, port)).to_string();
+        let (domain_type, uri) = match driver {
+            Driver::Qemu => ("qemu", node.uri()),
+            // It knows one type of domains only.
+            Driver::Test => ("auto", TEST_URI.to_owned()),
+        };
         let second = file.try_clone().map_err(file::failed("opening", &log))?;
         let child = Command::new(&program)
-            .args(["--node-name", HOST, "--domain-type=qemu", "--min-free-gib=0"])
+            .args(["--node-name", HOST, "--domain-type", domain_type, "--min-free-gib=0"])
             .args(["--host-ip", &address.to_string()])
             .args(["--data-dir", &text(&node.data())])
             .args(["--kubeconfig", &text(&kubeconfig)])
             .args(["--health-address", &at(HEALTH_PORT)])
             .args(["--metrics-address", &at(METRICS_PORT)])
             .args(["--transfer-address", &at(TRANSFER_PORT)])
-            .args(["--libvirt-uri", &node.uri()])
+            .args(["--libvirt-uri", &uri])
             .env_remove("KUBECONFIG")
             .stdin(Stdio::null())
             .stdout(file)

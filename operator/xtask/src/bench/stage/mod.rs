@@ -58,6 +58,15 @@ pub const LIMIT: Duration = Duration::from_mins(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const QUICK: Duration = Duration::from_secs(30);
 
+/// Whose domains the agent makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// QEMU's, by a libvirtd.
+    Qemu,
+    /// libvirt's test driver's, which are nothing but their descriptions, in the agent's own process.
+    Test,
+}
+
 /// Everything ends with the value.
 pub struct Stage {
     // In the order in which they end.
@@ -74,6 +83,11 @@ pub struct Stage {
 impl Stage {
     /// With Flavors, Networks and an Image that is in the host's cache as soon as the first Instance is there.
     pub async fn up() -> Result<Self, Error> {
+        Self::with(Driver::Qemu).await
+    }
+
+    /// The same with the domains of this driver.
+    pub async fn with(driver: Driver) -> Result<Self, Error> {
         println!("an API server, the controller, libvirt and the agent");
         let cloud = Cloud::up().await?;
         let address = network::REPLICAS[0];
@@ -87,7 +101,7 @@ impl Stage {
         let raw = store.join("halt.raw");
         boot_sector::write_disk(&raw).map_err(crate::file::failed("writing", &raw))?;
         qemu_img(&["convert", "-O", "qcow2", &text(&raw), &text(&store.join("halt.qcow2"))])?;
-        let agent = Agent::start(&cloud, &node, network::REPLICAS[1]).await?;
+        let agent = Agent::start(&cloud, &node, driver, network::REPLICAS[1]).await?;
         let stage = Self {
             agent,
             node,

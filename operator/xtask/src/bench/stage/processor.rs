@@ -1,4 +1,4 @@
-//! How much processor time has a process taken?
+//! How much processor time and memory has a process taken?
 
 use std::fs;
 use std::time::Duration;
@@ -32,6 +32,12 @@ pub fn idle() -> Duration {
         .nth(4)
         .and_then(|ticks| ticks.parse::<u64>().ok());
     idle.map_or(Duration::ZERO, |ticks| Duration::from_secs(ticks) / TICKS)
+}
+
+/// `Pss` of proc_pid_smaps(5), in KiB; 0 when it has ended.
+pub fn pss_kib(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    crate::bench::memory::pss_kib(&rollup).unwrap_or(0)
 }
 
 /// The 14th and 15th field; the second, in parentheses, may have spaces in it.
