@@ -6,38 +6,10 @@ use serde_json::{Value, json};
 use virga_crds::{Bytes, Instance, Network, Placement, Port, SchedulerHints, Volume, VolumeState};
 use virga_e2e::objects::{instance, network, plugged, volume};
 use virga_e2e::{BOUND, Case, Installation, condition, eventually, is_ready, on_node, with_temp_namespace};
-use virga_lab::Node;
 
-use crate::{GUEST, await_up, domain_of, given_a_place_for_guests, host, nothing_new_is_left, qemu_of, remains};
-
-/// Runs a script in a guest; what it prints is on the guest's console.
-fn in_guest(node: &Node, instance: &Instance, script: &str) {
-    let script = format!("({script}) >/dev/console 2>&1");
-    let command = json!({
-        "execute": "guest-exec",
-        "arguments": {"path": "/bin/sh", "arg": ["-c", script]},
-    });
-    on_node::run(
-        node,
-        &[
-            "virsh",
-            "qemu-agent-command",
-            &domain_of(instance),
-            &command.to_string(),
-        ],
-    );
-}
-
-/// Runs a script in a guest again and again, until the console has this word.
-async fn says(node: &Node, instance: &Instance, script: &str, word: &str) {
-    let uid = instance.uid().unwrap();
-    eventually(&format!("the guest says {word}"), BOUND, async || {
-        in_guest(node, instance, script);
-        let console = on_node::console(node, &uid);
-        console.contains(word).then_some(()).ok_or(console)
-    })
-    .await;
-}
+use crate::{
+    GUEST, await_up, domain_of, given_a_place_for_guests, host, inside, nothing_new_is_left, qemu_of, remains,
+};
 
 /// A script that does something with the disk of a volume, `$disk`.
 fn on_disk(volume: &Volume, script: &str) -> String {
@@ -106,7 +78,7 @@ async fn volumes_and_interfaces_come_and_go_and_data_moves_between_guests() {
             &data,
             "echo KEPT-$((40 + 2)) >$disk; sync; echo WROTE-$(head -c 7 $disk)",
         );
-        says(&node, &one, &write, "WROTE-KEPT-42").await;
+        inside::says(&node, &one, &write, "WROTE-KEPT-42").await;
 
         // By two edits it is another guest's, with its data.
         let early = Patch::Merge(json!({"spec": {"volumes": [{"name": "data"}]}}));
@@ -114,7 +86,7 @@ async fn volumes_and_interfaces_come_and_go_and_data_moves_between_guests() {
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains("belongs to Instance \"one\""), "{refused}");
         with_volumes(&t, "one", json!([])).await;
-        says(
+        inside::says(
             &node,
             &one,
             &format!("{}; echo GONE-END", on_disk(&data, "echo STILL-THERE")),
@@ -123,7 +95,7 @@ async fn volumes_and_interfaces_come_and_go_and_data_moves_between_guests() {
         .await;
         with_volumes(&t, "two", json!([{"name": "data"}])).await;
         held_by(&t, "data", "two").await;
-        says(
+        inside::says(
             &node,
             &two,
             &on_disk(&data, "echo READ-$(head -c 7 $disk)"),
@@ -147,7 +119,7 @@ async fn volumes_and_interfaces_come_and_go_and_data_moves_between_guests() {
         let unplugged = t.await_within::<Instance>(BOUND, "one", "Ready", is_current).await;
         assert_eq!(unplugged.status.as_ref().unwrap().addresses.len(), 1);
         t.await_gone::<Port>(BOUND, "one-side").await;
-        says(
+        inside::says(
             &node,
             &one,
             "for nic in /sys/class/net/*/address; do echo NIC-$(cat $nic); done; echo NICS-END",
@@ -158,7 +130,7 @@ async fn volumes_and_interfaces_come_and_go_and_data_moves_between_guests() {
         // What is taken away by hand is put back, what is added is told of.
         let domain = domain_of(&two);
         on_node::run(&node, &["virsh", "detach-disk", &domain, "vdb", "--live"]);
-        says(
+        inside::says(
             &node,
             &two,
             &on_disk(&data, "echo BACK-$(head -c 7 $disk)"),

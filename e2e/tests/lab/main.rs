@@ -15,6 +15,7 @@ mod devices;
 mod explain;
 mod firmware;
 mod health;
+mod inside;
 mod maintenance;
 mod node_loss;
 mod ovn;

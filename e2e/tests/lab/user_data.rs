@@ -1,18 +1,22 @@
-//! What is a guest told beside its name and keys? User data from a Secret, and the user's metadata.
+//! What is a guest told beside its name and keys? User data from a Secret, the user's metadata, and a password.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use virga_crds::{Instance, SecretKeyRef, UserData};
 use virga_e2e::objects::{instance, plugged};
 use virga_e2e::{Installation, eventually, is_ready, on_node, ready_because, with_temp_namespace};
 
-use crate::{GUEST, given_a_place_for_guests, host, nothing_new_is_left, remains};
+use crate::{GUEST, given_a_place_for_guests, host, inside, nothing_new_is_left, remains};
 
 const SECRET: &str = "7c1e-is-known-to-two";
+
+/// A password that a shell would not leave as it is.
+const PASSWORD: &str = "b0:th$HOME ends:";
 
 /// Prints what nobody but the guest and the Secret's owner should know, and the meta data of its seed.
 fn script() -> String {
@@ -28,11 +32,19 @@ fn seed(console: &str) -> Value {
 fn secret(name: &str) -> Secret {
     let mut secret = Secret::default();
     secret.metadata.name = Some(name.into());
-    secret.data = Some(BTreeMap::from([(
-        "userData".to_owned(),
-        ByteString(script().into_bytes()),
-    )]));
+    secret.data = Some(BTreeMap::from([
+        ("userData".to_owned(), ByteString(script().into_bytes())),
+        ("password".to_owned(), ByteString(PASSWORD.as_bytes().to_vec())),
+    ]));
     secret
+}
+
+/// Says so when the hash that the guest keeps is the password's.
+fn has_password() -> String {
+    format!(
+        "kept=$(sed -n 's/^root:\\([^:]*\\):.*/\\1/p' /etc/passwd); salt=$(echo \"$kept\" | cut -d'$' -f3); \
+         [ \"$kept\" = \"$(printf %s '{PASSWORD}' | mkpasswd -m sha512 -S \"$salt\" -P 0)\" ] && echo PASSWORD-IS-SET"
+    )
 }
 
 #[tokio::test]
@@ -88,10 +100,15 @@ async fn what_a_secret_and_the_metadata_hold_is_known_in_the_guest() {
             }),
             "{console}",
         );
-        // Only the Secret and the guest have it.
+        let at = json!({"at": Timestamp::now(), "secretRef": {"name": "init"}});
+        t.patch::<Instance>("told", json!({"spec": {"adminPassword": at}}))
+            .await;
+        inside::says(&node, &told, &has_password(), "PASSWORD-IS-SET").await;
+        // Only the Secret and the guest have them.
         let everything = ["get", "instances,ports,events", "--output=yaml", "--namespace"];
         let everything = t.cluster.kubectl(&[&everything[..], &[&t.namespace]].concat());
         assert!(!everything.contains(SECRET), "{everything}");
+        assert!(!everything.contains(PASSWORD), "{everything}");
         t.delete::<Instance>(GUEST, "told").await;
         nothing_new_is_left(lab, &before).await;
     })

@@ -13,15 +13,17 @@ use crate::{command, file};
 const DEPMOD_LIMIT: Duration = Duration::from_mins(1);
 const DECOMPRESS_LIMIT: Duration = Duration::from_secs(20);
 
-/// Drivers of what a virtual machine can have, VLANs, and the file systems of seeds.
-const DRIVERS: [&str; 18] = [
+/// Drivers of what a virtual machine can have, VLANs, the file systems of seeds, and one that can be frozen.
+const DRIVERS: [&str; 20] = [
     "8021q",
     "ahci",
     "ata_piix",
     "button",
     "evdev",
+    "ext4",
     "i6300esb",
     "isofs",
+    "loop",
     "nls_ascii",
     "nls_cp437",
     "nls_utf8",
