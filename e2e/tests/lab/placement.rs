@@ -107,14 +107,20 @@ async fn a_guest_has_a_cpu_of_its_own_and_gives_it_back() {
             "{pins}"
         );
 
-        t.delete::<Instance>(GUEST, "pinned").await;
+        // With another size it needs none. It does not hear the power button: nobody is to wait for that.
+        t.patch::<Instance>("pinned", json!({"spec": {"powerState": "Stopped"}}))
+            .await;
+        on_node::run(&node, &["virsh", "destroy", &domain_of(&pinned)]);
+        t.patch::<Instance>("pinned", json!({"spec": {"flavor": shared}})).await;
         let second = t.await_within::<Instance>(GUEST, "second", "Ready", is_ready).await;
         assert_eq!(node_of(&second), names[1]);
         assert_eq!(
             second.status.unwrap().topology.unwrap().cells[0].pins,
             held.cells[0].pins
         );
-        for name in ["second", "beside"] {
+        let resized = t.await_within::<Instance>(GUEST, "pinned", "Ready", is_ready).await;
+        assert_eq!(resized.status.unwrap().topology, None);
+        for name in ["pinned", "second", "beside"] {
             t.delete::<Instance>(GUEST, name).await;
         }
         nothing_new_is_left(lab, &before).await;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use kube::ResourceExt;
 use uuid::Uuid;
 use virga_core::{
-    instance::{Asked, Effect, RootRecord, flavor_name},
+    instance::{Asked, Effect, ResizeRecord, RootRecord, flavor_name},
     network::ValidNetwork,
     volume::volume_names,
 };
@@ -45,9 +45,15 @@ async fn act(host: &Host, instance: &Instance, uid: Uuid, effect: &Effect) -> Re
                 .pull(image.ok_or_else(|| Error::Gone("the Image is gone".into()))?);
         }
         Effect::CreateRootDisk { uid, size } => root_disk::create(host, &files, uid, *size).await?,
-        Effect::RecordRoot(record) => root_record::write(&files, record)
-            .await
-            .map_err(Error::io("noting what is made of the root disk"))?,
+        Effect::RecordRoot(record) => {
+            // Before it is noted that the resize is over: the next pass does not come here again.
+            if let Some(resize) = record.resize.as_ref().filter(|resize| !resize.is_open()) {
+                host.topologies.settle(uid, resize.size().name.clone()).await?;
+            }
+            root_record::write(&files, record)
+                .await
+                .map_err(Error::io("noting what is made of the root disk"))?;
+        }
         Effect::CreateNextRoot { uid, size } => root_disk::create_next(host, &files, uid, *size).await?,
         Effect::WriteNextSeed => write_seed(host, instance, uid, files.next_seed()).await?,
         Effect::DropNextRoot => root_disk::drop_next(&files).await?,
@@ -257,9 +263,6 @@ pub(super) fn machines_image(host: &Host, instance: &Instance, record: &RootReco
 }
 
 async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &InstanceFiles) -> Result<DomainSpec, Error> {
-    // Before anything of the host is named in a definition, it is this Instance's. It was claimed when nothing existed
-    // of it here yet; this is for one that was made by an agent which knew of no claims.
-    let held = topology::claim(host, instance, uid).await?;
     let facts = host.facts.get(&host.calls).await?;
     let plugs = plugs(host, instance)?;
     let interfaces = plugs.iter().map(|plug| interface(host, plug));
@@ -276,6 +279,10 @@ async fn domain_spec(host: &Host, instance: &Instance, uid: Uuid, files: &Instan
     let flavor = root_seen::built(host, instance, &record);
     let flavor = flavor.ok_or_else(|| Error::Gone(format!("the Flavor {} is gone", flavor_name(instance))))?;
     let machine = machine::asked(host, &flavor, image.as_deref()).map_err(Error::Machine)?;
+    // Before anything of the host is named in a definition, it is this Instance's. What it has from its beginning was
+    // claimed when nothing existed of it here yet; this is for another size. It may go back to the first.
+    let keeps = record.resize.as_ref().is_some_and(ResizeRecord::is_open);
+    let held = topology::claim(host, instance, uid, &flavor.name, keeps).await?;
     let root = if instance.spec.image.is_some() {
         Root::Overlay(root_disk::layer(files.base()).await?)
     } else {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use virga_core::{
     instance::{
         Devices, Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, RootSeen, Seen,
-        Volume as VolumeSeen, VolumeUse, stays_shelved, sub_ports, wants_guest_agent,
+        Volume as VolumeSeen, VolumeUse, flavor_name, stays_shelved, sub_ports, wants_guest_agent,
     },
     volume::{Claimant, volume_names},
 };
@@ -40,10 +40,12 @@ pub async fn seen(host: &Host, instance: &Instance, uid: Uuid) -> Seen {
     } else {
         host.topologies.held(uid).await.map(|held| (Room::Enough, held))
     };
-    let beside = root_seen::seen(host, instance, &files).await.unwrap_or_else(|error| {
-        domain = Domain::Unreachable(chain(&error));
-        RootSeen::default()
-    });
+    let beside = root_seen::seen(host, instance, uid, &files)
+        .await
+        .unwrap_or_else(|error| {
+            domain = Domain::Unreachable(chain(&error));
+            RootSeen::default()
+        });
     let (room, topology) = place.unwrap_or_else(|error| {
         domain = Domain::Unreachable(chain(&error));
         // What was told stays: the scheduler would take it for free.
@@ -101,7 +103,7 @@ async fn place(host: &Host, instance: &Instance, uid: Uuid) -> Result<(Room, Opt
             host.topologies.release(uid).await?;
             return Ok((Room::Enough, None));
         }
-        Room::Enough => match topology::claim(host, instance, uid).await {
+        Room::Enough => match topology::claim(host, instance, uid, flavor_name(instance), false).await {
             Ok(held) => return Ok((Room::Enough, held)),
             Err(error @ (Error::Misfit(_) | Error::Shape(_))) => error.to_string(),
             Err(error) => return Err(error),

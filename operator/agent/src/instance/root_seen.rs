@@ -1,11 +1,13 @@
 //! What is there for an Instance's root disk to be exchanged?
 
 use kube::ResourceExt;
+use uuid::Uuid;
 use virga_core::{
     flavor::Shape,
     instance::{ResizeRecord, ResizeSeen, RootRecord, RootSeen, flavor_name, root_image},
 };
 use virga_crds::{BuiltFlavor, ImageRef, Instance};
+use virga_runtime::class::chain;
 
 use super::{
     apply,
@@ -16,7 +18,12 @@ use super::{
 use crate::{host::Host, layout::InstanceFiles, topology};
 
 /// Looks at the note and the files beside the root disk.
-pub(super) async fn seen(host: &Host, instance: &Instance, files: &InstanceFiles) -> Result<RootSeen, Error> {
+pub(super) async fn seen(
+    host: &Host,
+    instance: &Instance,
+    uid: Uuid,
+    files: &InstanceFiles,
+) -> Result<RootSeen, Error> {
     let record = root_record::read(files).await?;
     let (disk, seed, rescue_disk) = tokio::join!(
         exists(files.next_root_disk()),
@@ -29,7 +36,7 @@ pub(super) async fn seen(host: &Host, instance: &Instance, files: &InstanceFiles
     let rescue = rescue.and_then(|rescue| rescue.image.as_ref().or(root));
     let next = instance.spec.image.as_ref().filter(|next| Some(*next) != root);
     Ok(RootSeen {
-        resize: resize(host, instance, files, &record).await,
+        resize: resize(host, instance, uid, files, &record).await,
         misfit: next.and_then(|next| misfit(host, instance, &record, next)),
         rescue_misfit: rescue.and_then(|image| no_machine(host, instance, &record, image, "spec.rescue.image")),
         next: disk && seed,
@@ -46,7 +53,7 @@ pub(super) fn built(host: &Host, instance: &Instance, record: &RootRecord) -> Op
 }
 
 /// What there is for it to be resized, if that is asked for or under way.
-async fn resize(host: &Host, instance: &Instance, files: &InstanceFiles, record: &RootRecord) -> ResizeSeen {
+async fn resize(host: &Host, instance: &Instance, uid: Uuid, files: &InstanceFiles, record: &RootRecord) -> ResizeSeen {
     let Some(built) = built(host, instance, record) else {
         return ResizeSeen::default();
     };
@@ -55,10 +62,12 @@ async fn resize(host: &Host, instance: &Instance, files: &InstanceFiles, record:
         return ResizeSeen::default();
     }
     let wanted = host.stores.flavor_named(&instance.spec.flavor).filter(|_| asked);
+    let misfit = match &wanted {
+        Some(wanted) => no_size(host, instance, uid, record, wanted).await,
+        None => None,
+    };
     ResizeSeen {
-        misfit: wanted
-            .as_ref()
-            .and_then(|wanted| no_size(host, instance, record, wanted)),
+        misfit,
         wanted,
         root_size: match instance.spec.image {
             Some(_) => root_disk::size(host, files).await,
@@ -67,30 +76,32 @@ async fn resize(host: &Host, instance: &Instance, files: &InstanceFiles, record:
     }
 }
 
-/// Why it can't get this size. What it has of the host's CPUs, pages and devices was chosen for the size that it has.
-fn no_size(host: &Host, instance: &Instance, record: &RootRecord, wanted: &BuiltFlavor) -> Option<String> {
+/// Why it can't get this size. Found out while it runs.
+async fn no_size(
+    host: &Host,
+    instance: &Instance,
+    uid: Uuid,
+    record: &RootRecord,
+    wanted: &BuiltFlavor,
+) -> Option<String> {
     let image = apply::machines_image(host, instance, record);
     if let Err(problems) = machine::asked(host, wanted, image.as_deref()) {
         return Some(format!("spec.flavor: {problems}"));
     }
-    let shapes = [
-        topology::shape(host, instance),
-        topology::shape_of(host, &wanted.name, image.as_deref()),
-    ];
-    for shape in shapes {
-        match shape {
-            Err(problems) => return Some(format!("spec.flavor: {problems}")),
-            Ok(shape) if shape != Shape::default() => {
-                return Some(
-                    "spec.flavor: a size with CPUs, pages or devices of its own is had only by what is created with it, and \
-                     kept: create another Instance, or set spec.flavor back"
-                        .into(),
-                );
-            }
-            Ok(_) => {}
-        }
-    }
-    None
+    let shape = match topology::shape_of(host, &wanted.name, image.as_deref()) {
+        Err(problems) => return Some(format!("spec.flavor: {problems}")),
+        Ok(shape) if shape == Shape::default() => return None,
+        Ok(shape) => shape,
+    };
+    let room = topology::has_room(host, uid, &wanted.name, shape).await;
+    room.err().map(|error| {
+        format!(
+            "spec.flavor: {} can't give it what {} asks for: {}; name another Flavor, or set spec.flavor back",
+            host.node,
+            wanted.name,
+            chain(&error)
+        )
+    })
 }
 
 /// Why no machine can be made of its Flavor and this image. Found out before anything is changed.

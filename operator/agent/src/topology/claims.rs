@@ -14,7 +14,10 @@ use virga_core::{
 use virga_crds::InstanceTopology;
 use virga_scheduler::topology::{HostTopology, Limits, Occupied, Pinning, fit};
 
-use super::{Error, record};
+use super::{
+    Error,
+    record::{self, Note},
+};
 use crate::layout::Layout;
 
 /// What the Instances of this host have of its CPUs, pages and devices.
@@ -31,6 +34,8 @@ pub struct Topologies {
 /// What an Instance asks for, and of what.
 #[derive(Clone, Debug)]
 pub struct Wish {
+    /// The Flavor that asks for it.
+    pub flavor: String,
     /// What the host offers.
     pub host: HostTopology,
     /// How often it may be promised.
@@ -50,6 +55,10 @@ impl Topologies {
 
     /// What an Instance has.
     pub async fn held(&self, uid: Uuid) -> Result<Option<InstanceTopology>, Error> {
+        Ok(self.note(uid).await?.and_then(|note| note.told().cloned()))
+    }
+
+    pub(super) async fn note(&self, uid: Uuid) -> Result<Option<Note>, Error> {
         let files = self.layout.instance(uid);
         blocking(move || Ok(record::read(&files)?)).await
     }
@@ -57,27 +66,75 @@ impl Topologies {
     /// What all have.
     pub async fn all(&self) -> Result<Vec<(Uuid, InstanceTopology)>, Error> {
         let layout = self.layout.clone();
-        blocking(move || all(&layout)).await
+        let notes = blocking(move || all(&layout)).await?;
+        let held = notes.into_iter().filter(|(_, note)| note.told().is_some());
+        Ok(held.map(|(uid, note)| (uid, note.topology)).collect())
     }
 
-    /// Gives an Instance what it asks for beside what the others have, or what it was given before.
-    pub async fn claim(&self, uid: Uuid, wish: Wish) -> Result<Pinning, Error> {
+    /// Gives an Instance what a size asks for beside what the others have, or what it was given for that size before. If it
+    /// `keeps` what it has for another one, that is until [`settle`](Self::settle).
+    pub async fn claim(&self, uid: Uuid, wish: Wish, keeps: bool) -> Result<Pinning, Error> {
         let (layout, turn) = (self.layout.clone(), self.turn.clone());
         blocking(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut occupied = Occupied::default();
-            for (other, topology) in all(&layout)? {
-                if other == uid {
-                    return Ok(pinning(&topology));
-                }
-                occupied.add(&pinning(&topology));
+            let files = layout.instance(uid);
+            let own = record::read(&files)?;
+            if let Some(note) = own.as_ref().filter(|note| note.flavor == wish.flavor) {
+                return Ok(pinning(&note.topology));
             }
-            let Wish { host, limits, shape } = wish;
-            let fitted = fit(&host, &occupied, limits, shape.topology.as_ref(), &shape.devices)?;
-            if let Some(topology) = told(&fitted) {
-                record::write(&layout.instance(uid), &topology)?;
+            let (mut former, mut again) = (own, None);
+            if let Some(note) = &mut former {
+                again = note.former.take().filter(|before| before.flavor == wish.flavor);
+            }
+            let (topology, fitted) = if let Some(again) = again {
+                let fitted = pinning(&again.topology);
+                (again.topology, fitted)
+            } else {
+                let fitted = fitting(&layout, uid, &wish)?;
+                (told(&fitted).unwrap_or_default(), fitted)
+            };
+            let note = Note {
+                topology,
+                flavor: wish.flavor,
+                former: former.filter(|_| keeps).map(Box::new),
+            };
+            if note.told().is_some() || note.former.is_some() {
+                record::write(&files, &note)?;
+            } else {
+                record::remove(&files)?;
             }
             Ok(fitted)
+        })
+        .await
+    }
+
+    /// Whether a claim would be granted now.
+    pub async fn has_room(&self, uid: Uuid, wish: Wish) -> Result<(), Error> {
+        let (layout, turn) = (self.layout.clone(), self.turn.clone());
+        blocking(move || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            fitting(&layout, uid, &wish).map(drop)
+        })
+        .await
+    }
+
+    /// A resize is over: of what an Instance has for two sizes, this one's is left.
+    pub async fn settle(&self, uid: Uuid, flavor: String) -> Result<(), Error> {
+        let (files, turn) = (self.layout.instance(uid), self.turn.clone());
+        blocking(move || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(mut note) = record::read(&files)? else {
+                return Ok(());
+            };
+            let Some(former) = note.former.take() else {
+                return Ok(());
+            };
+            let left = if former.flavor == flavor { *former } else { note };
+            match left.told() {
+                Some(_) => record::write(&files, &left)?,
+                None => record::remove(&files)?,
+            }
+            Ok(())
         })
         .await
     }
@@ -93,8 +150,27 @@ impl Topologies {
     }
 }
 
+/// What an Instance gets beside what the others have. What it has itself it can have again.
+fn fitting(layout: &Layout, uid: Uuid, wish: &Wish) -> Result<Pinning, Error> {
+    let mut occupied = Occupied::default();
+    for (_, note) in all(layout)?.into_iter().filter(|(other, _)| *other != uid) {
+        occupied.add(&pinning(&note.topology));
+        if let Some(former) = &note.former {
+            occupied.add(&pinning(&former.topology));
+        }
+    }
+    let shape = &wish.shape;
+    Ok(fit(
+        &wish.host,
+        &occupied,
+        wish.limits,
+        shape.topology.as_ref(),
+        &shape.devices,
+    )?)
+}
+
 /// A directory without an Instance counts too: until it is removed, its domain may be there.
-fn all(layout: &Layout) -> Result<Vec<(Uuid, InstanceTopology)>, Error> {
+fn all(layout: &Layout) -> Result<Vec<(Uuid, Note)>, Error> {
     let instances = layout.instances();
     let unreadable = |source| record::Error::io("reading", &instances)(source);
     let mut held = Vec::new();
@@ -104,8 +180,8 @@ fn all(layout: &Layout) -> Result<Vec<(Uuid, InstanceTopology)>, Error> {
         let Some(uid) = Path::new(&name).to_str().and_then(|name| name.parse::<Uuid>().ok()) else {
             continue;
         };
-        if let Some(topology) = record::read(&layout.instance(uid))? {
-            held.push((uid, topology));
+        if let Some(note) = record::read(&layout.instance(uid))? {
+            held.push((uid, note));
         }
     }
     Ok(held)
@@ -137,6 +213,7 @@ mod tests {
     /// Two CPUs to itself, of a host that has these.
     fn wish(dedicated: &str) -> Wish {
         Wish {
+            flavor: "m1.pinned".into(),
             host: HostTopology {
                 cells: vec![HostCell {
                     id: 0,
@@ -185,7 +262,8 @@ mod tests {
     async fn of_many_that_ask_at_once_no_two_get_one_cpu_and_each_keeps_what_it_got() {
         let (_directory, layout) = layout();
         let claims = Topologies::new(layout.clone());
-        let all = futures::future::join_all((0..6_u128).map(|n| claims.claim(Uuid::from_u128(n), wish("0-7")))).await;
+        let all =
+            futures::future::join_all((0..6_u128).map(|n| claims.claim(Uuid::from_u128(n), wish("0-7"), true))).await;
         let given: Vec<_> = all.iter().flatten().map(own).collect();
         assert_eq!(given.len(), 4);
         let different: BTreeSet<u32> = given.iter().flatten().copied().collect();
@@ -199,7 +277,7 @@ mod tests {
         // Another agent, on a host that was cut anew meanwhile.
         let after = Topologies::new(layout);
         for (n, first) in (0..6_u128).zip(&all) {
-            let again = after.claim(Uuid::from_u128(n), wish("6-9")).await;
+            let again = after.claim(Uuid::from_u128(n), wish("6-9"), true).await;
             if let Ok(first) = first {
                 assert_eq!(&again.unwrap(), first);
             }
@@ -211,8 +289,8 @@ mod tests {
         let (_directory, layout) = layout();
         let claims = Topologies::new(layout.clone());
         let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        claims.claim(first, wish("0,1")).await.unwrap();
-        let refused = claims.claim(second, wish("0,1")).await.unwrap_err();
+        claims.claim(first, wish("0,1"), true).await.unwrap();
+        let refused = claims.claim(second, wish("0,1"), true).await.unwrap_err();
         assert!(
             matches!(refused, Error::Misfit(Misfit::Dedicated { free: 0, needed: 2 })),
             "{refused}"
@@ -220,7 +298,10 @@ mod tests {
         assert!(!layout.instance(second).directory().exists());
         claims.release(first).await.unwrap();
         assert!(!layout.instance(first).directory().exists());
-        assert_eq!(own(&claims.claim(second, wish("0,1")).await.unwrap()), [0, 1].into());
+        assert_eq!(
+            own(&claims.claim(second, wish("0,1"), true).await.unwrap()),
+            [0, 1].into()
+        );
         // A directory with disks stays.
         std::fs::write(layout.instance(second).root_disk(), "").unwrap();
         claims.release(second).await.unwrap();
@@ -229,13 +310,71 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn both_sizes_are_kept_until_a_resize_is_over() {
+        let (_directory, layout) = layout();
+        let claims = Topologies::new(layout.clone());
+        let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let sized = |flavor: &str, count: u32| {
+            let mut wish = wish("0-5");
+            let cpus: CpuSet = (0..count).collect();
+            let cell = &mut wish.shape.topology.as_mut().unwrap().cells[0];
+            (cell.vcpus, cell.dedicated) = (cpus.clone(), cpus);
+            Wish {
+                flavor: flavor.into(),
+                ..wish
+            }
+        };
+        let shared = || Wish {
+            flavor: "m1.shared".into(),
+            shape: Shape::default(),
+            ..wish("0-5")
+        };
+        let two = own(&claims.claim(first, sized("two", 2), true).await.unwrap());
+        claims.claim(second, sized("two", 2), true).await.unwrap();
+        let four = claims.claim(first, sized("four", 4), true).await.unwrap();
+        assert_eq!(own(&four).len(), 4, "its own two are among those that it can have");
+        assert_eq!(claims.claim(first, sized("four", 4), true).await.unwrap(), four);
+        let full = claims.has_room(second, sized("three", 3)).await.unwrap_err();
+        assert!(
+            matches!(full, Error::Misfit(Misfit::Dedicated { free: 2, needed: 3 })),
+            "{full}"
+        );
+        // Taken back.
+        assert_eq!(own(&claims.claim(first, sized("two", 2), true).await.unwrap()), two);
+        claims.settle(first, "two".into()).await.unwrap();
+        claims.has_room(second, sized("three", 3)).await.unwrap();
+        // To a size that has none of its own, and final.
+        claims.claim(first, shared(), true).await.unwrap();
+        assert_eq!(claims.held(first).await.unwrap(), None);
+        assert!(
+            claims.has_room(second, sized("six", 6)).await.is_err(),
+            "it may go back"
+        );
+        claims.settle(first, "m1.shared".into()).await.unwrap();
+        claims.settle(first, "m1.shared".into()).await.unwrap();
+        claims.has_room(second, sized("six", 6)).await.unwrap();
+        // From none.
+        claims.claim(first, shared(), true).await.unwrap();
+        assert!(!layout.instance(first).topology().exists());
+        claims.claim(first, sized("four", 4), true).await.unwrap();
+        claims.settle(first, "four".into()).await.unwrap();
+        assert_eq!(
+            own(&claims.claim(first, sized("four", 4), true).await.unwrap()).len(),
+            4
+        );
+        // Asked for differently before it was built: nothing to go back to.
+        claims.claim(first, sized("two", 2), false).await.unwrap();
+        claims.has_room(second, sized("three", 3)).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_note_that_can_t_be_read_stops_all_claims_and_names_the_file() {
         let (_directory, layout) = layout();
         let claims = Topologies::new(layout.clone());
         let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        claims.claim(first, wish("0-3")).await.unwrap();
+        claims.claim(first, wish("0-3"), true).await.unwrap();
         std::fs::write(layout.instance(first).topology(), "{\"cells\": [").unwrap();
-        let error = claims.claim(second, wish("0-3")).await.unwrap_err().to_string();
+        let error = claims.claim(second, wish("0-3"), true).await.unwrap_err().to_string();
         assert!(
             error.contains("topology.json") && error.contains("put it right"),
             "{error}"
@@ -243,6 +382,6 @@ mod tests {
         // A write that was cut short left a file of another name: that is none.
         std::fs::remove_file(layout.instance(first).topology()).unwrap();
         std::fs::write(layout.instance(first).directory().join("topology.tmp"), "{").unwrap();
-        claims.claim(second, wish("0-3")).await.unwrap();
+        claims.claim(second, wish("0-3"), true).await.unwrap();
     }
 }

@@ -61,33 +61,31 @@ fn online(facts: &HostFacts) -> CpuSet {
     cpus.map(|cpu| cpu.id).collect()
 }
 
-/// What an Instance has of the host; claimed now if it has nothing yet and asks for something.
-pub async fn claim(host: &Host, instance: &Instance, uid: Uuid) -> Result<Option<InstanceTopology>, Error> {
-    if let Some(held) = host.topologies.held(uid).await? {
-        return Ok(Some(held));
+/// What an Instance has of the host with this Flavor; claimed now if it has nothing yet and asks for something. `keeps`:
+/// what it has with another one is its own still.
+pub async fn claim(
+    host: &Host,
+    instance: &Instance,
+    uid: Uuid,
+    flavor: &str,
+    keeps: bool,
+) -> Result<Option<InstanceTopology>, Error> {
+    let note = host.topologies.note(uid).await?;
+    if let Some(note) = note.as_ref().filter(|note| note.flavor == flavor) {
+        return Ok(note.told().cloned());
     }
     // An image that is not known yet may ask for more. Nothing is made before it is.
     let built = instance.status.as_ref().is_some_and(|status| status.flavor.is_some());
     if !built && matches!(BootImage::of(host, instance), BootImage::Unknown) {
         return Ok(None);
     }
-    let shape = shape(host, instance).map_err(Error::Shape)?;
-    if shape == Shape::default() {
+    let image = BootImage::of(host, instance).known();
+    let shape = shape_of(host, flavor, image.as_deref()).map_err(Error::Shape)?;
+    if shape == Shape::default() && note.is_none() {
         return Ok(None);
     }
-    // Pages and devices come and go: what was known a while ago is no ground to claim on.
-    let facts = host.facts.refresh(&host.calls).await?;
-    let spec = spec(host);
-    let ratios = crate::room::ratios(&spec, host.ratios);
-    let wish = Wish {
-        host: offered(&facts, &spec).unwrap_or_default(),
-        limits: Limits {
-            vcpus: ratios.vcpus,
-            memory: ratios.memory,
-        },
-        shape,
-    };
-    let pinning = host.topologies.claim(uid, wish).await?;
+    let wish = wish(host, flavor, shape).await?;
+    let pinning = host.topologies.claim(uid, wish, keeps).await?;
     let held = told(&pinning);
     if let Some(held) = &held {
         let cells: Vec<u32> = held.cells.iter().map(|cell| cell.host_cell).collect();
@@ -95,6 +93,28 @@ pub async fn claim(host: &Host, instance: &Instance, uid: Uuid) -> Result<Option
         tracing::info!(namespace = instance.namespace(), name = instance.name_any(), %uid, ?cells, devices, "claimed");
     }
     Ok(held)
+}
+
+/// Whether an Instance could have what another Flavor asks for of this host's CPUs, pages and devices.
+pub async fn has_room(host: &Host, uid: Uuid, flavor: &str, shape: Shape) -> Result<(), Error> {
+    let wish = wish(host, flavor, shape).await?;
+    host.topologies.has_room(uid, wish).await
+}
+
+async fn wish(host: &Host, flavor: &str, shape: Shape) -> Result<Wish, Error> {
+    // Pages and devices come and go: what was known a while ago is no ground to claim on.
+    let facts = host.facts.refresh(&host.calls).await?;
+    let spec = spec(host);
+    let ratios = crate::room::ratios(&spec, host.ratios);
+    Ok(Wish {
+        flavor: flavor.to_owned(),
+        host: offered(&facts, &spec).unwrap_or_default(),
+        limits: Limits {
+            vcpus: ratios.vcpus,
+            memory: ratios.memory,
+        },
+        shape,
+    })
 }
 
 /// What an Instance asks of the host's CPUs, cells and devices; nothing while its Flavor is not known.

@@ -1,4 +1,4 @@
-//! The note beside an Instance's disks: which CPUs, pages and devices of the host it has.
+//! The note beside an Instance's disks: which CPUs, pages and devices of the host it has, and for which size.
 
 use std::{
     fs::File,
@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
 use virga_crds::InstanceTopology;
 use virga_images::durable;
 
@@ -13,6 +14,28 @@ use crate::layout::InstanceFiles;
 
 /// Five hundred pinned CPUs are some 20 KiB; what is longer was not written by us.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// What an Instance has of its host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Note {
+    /// The CPUs, pages and devices; none, if its size has none of its own.
+    #[serde(flatten)]
+    pub(super) topology: InstanceTopology,
+    /// The Flavor that they are for.
+    #[serde(default)]
+    pub(super) flavor: String,
+    /// What it had before a resize that is not final, and gets back if that is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) former: Option<Box<Note>>,
+}
+
+impl Note {
+    /// What it has, if that is anything.
+    pub(super) fn told(&self) -> Option<&InstanceTopology> {
+        Some(&self.topology).filter(|topology| **topology != InstanceTopology::default())
+    }
+}
 
 /// Why a note was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +72,7 @@ impl Error {
 }
 
 /// What is noted; nothing when there is no note.
-pub(super) fn read(files: &InstanceFiles) -> Result<Option<InstanceTopology>, Error> {
+pub(super) fn read(files: &InstanceFiles) -> Result<Option<Note>, Error> {
     let path = files.topology();
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -58,20 +81,20 @@ pub(super) fn read(files: &InstanceFiles) -> Result<Option<InstanceTopology>, Er
     let mut text = Vec::new();
     let read = file.take(MAX_BYTES).read_to_end(&mut text);
     read.map_err(Error::io("reading", &path))?;
-    let topology = serde_json::from_slice(&text);
-    topology.map(Some).map_err(|source| Error::Unreadable { path, source })
+    let note = serde_json::from_slice(&text);
+    note.map(Some).map_err(|source| Error::Unreadable { path, source })
 }
 
 /// Notes it, so that it is there after a power cut too: the domain is defined only then. A crash leaves no note or a
 /// whole one.
-pub(super) fn write(files: &InstanceFiles, topology: &InstanceTopology) -> Result<(), Error> {
+pub(super) fn write(files: &InstanceFiles, note: &Note) -> Result<(), Error> {
     let (directory, path) = (files.directory(), files.topology());
     std::fs::create_dir_all(directory).map_err(Error::io("making", directory))?;
-    let note = || {
-        durable::write(&path, &serde_json::to_vec(topology)?, 0o600)?;
+    let write = || {
+        durable::write(&path, &serde_json::to_vec(note)?, 0o600)?;
         durable::sync_directory(durable::parent(directory)?)
     };
-    note().map_err(Error::io("writing", &path))
+    write().map_err(Error::io("writing", &path))
 }
 
 /// Takes the note away, and the directory when nothing else is in it.

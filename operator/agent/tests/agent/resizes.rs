@@ -236,7 +236,12 @@ fn what_is_refused_runs_on_as_it_is_and_says_why() {
             "ResizeRefused",
             "the root disk has 64Mi, more than the 32Mi of m1.thin",
         ),
-        ("m1.pinned", None, "ResizeRefused", "CPUs, pages or devices of its own"),
+        (
+            "m1.pinned",
+            None,
+            "ResizeRefused",
+            "spec.flavor: node-1 can't give it what m1.pinned asks for: ",
+        ),
         (
             "m9.none",
             None,

@@ -13,6 +13,7 @@ use virga_hypervisor::{Affinity, DomainState, PageFacts, PciFacts, PciKind};
 
 use crate::{
     crashes::{Trap, trap},
+    leader::answer,
     world::{NODE, World, uid},
 };
 
@@ -127,6 +128,76 @@ fn a_pinned_guest_has_cpus_of_its_own_and_is_told_which_without_a_write_more() {
             .allocated
             .is_some_and(|all| all.vcpus == 1 && all.memory == Bytes::mib(512))
     });
+}
+
+#[test]
+fn a_resized_guest_gets_other_cpus_and_keeps_those_that_it_had_until_that_is_final() {
+    let mut world = cut_world();
+    flavor(&world, "pinned", PINNED);
+    flavor(&world, "shared", &[]);
+    world.api.create(&Flavor::new(
+        "wide",
+        FlavorSpec {
+            vcpus: 4,
+            memory: Bytes::mib(256),
+            disk: Bytes::mib(64),
+            extra_specs: [("hw:cpu_policy".to_owned(), "dedicated".to_owned())].into(),
+            ..FlavorSpec::default()
+        },
+    ));
+    world.start();
+    let (web, other) = (guest(&world, "web-1", "pinned", 5), guest(&world, "db-2", "pinned", 6));
+    world.await_ready("web-1");
+    world.await_ready("db-2");
+    let resize = |flavor: &str| {
+        world.edit("web-1", &json!({"flavor": flavor, "resizePolicy": "Confirm"}));
+        answer(&world, None);
+    };
+    let has = |what: &str, cpus: &BTreeSet<u32>| {
+        world.eventually(what, || {
+            world.is_ready("web-1") && told_cpus(&world, "web-1") == *cpus && defined_cpus(&world, &web) == *cpus
+        });
+    };
+    let (two, theirs) = (told_cpus(&world, "web-1"), told_cpus(&world, "db-2"));
+
+    // While the other has two of the four it runs on as it is.
+    resize("wide");
+    world.eventually("it is refused", || {
+        world
+            .condition("web-1", types::READY)
+            .is_some_and(|ready| ready.reason == "ResizeRefused" && ready.message.contains("can't give it what wide"))
+    });
+    assert_eq!(world.domain(&web).unwrap().state, DomainState::Running);
+    assert_eq!(defined_cpus(&world, &web), two);
+
+    world.delete("db-2");
+    world.await_gone::<Instance>("db-2");
+    world.nudge("web-1");
+    let all: BTreeSet<u32> = (4..8).collect();
+    has("it has all four", &all);
+
+    // Taken back: the very ones that it had.
+    resize("pinned");
+    has("it has its own two again", &two);
+    assert_eq!(told_cpus(&world, "db-2"), BTreeSet::new());
+
+    // With none of its own it may still go back; then that is final.
+    resize("shared");
+    has("it has none", &BTreeSet::new());
+    guest(&world, "db-3", "wide", 7);
+    world.await_reason("db-3", types::SCHEDULED, "HostRejected");
+    world.edit("web-1", &json!({"confirmResize": "shared"}));
+    world.eventually("it is final", || {
+        let status = world.read::<Instance>("web-1").and_then(|found| found.status);
+        let resize = status.and_then(|status| status.resize);
+        resize.is_some_and(|resize| resize.confirmed_at.is_some())
+    });
+    world.delete("db-3");
+    world.await_gone::<Instance>("db-3");
+    guest(&world, "db-4", "wide", 8);
+    world.await_ready("db-4");
+    assert!(told_cpus(&world, "db-4") == all && theirs.is_subset(&all) && theirs.is_disjoint(&two));
+    assert_ne!(uid(&other), uid(&web));
 }
 
 #[test]

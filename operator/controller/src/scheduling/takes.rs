@@ -145,7 +145,8 @@ pub(super) fn larger(a: Resources, b: Resources) -> Resources {
     }
 }
 
-/// The same of all that is taken. What is its own of CPUs, pages and devices is never resized: the first one's.
+/// The same of all that is taken. Of CPUs, pages and devices of its own the first one's: of another size's its host has
+/// the last word.
 pub(super) fn largest(mut first: Taken, other: Taken) -> Taken {
     first.resources = larger(first.resources, other.resources);
     for (class, units) in other.units {
