@@ -3,15 +3,13 @@
 //! Each file is one rule under the name that Nova gives it. A host that a filter rejects is not shown to later filters
 //! and is counted under the filter that rejected it, as in Nova.
 
-mod aggregate_core;
-mod aggregate_disk;
 mod aggregate_image_properties_isolation;
 mod aggregate_instance_extra_specs;
 mod aggregate_io_ops;
 mod aggregate_membership;
 mod aggregate_multi_tenancy_isolation;
 mod aggregate_num_instances;
-mod aggregate_ram;
+mod aggregate_ratio;
 mod aggregate_type_affinity;
 mod all_hosts;
 mod availability_zone;
@@ -152,9 +150,9 @@ pub const OTHERS: [&dyn Filter; 19] = [
     &different_host::DifferentHostFilter,
     &same_host::SameHostFilter,
     &simple_cidr_affinity::SimpleCIDRAffinityFilter,
-    &aggregate_core::AggregateCoreFilter,
-    &aggregate_ram::AggregateRamFilter,
-    &aggregate_disk::AggregateDiskFilter,
+    &aggregate_ratio::CORE,
+    &aggregate_ratio::RAM,
+    &aggregate_ratio::DISK,
 ];
 
 /// Every filter.
