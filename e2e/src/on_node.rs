@@ -78,13 +78,19 @@ fn entries(node: &Node, folder: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The numbers of the node's QEMU processes.
+/// The numbers of the node's QEMU processes that are guests. A libvirtd that is killed while it asks a QEMU what it can
+/// leaves that one behind, and nobody may take it for a guest.
 pub fn qemu_processes(node: &Node) -> BTreeSet<u32> {
     let processes = node.processes().unwrap_or_default().into_iter();
     processes
-        .filter(|(_, name)| name.starts_with("qemu-system"))
+        .filter(|(pid, name)| name.starts_with("qemu-system") && is_guest(*pid))
         .map(|(pid, _)| pid)
         .collect()
+}
+
+fn is_guest(pid: u32) -> bool {
+    let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments.split('\0').any(|argument| argument.starts_with("guest="))
 }
 
 /// What an Instance said on its serial console; empty before it said anything.
