@@ -57,9 +57,11 @@ async fn a_shelved_guest_frees_its_host_and_comes_back_on_another_with_its_disk_
         ];
         kubectl(&[&patch[..], &[&shelve]].concat());
         let away = t
-            .await_within::<Instance>(SHELVE, "web", "shelved and away", is_away)
+            .await_within::<Instance>(SHELVE, "web", "shelved, away and Ready", |found| {
+                // That it is on no host is a change of its spec, which is observed after it.
+                is_away(found) && is_ready(found)
+            })
             .await;
-        assert!(is_ready(&away), "{:#?}", away.status);
         assert_eq!(away.uid().unwrap(), uid);
         assert_eq!(away.status.as_ref().unwrap().addresses, addresses);
         assert_eq!(
