@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use kube::ResourceExt;
 use uuid::Uuid;
 use virga_core::{
-    instance::{Asked, Effect, ResizeRecord, RootRecord, flavor_name},
+    instance::{Asked, Effect, ResizeRecord, RootRecord, flavor_name, sub_ports},
     network::ValidNetwork,
     volume::volume_names,
 };
@@ -196,8 +196,8 @@ async fn write_seed(host: &Host, instance: &Instance, uid: Uuid, path: PathBuf) 
             Some(userdata::fetch(&host.controller, &namespace, &instance.name_any()).await?)
         }
     };
-    let plugs = plugs(host, instance)?;
-    let pairs: Vec<(&Port, &ValidNetwork)> = plugs.iter().map(|plug| (plug.port.as_ref(), &plug.valid)).collect();
+    let told = told(host, instance)?;
+    let pairs: Vec<(&Port, &ValidNetwork)> = told.iter().map(|plug| (plug.port.as_ref(), &plug.valid)).collect();
     let seed = seed::seed(instance, &uid.to_string(), user_data, &pairs);
     let directory = host.layout.instance(uid);
     tokio::fs::create_dir_all(directory.directory())
@@ -217,40 +217,34 @@ struct PlugParts {
 
 /// The interface of an Instance in a network.
 pub(super) fn interface_in(host: &Host, instance: &Instance, network: &str) -> Result<InterfaceSpec, Error> {
-    let plugs = plugs_in(host, instance, std::iter::once(network))?;
-    let plug = plugs.first();
-    interface(
-        host,
-        plug.ok_or_else(|| Error::Gone(format!("the Port in Network {network} is gone")))?,
-    )
+    interface(host, &plug_in(host, instance, network)?)
 }
 
 fn plugs(host: &Host, instance: &Instance) -> Result<Vec<PlugParts>, Error> {
-    let networks = instance
-        .spec
-        .interfaces
-        .iter()
-        .map(|interface| interface.network.as_str());
-    plugs_in(host, instance, networks)
+    let interfaces = instance.spec.interfaces.iter();
+    interfaces
+        .map(|interface| plug_in(host, instance, &interface.network))
+        .collect()
 }
 
-fn plugs_in<'a>(
-    host: &Host,
-    instance: &Instance,
-    networks: impl Iterator<Item = &'a str>,
-) -> Result<Vec<PlugParts>, Error> {
-    let find = |name: &str| {
-        let network = host.stores.network_of(instance, name);
-        let network = network.ok_or_else(|| Error::Gone(format!("the Network {name} is gone")))?;
-        let port = host.stores.port(instance, name);
-        let port = port.ok_or_else(|| Error::Gone(format!("the Port in Network {name} is gone")))?;
-        let valid = host.networks.valid(&network).map_err(|problems| port::Error::Invalid {
-            name: name.into(),
-            problems,
-        })?;
-        Ok(PlugParts { network, valid, port })
-    };
-    networks.map(find).collect()
+/// What the guest is told to configure: its interfaces, and what is there of their trunks.
+fn told(host: &Host, instance: &Instance) -> Result<Vec<PlugParts>, Error> {
+    let mut told = plugs(host, instance)?;
+    let subs = instance.spec.interfaces.iter().flat_map(sub_ports);
+    told.extend(subs.filter_map(|sub| plug_in(host, instance, &sub.interface.network).ok()));
+    Ok(told)
+}
+
+fn plug_in(host: &Host, instance: &Instance, name: &str) -> Result<PlugParts, Error> {
+    let network = host.stores.network_of(instance, name);
+    let network = network.ok_or_else(|| Error::Gone(format!("the Network {name} is gone")))?;
+    let port = host.stores.port(instance, name);
+    let port = port.ok_or_else(|| Error::Gone(format!("the Port in Network {name} is gone")))?;
+    let valid = host.networks.valid(&network).map_err(|problems| port::Error::Invalid {
+        name: name.into(),
+        problems,
+    })?;
+    Ok(PlugParts { network, valid, port })
 }
 
 /// The image whose properties shape the machine: the one that it boots from now.

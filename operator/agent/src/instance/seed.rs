@@ -7,10 +7,10 @@ use virga_core::{
     instance::hostname,
     network::{ValidNetwork, ValidSubnet},
 };
-use virga_crds::{Instance, Port};
-use virga_images::seed::{Interface, Route, Seed};
+use virga_crds::{Instance, Port, TrunkParent};
+use virga_images::seed::{Interface, Route, Seed, Vlan};
 
-/// The seed. `interfaces` are its Ports with their Networks, the primary one first.
+/// The seed. `interfaces` are its Ports with their Networks, the primary one first, sub-ports among them.
 pub fn seed(instance: &Instance, uid: &str, user_data: Option<Vec<u8>>, interfaces: &[(&Port, &ValidNetwork)]) -> Seed {
     Seed {
         instance_id: uid.into(),
@@ -21,14 +21,31 @@ pub fn seed(instance: &Instance, uid: &str, user_data: Option<Vec<u8>>, interfac
         interfaces: interfaces
             .iter()
             .enumerate()
-            .map(|(n, (port, network))| interface(port, network, n == 0))
+            .filter_map(|(n, (port, network))| {
+                let vlan = match &port.spec.trunk {
+                    Some(trunk) => Some(vlan(trunk, interfaces)?),
+                    None => None,
+                };
+                Some(interface(port, network, vlan, n == 0))
+            })
             .collect(),
     }
 }
 
-fn interface(port: &Port, network: &ValidNetwork, primary: bool) -> Interface {
+/// The VLAN that a sub-port is, if its parent is among these.
+fn vlan(trunk: &TrunkParent, interfaces: &[(&Port, &ValidNetwork)]) -> Option<Vlan> {
+    let mut ports = interfaces.iter().map(|(port, _)| port);
+    let parent = ports.find(|port| port.metadata.uid.as_ref() == Some(&trunk.uid))?;
+    Some(Vlan {
+        link: parent.spec.mac.clone(),
+        id: trunk.segment_id,
+    })
+}
+
+fn interface(port: &Port, network: &ValidNetwork, vlan: Option<Vlan>, primary: bool) -> Interface {
     let mut interface = Interface {
         mac: port.spec.mac.clone(),
+        vlan,
         mtu: network.mtu.map(u32::from),
         search: network.dns_domain.clone().into_iter().collect(),
         ..Interface::default()
@@ -156,6 +173,41 @@ mod tests {
             assert_eq!((interface.dhcp6, interface.accept_ra), told, "{mode:?}");
             assert!(interface.addresses.is_empty() && seed.iso().is_ok());
         }
+    }
+
+    #[test]
+    fn a_sub_port_is_a_vlan_of_its_parent() {
+        let instance = Instance::new("web-1", InstanceSpec::default());
+        let (asks, fixed) = (network(Dhcp::Enabled), network(Dhcp::Disabled));
+        let mut parent = port();
+        parent.metadata.uid = Some("parent".into());
+        let sub = |parent: &str, segment_id| {
+            let mut sub = port();
+            sub.spec.mac = "fa:16:3e:50:00:10".into();
+            sub.spec.trunk = Some(TrunkParent {
+                port: "web-1-front".into(),
+                uid: parent.into(),
+                segment_id,
+            });
+            sub
+        };
+        let (one, two, stray) = (sub("parent", 100), sub("parent", 200), sub("another", 300));
+        let plugs = [(&parent, &asks), (&one, &asks), (&two, &fixed), (&stray, &asks)];
+        let seed = seed(&instance, "uid", None, &plugs);
+        let vlans: Vec<_> = seed.interfaces.iter().map(|told| told.vlan.as_ref()).collect();
+        let told = |id| Vlan {
+            link: "fa:16:3e:00:00:01".into(),
+            id,
+        };
+        assert_eq!(vlans, [None, Some(&told(100)), Some(&told(200))]);
+        assert!(seed.interfaces[1].dhcp4);
+        let fixed = &seed.interfaces[2];
+        assert_eq!(fixed.addresses[0].to_string(), "10.0.0.5/24");
+        assert!(
+            fixed.routes.is_empty(),
+            "only the primary interface has the default route"
+        );
+        assert!(seed.iso().is_ok());
     }
 
     #[test]

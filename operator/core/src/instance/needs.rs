@@ -11,6 +11,7 @@ use super::{
     seen::{Cache, Image, Interface, InterfaceUse, Seen, VolumeUse},
     shelve,
     status::reason_of,
+    trunk::tells_of_trunk,
 };
 
 /// How one condition stands.
@@ -241,6 +242,20 @@ pub(super) fn network(instance: &Instance, seen: &Seen) -> Need {
     )
 }
 
+/// The same before the seed is written, which tells the guest of its VLANs once: a sub-port that is on its way is waited for.
+/// When the controller says what is in the way of one, the guest starts without.
+pub(super) fn network_to_tell(instance: &Instance, seen: &Seen) -> Need {
+    let plugged = network(instance, seen);
+    let mut subs = seen.sub_ports.iter().filter(|_| plugged.met && !seen.seed);
+    let Some(missing) = subs.find(|sub| !matches!(sub.state, InterfaceUse::Ready(_))) else {
+        return plugged;
+    };
+    match controllers_word(instance).filter(|word| tells_of_trunk(&word.message)) {
+        Some(aspect) => Need { aspect, ..plugged },
+        None => Need::unmet(sub_port_comes(missing)),
+    }
+}
+
 pub(super) fn interface_problem(instance: &Instance, interface: &Interface) -> Option<Aspect> {
     let name = &interface.network;
     match &interface.state {
@@ -269,12 +284,14 @@ pub(super) fn sub_port_problem(instance: &Instance, sub: &Interface) -> Option<A
     if matches!(sub.state, InterfaceUse::Ready(_)) {
         return None;
     }
-    Some(controllers_word(instance).unwrap_or_else(|| {
-        Aspect::waits(
-            Reason::NetworkNotReady,
-            format!("waiting for the sub-port in Network {}", sub.network),
-        )
-    }))
+    Some(controllers_word(instance).unwrap_or_else(|| sub_port_comes(sub)))
+}
+
+fn sub_port_comes(sub: &Interface) -> Aspect {
+    Aspect::waits(
+        Reason::NetworkNotReady,
+        format!("waiting for the sub-port in Network {}", sub.network),
+    )
 }
 
 /// Why there is no Port, which only the controller knows. It says so in the same condition: to say something else would

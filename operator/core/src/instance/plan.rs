@@ -100,7 +100,7 @@ fn build(instance: &Instance, seen: &Seen, now: Timestamp) -> Plan {
         return exchanged;
     }
     let storage = needs::storage(instance, seen, built);
-    let network = needs::network(instance, seen);
+    let network = needs::network_to_tell(instance, seen);
     let flavor = match &seen.flavor {
         None if !built => Some(Aspect::waits(
             Reason::FlavorNotFound,

@@ -67,6 +67,11 @@ pub fn sub_ports(interface: &Interface) -> impl Iterator<Item = Plug<'_>> {
     })
 }
 
+/// Whether what the controller says is of a trunk: it begins with the field.
+pub(super) fn tells_of_trunk(message: &str) -> bool {
+    message.starts_with("spec.interfaces[") && message.contains("].trunk")
+}
+
 /// What is wrong with a trunk whose parent carries packets of this size and a sub-port of that: the guest's VLAN interface
 /// has no more than what it is made upon.
 pub fn too_small(plug: &Plug<'_>, parent: Option<u16>, own: Option<u16>) -> Option<String> {

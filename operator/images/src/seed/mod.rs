@@ -30,8 +30,8 @@ pub const MAX_USER_DATA: usize = 64 * 1024;
 pub const MAX_SSH_KEYS: usize = 64;
 /// The longest SSH key in bytes; an RSA key of 16,384 bits takes 2.8 KiB.
 pub const MAX_SSH_KEY: usize = 8 * 1024;
-/// The most interfaces.
-pub const MAX_INTERFACES: usize = 32;
+/// The most interfaces: eight cards, each with sixteen VLANs.
+pub const MAX_INTERFACES: usize = 8 * 17;
 /// The most entries of the user's metadata.
 pub const MAX_METADATA: usize = 64;
 /// The longest key of the user's metadata in characters, Nova's limit.
@@ -77,9 +77,11 @@ impl fmt::Debug for Seed {
 /// How one interface of the guest is configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
-    /// Which one, by its MAC address: `fa:16:3e:00:00:01`.
+    /// Which one, by its MAC address: `fa:16:3e:00:00:01`. A VLAN is given it.
     pub mac: String,
-    /// The name that the guest gives it; none leaves the name alone.
+    /// The VLAN that it is, which the guest makes; none for a card.
+    pub vlan: Option<Vlan>,
+    /// The name that the guest gives it; none leaves the name alone, and calls a VLAN after what it is made of.
     pub name: Option<String>,
     /// Whether to ask for an IPv4 address.
     pub dhcp4: bool,
@@ -97,6 +99,15 @@ pub struct Interface {
     pub nameservers: Vec<IpAddr>,
     /// DNS search domains.
     pub search: Vec<String>,
+}
+
+/// Of which frames an interface is made: those of another one that have a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// The MAC address of the other one, which is a card.
+    pub link: String,
+    /// The tag, 1 to 4094.
+    pub id: u16,
 }
 
 /// A route of a guest.

@@ -127,6 +127,62 @@ fn the_network_is_matched_by_mac_address() {
     );
 }
 
+/// A VLAN of the card.
+fn vlan() -> Interface {
+    Interface {
+        mac: "FA:16:3E:50:00:10".to_owned(),
+        vlan: Some(Vlan {
+            link: interface().mac,
+            id: 100,
+        }),
+        dhcp4: true,
+        mtu: Some(1400),
+        ..Interface::default()
+    }
+}
+
+#[test]
+fn a_vlan_is_made_of_its_card_with_a_mac_address_of_its_own() {
+    let told = Seed {
+        interfaces: vec![vlan(), interface()],
+        ..seed()
+    };
+    let config = file(&told, "network-config").unwrap();
+    assert!(config.starts_with(r#"{"version":2,"ethernets":{"nic00":{"match":{"macaddress":"fa:16:3e:00:00:01"},"#));
+    assert!(
+        config.ends_with(concat!(
+            r#"}},"vlans":{"nic00.100":{"id":100,"link":"nic00","macaddress":"fa:16:3e:50:00:10","dhcp4":true,"#,
+            r#""dhcp6":false,"mtu":1400}}}"#,
+            "\n"
+        )),
+        "{config}"
+    );
+    // It may have its card's own address, and each card has the tag once.
+    let of = |link: &str, id| Interface {
+        vlan: Some(Vlan {
+            link: link.to_owned(),
+            id,
+        }),
+        mac: interface().mac,
+        ..Interface::default()
+    };
+    let refuses = |interfaces: &[Interface]| {
+        let interfaces = [&[interface()], interfaces].concat();
+        refused(&Seed { interfaces, ..seed() })
+    };
+    let card = interface().mac;
+    for (interfaces, field) in [
+        (vec![of(&card, 0)], "interfaces[1].vlan.id"),
+        (vec![of(&card, 4095)], "interfaces[1].vlan.id"),
+        (vec![of("fa:16:3e:00:00:02", 1)], "interfaces[1].vlan.link"),
+        (vec![of(&card, 1), of(&card, 1)], "interfaces[2].vlan"),
+    ] {
+        assert_eq!(refuses(&interfaces), field);
+    }
+    let interfaces = vec![interface(), of(&card, 1), of(&card, 4094)];
+    assert!(Seed { interfaces, ..seed() }.files().is_ok());
+}
+
 /// The whole of the meta data, as something that knows nothing of how it was written reads it.
 fn read_back(seed: &Seed) -> serde_yaml::Value {
     serde_yaml::from_str(&file(seed, "meta-data").unwrap()).unwrap()

@@ -652,6 +652,42 @@ fn what_comes_by_itself_is_waited_for_and_named() {
 }
 
 #[test]
+fn a_sub_port_is_waited_for_so_that_the_guest_is_told_of_it_unless_the_controller_says_that_it_can_not_be() {
+    let mut world = World::new(PowerState::Running);
+    world.seen.sub_ports = vec![Interface {
+        network: "dmz".into(),
+        state: InterfaceUse::NoPort,
+    }];
+    // What it has said itself is not the controller's word.
+    for _ in 0..2 {
+        let plan = world.plan();
+        assert!(!plan.effects.contains(&Effect::WriteSeed));
+        assert_eq!(network_ready(&plan), "waiting for the sub-port in Network dmz");
+        world.instance.status = plan.status;
+    }
+    let mut waits = world.clone();
+    let told = "spec.interfaces[front].trunk.subPorts[100].network: there is no Network dmz";
+    for condition in &mut world.instance.status.as_mut().unwrap().conditions {
+        if condition.type_ == types::NETWORK_READY {
+            condition.message = told.into();
+        }
+    }
+    let plan = world.plan();
+    assert!(plan.effects.contains(&Effect::WriteSeed) && plan.effects.contains(&Effect::Define));
+    assert_eq!(network_ready(&plan), told, "else the two would contradict each other");
+
+    waits.seen.sub_ports[0].state = plugged();
+    waits.run();
+    assert_eq!(waits.power(), Some(Power::Running));
+}
+
+fn network_ready(plan: &Plan) -> &str {
+    let mut conditions = plan.status.iter().flat_map(|status| &status.conditions);
+    let said = conditions.find(|condition| condition.type_ == types::NETWORK_READY);
+    said.map_or("", |condition| condition.message.as_str())
+}
+
+#[test]
 fn a_failed_effect_is_told_in_the_condition_that_it_belongs_to() {
     let world = World::new(PowerState::Running);
     let status = world.status();
