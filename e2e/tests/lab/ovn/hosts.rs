@@ -1,4 +1,5 @@
-//! Does OVN carry guests from host to host and into a VLAN, tell them who and where they are, and keep them apart?
+//! Does OVN carry guests from host to host and into a VLAN, tell them who and where they are, keep them apart, and to their
+//! rates?
 
 use kube::ResourceExt;
 use serde_json::json;
@@ -7,6 +8,7 @@ use virga_e2e::objects::network;
 use virga_e2e::{BOUND, eventually, is_ready, ready_because};
 use virga_lab::Ovn;
 
+use super::rates::{self, SERVES_MUCH};
 use super::scene::on_ovn;
 use crate::{GUEST, await_up, host};
 
@@ -21,6 +23,8 @@ try sh -c 'nslookup two.front.shop 10.60.0.1 | grep -q 10.60.0.12' && echo "SEEN
 ip address add 10.60.0.99/24 dev eth0
 ping -c 2 -W 1 -I 10.60.0.99 10.60.0.12 >/dev/null 2>&1 && echo "SEEN spoofed" || echo "SEEN spoofing-blocked"
 ip address del 10.60.0.99/24 dev eth0
+grep -q '"nic00.100":{"id":100,"link":"nic00","macaddress":"fa:16:3e:89:00:11","dhcp4":true' /run/seed/network-config \
+    && echo "SEEN voice-told"
 voice 100 11 && udhcpc -i voice -n -q -t 8 -T 1 -s /etc/dhcp >/dev/null 2>&1
 ip address show dev voice | grep -q 10.89.0.11/24 && echo "SEEN voice-lease"
 try ping -c 1 -W 1 10.89.0.12 && echo "SEEN voice-ping" || echo "SEEN no-voice-ping: $(cat /tmp/said)"
@@ -36,7 +40,7 @@ voice() {
 }
 "#;
 
-/// What the other guest does: it has that Network by another tag.
+/// What the other guest does, besides what it serves: it has that Network by another tag.
 const TWO: &str = "voice 200 12 && ip address add 10.89.0.12/24 dev voice\n";
 
 /// What the guest of the other network tries: the first one's address, which nobody has there.
@@ -79,6 +83,7 @@ fn ask(tag: u16) -> String {
 async fn guests_on_two_hosts_share_a_network_and_nobody_else_does() {
     let mut front = network("front", "10.60.0.0/24");
     front.spec.dns_domain = Some("front.shop".into());
+    front.spec.qos = serde_json::from_value(rates::limit()).unwrap();
     // Another tenant's, with the same range.
     let other = network("other", "10.60.0.0/24");
     // That guests have as a VLAN of their own.
@@ -89,7 +94,11 @@ async fn guests_on_two_hosts_share_a_network_and_nobody_else_does() {
             assert_eq!((status.backend.as_deref(), status.mtu), (Some("ovn"), Some(1442)));
         }
 
-        for (name, node, last, tag, script) in [("two", "node-2", 12, 200, TWO), ("one", "node-1", 11, 100, SCRIPT)] {
+        let two = format!("{SERVES_MUCH}{TWO}");
+        for (name, node, last, tag, script) in [
+            ("two", "node-2", 12, 200, two.as_str()),
+            ("one", "node-1", 11, 100, SCRIPT),
+        ] {
             let (address, script) = (format!("10.60.0.{last}"), format!("{VOICE}{script}"));
             let mut made = t.guest(name, node, "front", &address, &script);
             let sub = json!({
@@ -110,6 +119,7 @@ async fn guests_on_two_hosts_share_a_network_and_nobody_else_does() {
             "SEEN page=hello from two",
             "SEEN name",
             "SEEN spoofing-blocked",
+            "SEEN voice-told",
             "SEEN voice-lease",
             "SEEN voice-ping",
         ];
@@ -117,6 +127,7 @@ async fn guests_on_two_hosts_share_a_network_and_nobody_else_does() {
         t.said(&one, "GUEST-READY host=one ip=10.60.0.11").await;
         let console = t.said(&stranger, "GUEST-READY host=stranger ip=10.60.0.12").await;
         assert!(console.contains("SEEN nobody"), "{console}");
+        rates::are_kept(t, &one, "two").await;
 
         let port = t.await_condition::<Port>("one-front", "up", is_ready).await;
         let sub = t.await_condition::<Port>("one-voice", "up", is_ready).await;

@@ -8,6 +8,7 @@ mod load_balancer;
 mod migration;
 mod outages;
 mod plugin;
+mod rates;
 mod router;
 mod samples;
 mod scene;
