@@ -3,8 +3,9 @@
 //! A qcow2 disk that boots in seconds under emulation: Debian's kernel for virtual machines, busybox, dropbear and the
 //! QEMU guest agent in an initramfs, with the scripts in `rootfs/`. It takes a NoCloud seed (virtio disk or CD-ROM)
 //! with host name, SSH keys and a `#!` script, gets its address by DHCP, answers on ports 22 and 80, powers off when
-//! asked by ACPI, and has a root shell on its consoles. It runs in 96 MiB of memory, not in 64. What tests write to stay
-//! goes to the disk's own partition (`mount -t vfat /dev/vda1 /mnt`); everything else is in memory.
+//! asked by ACPI, and has a root shell on its consoles. DHCPv6's client is there, `dhcp6c`, and not started. It runs in
+//! 96 MiB of memory, not in 64. What tests write to stay goes to the disk's own partition
+//! (`mount -t vfat /dev/vda1 /mnt`); everything else is in memory.
 //! On the first serial port it says:
 //!
 //! - `GUEST-SEED device=/dev/vdb instance-id=… keys=1` once it has read its seed,
@@ -48,7 +49,12 @@ const FILES: [(&str, u32, &str); 8] = [
 ];
 
 /// Programs with their libraries, where they lie in their packages and in the guest.
-const PROGRAMS: [&str; 3] = ["usr/bin/dropbearkey", "usr/sbin/dropbear", "usr/sbin/qemu-ga"];
+const PROGRAMS: [&str; 4] = [
+    "usr/bin/dropbearkey",
+    "usr/sbin/dhcp6c",
+    "usr/sbin/dropbear",
+    "usr/sbin/qemu-ga",
+];
 
 /// Arguments of `cargo xtask guest`.
 #[derive(clap::Args)]

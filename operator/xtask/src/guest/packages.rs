@@ -39,7 +39,13 @@ const KERNEL: &str = "linux-image-cloud-amd64";
 /// From 6.12 on the virtio bus is built in, which saves time at boot.
 const KERNEL_AT_LEAST: (u32, u32) = (6, 12);
 /// The guest's programs, and the boot loader for UEFI machines.
-const PROGRAMS: [&str; 4] = ["busybox-static", "dropbear-bin", "qemu-guest-agent", "systemd-boot-efi"];
+const PROGRAMS: [&str; 5] = [
+    "busybox-static",
+    "dropbear-bin",
+    "qemu-guest-agent",
+    "systemd-boot-efi",
+    "wide-dhcpv6-client",
+];
 
 /// One version of a package, as `apt-cache show` describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
