@@ -8,7 +8,10 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use virga_core::network::Backend;
-use virga_crds::{Hypervisor, Instance, InstanceSpec, Interface, Network, NetworkSpec, Port, Subnet, finalizers};
+use virga_crds::{
+    Hypervisor, Instance, InstanceSpec, Interface, Network, NetworkScope, NetworkSpec, NetworkType, Port, Subnet,
+    finalizers,
+};
 use virga_ovsdb::northbound;
 use virga_runtime::{clock::Clock, heartbeat, lease::Leadership, metrics};
 use virga_testkit::FakeApi;
@@ -163,6 +166,16 @@ impl World {
         };
         change(&mut spec);
         self.api.create(&fixtures::in_shop(Network::new(name, spec)));
+    }
+
+    /// An external Network, `public`.
+    pub(crate) fn outside(&self, cidr: &str, change: impl FnOnce(&mut NetworkSpec)) {
+        self.network_as("public", cidr, |spec| {
+            spec.type_ = NetworkType::Flat;
+            spec.physical_network = Some("physnet".into());
+            spec.scope = NetworkScope::External;
+            change(spec);
+        });
     }
 
     /// An Instance, bound to a node or not.

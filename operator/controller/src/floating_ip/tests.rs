@@ -1,5 +1,5 @@
 use serde_json::json;
-use virga_crds::{FloatingIP, Network, NetworkScope, NetworkType, Port};
+use virga_crds::{FloatingIP, Network, Port};
 
 use crate::{
     fixtures::in_shop,
@@ -9,11 +9,7 @@ use crate::{
 /// A world on OVN with an external network.
 async fn world() -> World {
     let world = World::on_ovn().await;
-    world.network_as("public", "10.200.0.0/29", |spec| {
-        spec.type_ = NetworkType::Flat;
-        spec.physical_network = Some("physnet".into());
-        spec.scope = NetworkScope::External;
-    });
+    world.outside("10.200.0.0/29", |_| ());
     world.settle().await;
     world
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use virga_core::network::Backend;
-use virga_crds::{FloatingIP, Instance, Network, NetworkScope, NetworkType, Port, Router};
+use virga_crds::{FloatingIP, Instance, Network, Port, Router};
 use virga_ovsdb::{
     Client,
     northbound::{GatewayChassis, LogicalRouter, LogicalSwitch, LogicalSwitchPort, Nat},
@@ -206,11 +206,7 @@ async fn a_router_is_written_with_the_hosts_that_there_are_and_leaves_nothing() 
     let world = world_with(ovn.northbound(), Some(ovn.southbound()));
     let client = client(ovn.northbound()).await;
     world.network("front", "10.0.0.0/24");
-    world.network_as("public", "10.200.0.0/24", |spec| {
-        spec.type_ = NetworkType::Flat;
-        spec.physical_network = Some("physnet".into());
-        spec.scope = NetworkScope::External;
-    });
+    world.outside("10.200.0.0/24", |_| ());
     let spec = serde_json::json!({
         "networks": [{"network": "front"}], "externalGateway": {"network": {"name": "public"}},
     });

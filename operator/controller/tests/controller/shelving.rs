@@ -19,7 +19,7 @@ use virga_crds::{
 use virga_runtime::apply::Writer;
 use virga_testkit::FakeApi;
 
-use crate::harness::{self, AGENT, api, bound, hypervisor, instance, node, settle, stock, whole_leader};
+use crate::harness::{self, AGENT, api, bound, hypervisor, instance, node, settle, stays_quiet, stock, whole_leader};
 
 const SHOP: &str = "shop";
 
@@ -179,17 +179,7 @@ async fn a_shelved_instance_frees_its_host_and_is_placed_anew_when_it_is_to_come
     assert_eq!(replica.scheduler.usage(&home).vcpus, 0, "its room is free");
     assert_eq!(port().spec.node_name, None);
     // It stays so, and nothing more is written.
-    tokio::time::sleep(Duration::from_mins(2)).await;
-    let mark = api.mark();
-    tokio::time::sleep(Duration::from_mins(20)).await;
-    let sent = api
-        .requests_since(mark)
-        .into_iter()
-        .filter(|r| r.resource != "leases" && r.user != AGENT);
-    assert_eq!(
-        sent.map(|request| request.to_string()).collect::<Vec<_>>(),
-        Vec::<String>::new()
-    );
+    stays_quiet(&api, Duration::from_mins(20)).await;
     assert_eq!(read(&api).spec.node_name, None);
     let told = status(&api);
     assert_eq!((told.state, told.host), (Some(InstanceState::Shelved), None));

@@ -13,22 +13,16 @@ use virga_hypervisor::testing::node::Node;
 use virga_hypervisor::testing::{boot_sector, eventually};
 use virga_hypervisor::{
     Affinity, Cache, CpuMode, DiskFormat, DiskSpec, DomainSpec, DomainState, DomainType, GuestCell, HostFacts,
-    Hypervisor as _, Kind, Libvirt, LibvirtOptions, Owner, PciAddress, Topology,
+    Hypervisor as _, Kind, Libvirt, Owner, PciAddress, Topology,
 };
 use virt::connect::Connect;
+
+use crate::stage::connect;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const MIB: u64 = 1 << 20;
 /// Where Linux has the number of pages of 2 MiB.
 const NR_HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
-
-fn connect(node: &Node) -> Libvirt {
-    let options = LibvirtOptions {
-        uri: node.uri(),
-        ..LibvirtOptions::default()
-    };
-    Libvirt::new(options).unwrap()
-}
 
 /// A guest with two virtual CPUs.
 fn guest(node: &Node, number: u128, affinity: Affinity) -> DomainSpec {

@@ -1,7 +1,6 @@
 //! Copies of a running guest's disk, by real QEMU: as it was at the moment they began, whatever is written since.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -9,32 +8,12 @@ use virga_hypervisor::testing::node::Node;
 use virga_hypervisor::testing::{boot_sector, eventually};
 use virga_hypervisor::{
     Backup, Cache, CpuMode, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainState, DomainType, Hypervisor, Kind,
-    Libvirt, LibvirtOptions, Owner, Topology,
+    Owner, Topology,
 };
 
+use crate::stage::{connect, overlay, qemu_img, run, text};
+
 const PATIENCE: Duration = Duration::from_mins(1);
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .expect("qemu-utils must be installed");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    said
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
-
-fn libvirt(node: &Node) -> Libvirt {
-    let options = LibvirtOptions {
-        uri: node.uri(),
-        ..LibvirtOptions::default()
-    };
-    Libvirt::new(options).expect("setting up libvirt")
-}
 
 fn spec(node: &Node, number: u128, root: DiskSpec) -> DomainSpec {
     let owner = Owner {
@@ -59,27 +38,9 @@ fn spec(node: &Node, number: u128, root: DiskSpec) -> DomainSpec {
 
 /// An overlay over a disk that boots, with a second disk beside it.
 fn guest(node: &Node) -> (DomainSpec, PathBuf) {
-    let data = node.data();
-    let (raw, image, root) = (data.join("boot.raw"), data.join("image.qcow2"), data.join("root.qcow2"));
-    boot_sector::write_disk(&raw).expect("writing the boot sector");
-    run("qemu-img", &["convert", "-q", "-O", "qcow2", text(&raw), text(&image)]);
-    run(
-        "qemu-img",
-        &[
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-F",
-            "qcow2",
-            "-b",
-            text(&image),
-            text(&root),
-            "64M",
-        ],
-    );
+    let (image, root) = overlay(node, "64M");
     run("qemu-io", &["-f", "qcow2", "-c", "write -P 0x11 16M 16M", text(&root)]);
-    let volume = data.join("volume.raw");
+    let volume = node.data().join("volume.raw");
     std::fs::write(&volume, vec![0; 1 << 20]).expect("writing a volume");
     let disk = DiskSpec {
         backing: vec![DiskLayer {
@@ -125,7 +86,7 @@ fn write_live(node: &Node, domain: &str, command: &str) {
 #[test]
 fn a_copy_is_of_the_moment_in_which_it_began_and_boots_by_itself() {
     let Some(node) = Node::start() else { return };
-    let libvirt = libvirt(&node);
+    let libvirt = connect(&node);
     let (spec, root) = guest(&node);
     let target = node.data().join("copy.qcow2");
     libvirt.define(&spec).expect("defining");
@@ -161,7 +122,7 @@ fn a_copy_is_of_the_moment_in_which_it_began_and_boots_by_itself() {
     assert_eq!(libvirt.backup(spec.uuid).expect("asking again"), Backup::Finished);
     assert_eq!(libvirt.domain(spec.uuid).expect("reading").state, DomainState::Running);
 
-    let info = run("qemu-img", &["info", text(&target)]);
+    let info = qemu_img(&["info", text(&target)]);
     assert!(
         info.contains("64 MiB (67108864 bytes)") && !info.contains("backing file"),
         "{info}"
@@ -174,7 +135,7 @@ fn a_copy_is_of_the_moment_in_which_it_began_and_boots_by_itself() {
         assert!(!said.contains("failed"), "{pattern}: {said}");
     }
     // The guest's own disk is as it was: one overlay over its image.
-    let chain = run("qemu-img", &["info", "-U", "--backing-chain", text(&root)]);
+    let chain = qemu_img(&["info", "-U", "--backing-chain", text(&root)]);
     assert_eq!(chain.matches("backing file: ").count(), 1, "{chain}");
     libvirt.destroy(spec.uuid).expect("destroying");
 
@@ -200,7 +161,7 @@ fn spec_of_copy(node: &Node, target: PathBuf) -> DomainSpec {
 #[test]
 fn a_copy_that_is_given_up_leaves_the_guest_as_it_is_and_another_can_begin() {
     let Some(node) = Node::start() else { return };
-    let libvirt = libvirt(&node);
+    let libvirt = connect(&node);
     let (spec, root) = guest(&node);
     libvirt.define(&spec).expect("defining");
     libvirt.start(spec.uuid).expect("starting");

@@ -1,7 +1,7 @@
 //! What guests use and say, on a real libvirtd: figures, disks that fail, interrupts, and agents that answer, stay silent
 //! or flood their channel.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,10 @@ use virga_hypervisor::testing::eventually;
 use virga_hypervisor::testing::node::Node;
 use virga_hypervisor::{
     Cache, Change, CpuMode, DiskFormat, DiskSpec, DomainSpec, DomainState, DomainType, DomainUsage, Event, Hypervisor,
-    Kind, Libvirt, LibvirtOptions, Owner, Password, StateReason, Topology,
+    Kind, Libvirt, Owner, Password, StateReason, Topology,
 };
+
+use crate::stage::{connect, text};
 
 /// Guests are emulated, and a whole Linux boots in some, beside other tests.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -58,18 +60,6 @@ fn sector(code: &[u8]) -> Vec<u8> {
     sector
 }
 
-fn libvirt(node: &Node) -> Libvirt {
-    Libvirt::new(LibvirtOptions {
-        uri: node.uri(),
-        ..LibvirtOptions::default()
-    })
-    .expect("setting up libvirt")
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
-
 /// A domain that boots from this disk.
 fn domain(node: &Node, number: u128, disk: PathBuf, format: DiskFormat) -> DomainSpec {
     let uid = Uuid::from_u128(0x0d00_0000_0000_4000_8000_0000_0000_0000 | number);
@@ -109,7 +99,7 @@ fn console(node: &Node, number: u128) -> String {
 #[test]
 fn what_running_domains_use_is_read_at_once_and_of_those_that_were_asked_for() {
     let Some(node) = Node::start() else { return };
-    let libvirt = libvirt(&node);
+    let libvirt = connect(&node);
     let disk = node.data().join("nmi.raw");
     std::fs::write(&disk, sector(HEARS_NMI)).expect("writing a disk");
     let spec = domain(&node, 1, disk, DiskFormat::Raw);
@@ -149,7 +139,7 @@ fn what_running_domains_use_is_read_at_once_and_of_those_that_were_asked_for() {
 #[test]
 fn an_interrupt_reaches_the_guest() {
     let Some(node) = Node::start() else { return };
-    let libvirt = libvirt(&node);
+    let libvirt = connect(&node);
     let disk = node.data().join("nmi.raw");
     std::fs::write(&disk, sector(HEARS_NMI)).expect("writing a disk");
     let spec = domain(&node, 2, disk, DiskFormat::Raw);
@@ -170,7 +160,7 @@ fn an_interrupt_reaches_the_guest() {
 #[test]
 fn a_guest_whose_disk_has_no_space_is_halted_says_which_and_goes_on_when_there_is_room() {
     let Some(node) = Node::start() else { return };
-    let libvirt = libvirt(&node);
+    let libvirt = connect(&node);
     let small = node.data().join("small");
     let boot = node.data().join("writes.raw");
     std::fs::write(&boot, sector(WRITES)).expect("writing a disk");
@@ -261,7 +251,7 @@ fn boot_linux(node: &Node, libvirt: &Libvirt, number: u128, script: &str) -> Opt
 #[test]
 fn a_guest_s_agent_says_what_it_is_and_sets_passwords() {
     let Some(node) = Node::start() else { return };
-    let libvirt = libvirt(&node);
+    let libvirt = connect(&node);
     let mut events = libvirt.events(1000);
     let script = "#!/bin/sh\nsleep 1000 &\n";
     let Some(spec) = boot_linux(&node, &libvirt, 4, script) else {
@@ -299,7 +289,7 @@ fn a_guest_s_agent_says_what_it_is_and_sets_passwords() {
 #[test]
 fn a_guest_that_is_silent_or_floods_its_channel_keeps_nobody_waiting() {
     let Some(node) = Node::start() else { return };
-    let libvirt = libvirt(&node);
+    let libvirt = connect(&node);
     let port = "/dev/virtio-ports/org.qemu.guest_agent.0";
     let silent = "sleep 1000";
     let flood = "tr '\\0' x </dev/zero";

@@ -1,7 +1,5 @@
 //! A whole instance, as the agent defines it, on a real libvirtd: every device starts, and image headers open nothing.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -9,9 +7,10 @@ use virga_hypervisor::testing::node::Node;
 use virga_hypervisor::testing::{boot_sector, eventually};
 use virga_hypervisor::{
     Cache, CpuMode, DiskFormat, DiskLayer, DiskSpec, DomainSpec, DomainState, DomainType, ForwardMode, Hypervisor,
-    InterfaceOptions, InterfaceSource, InterfaceSpec, Libvirt, LibvirtOptions, MacAddress, NetworkSpec, Owner,
-    SubnetSpec, Topology,
+    InterfaceOptions, InterfaceSource, InterfaceSpec, MacAddress, NetworkSpec, Owner, SubnetSpec, Topology,
 };
+
+use crate::stage::{connect, overlay};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,36 +24,10 @@ fn owner(number: u128, name: &str) -> Owner {
     }
 }
 
-fn qemu_img(arguments: &[&str]) {
-    let output = Command::new("qemu-img")
-        .args(arguments)
-        .output()
-        .expect("qemu-img (qemu-utils) must be installed");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
-
 /// A guest that boots from an overlay over an image, with every device that we have.
 fn instance(node: &Node, network: &NetworkSpec) -> DomainSpec {
     let data = node.data();
-    let (raw, image, root) = (data.join("boot.raw"), data.join("image.qcow2"), data.join("root.qcow2"));
-    boot_sector::write_disk(&raw).expect("writing the boot sector");
-    qemu_img(&["convert", "-q", "-O", "qcow2", text(&raw), text(&image)]);
-    qemu_img(&[
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-F",
-        "qcow2",
-        "-b",
-        text(&image),
-        text(&root),
-        "8M",
-    ]);
+    let (image, root) = overlay(node, "8M");
     let (volume, seed) = (data.join("volume.raw"), data.join("seed.iso"));
     std::fs::write(&volume, vec![0; 1 << 20]).expect("writing a volume");
     std::fs::write(&seed, vec![0; 1 << 20]).expect("writing a seed");
@@ -129,11 +102,7 @@ fn open_files(node: &Node, domain: &str) -> String {
 #[test]
 fn an_instance_with_every_device_boots_from_its_overlay() {
     let Some(node) = Node::start() else { return };
-    let libvirt = Libvirt::new(LibvirtOptions {
-        uri: node.uri(),
-        ..LibvirtOptions::default()
-    })
-    .expect("setting up libvirt");
+    let libvirt = connect(&node);
     let network = network();
     libvirt.define_network(&network).expect("defining the network");
     libvirt.start_network(network.uuid).expect("starting the network");

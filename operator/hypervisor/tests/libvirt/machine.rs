@@ -14,20 +14,14 @@ use virga_hypervisor::testing::{boot_sector, eventually};
 use virga_hypervisor::{
     Bandwidth, Cache, CpuMode, CpuTune, DiskBus, DiskFormat, DiskSpec, DomainSpec, DomainType, Firmware, ForwardMode,
     GuestOptions, Hypervisor as _, InputBus, InterfaceModel, InterfaceOptions, InterfaceSource, InterfaceSpec, IoRate,
-    Iommu, Libvirt, LibvirtOptions, MacAddress, NetworkSpec, Owner, RngRate, SubnetSpec, Topology, Tpm, UsbController,
-    Video, WatchdogAction,
+    Iommu, Libvirt, MacAddress, NetworkSpec, Owner, RngRate, SubnetSpec, Topology, Tpm, UsbController, Video,
+    WatchdogAction,
 };
+
+use crate::stage::connect;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const MIB: u64 = 1 << 20;
-
-fn connect(node: &Node) -> Libvirt {
-    let options = LibvirtOptions {
-        uri: node.uri(),
-        ..LibvirtOptions::default()
-    };
-    Libvirt::new(options).unwrap()
-}
 
 fn owner(number: u128) -> Owner {
     Owner {

@@ -9,3 +9,4 @@ mod machine;
 mod network_hosts;
 mod network_ports;
 mod reconnect;
+mod stage;

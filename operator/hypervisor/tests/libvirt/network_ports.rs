@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 use virga_hypervisor::testing::node::Node;
-use virga_hypervisor::{ForwardMode, Hypervisor, Libvirt, LibvirtOptions, NetworkSpec, Owner, SubnetSpec};
+use virga_hypervisor::{ForwardMode, Hypervisor, NetworkSpec, Owner, SubnetSpec};
+
+use crate::stage::connect;
 
 fn network() -> NetworkSpec {
     let uid = Uuid::from_u128(0x0c00_0001_0000_4000_8000_0000_0000_0000);
@@ -31,11 +33,7 @@ fn network() -> NetworkSpec {
 #[test]
 fn a_port_whose_guest_does_not_run_is_counted_by_libvirt_alone_and_goes_with_its_network() {
     let Some(node) = Node::start() else { return };
-    let libvirt = Libvirt::new(LibvirtOptions {
-        uri: node.uri(),
-        ..LibvirtOptions::default()
-    })
-    .expect("setting up libvirt");
+    let libvirt = connect(&node);
     let network = network();
     libvirt.define_network(&network).expect("defining");
     libvirt.start_network(network.uuid).expect("starting");

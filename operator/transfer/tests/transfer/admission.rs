@@ -4,10 +4,12 @@ use std::{
     fs::OpenOptions,
     num::NonZeroU64,
     os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::watch,
@@ -15,13 +17,70 @@ use tokio::{
 };
 use virga_transfer::{
     Code, Token,
-    client::{Client, Error, Progress},
+    client::{Client, Error, Progress, Request},
     handover::Source as State,
     offers,
     tls::Credentials,
 };
 
 use crate::stage::{self, Authority, Host, MIB, client, connect, digest_of, id, receive, request};
+
+/// A file that node-1 offers to node-2, and what node-2 asks for it with.
+struct Offered {
+    host: Host,
+    path: PathBuf,
+    client: Client,
+    there: TempDir,
+    request: Request,
+}
+
+impl Offered {
+    /// One of this size, in bytes.
+    async fn of(size: u64) -> Self {
+        let authority = Authority::new();
+        let host = Host::start(authority.credentials("node-1")).await;
+        let path = host.file("disk", size, &[(0, size)]);
+        let token = host.offer("a", &path, "node-2").await;
+        let there = tempfile::tempdir().unwrap();
+        let request = request(host.source("a", &token), &there.path().join("disk"));
+        Self {
+            host,
+            path,
+            client: client(&authority.credentials("node-2")),
+            there,
+            request,
+        }
+    }
+
+    async fn receive(&self) {
+        receive(&self.client, &self.request).await.unwrap();
+    }
+
+    /// Receives it, and meanwhile, when something has come, does this, after which it can't be had: why.
+    async fn receive_until(&self, change: impl AsyncFnOnce()) -> Option<Code> {
+        let (progress, mut seen) = watch::channel(Progress::default());
+        let change = async {
+            seen.wait_for(|progress| progress.done > 0).await.unwrap();
+            change().await;
+        };
+        let (received, ()) = tokio::join!(self.client.receive(&self.request, &progress), change);
+        code(&received.unwrap_err())
+    }
+
+    /// Has it let go of, which is refused: why.
+    async fn complete(&self) -> Option<Code> {
+        code(&self.client.complete(&self.request).await.unwrap_err())
+    }
+
+    /// How many files node-2 has of it.
+    fn received(&self) -> usize {
+        std::fs::read_dir(self.there.path()).unwrap().count()
+    }
+
+    fn state(&self) -> Option<State> {
+        self.host.offers.state(&id("a"))
+    }
+}
 
 async fn refusal(host: &Host, credentials: &Arc<Credentials>, name: &str, token: &Token) -> Error {
     let there = tempfile::tempdir().unwrap();
@@ -87,53 +146,43 @@ async fn an_offer_that_has_expired_is_refused_until_it_is_renewed_and_then_the_o
 
 #[tokio::test]
 async fn after_its_end_an_offer_is_not_let_go_of_but_what_was_let_go_of_is_told_at_any_time() {
-    let authority = Authority::new();
-    let host = Host::start(authority.credentials("node-1")).await;
-    let path = host.file("disk", MIB, &[(0, MIB)]);
-    let token = host.offer("a", &path, "node-2").await;
-    let client = client(&authority.credentials("node-2"));
-    let there = tempfile::tempdir().unwrap();
-    let mut request = request(host.source("a", &token), &there.path().join("disk"));
-    receive(&client, &request).await.unwrap();
-    host.ahead.store(2 * 3600, Ordering::SeqCst);
-    let error = client.complete(&request).await.unwrap_err();
-    assert_eq!(code(&error), Some(Code::Expired));
-    assert!(host.offers.state(&id("a")).unwrap().owns());
-    request.source = host.source("a", &host.offer("a", &path, "node-2").await);
+    let mut offered = Offered::of(MIB).await;
+    offered.receive().await;
+    offered.host.ahead.store(2 * 3600, Ordering::SeqCst);
+    assert_eq!(offered.complete().await, Some(Code::Expired));
+    assert!(offered.state().unwrap().owns());
+    let Offered {
+        host,
+        path,
+        client,
+        there,
+        request,
+    } = &mut offered;
+    request.source = host.source("a", &host.offer("a", path, "node-2").await);
 
     // The answer is lost: the journal is as it was before.
     let journal = std::fs::read(there.path().join("disk.transfer")).unwrap();
-    client.complete(&request).await.unwrap();
+    client.complete(request).await.unwrap();
     std::fs::write(there.path().join("disk.transfer"), journal).unwrap();
-    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
     host.ahead.store(9 * 3600, Ordering::SeqCst);
-    client.complete(&request).await.unwrap();
+    client.complete(request).await.unwrap();
     assert!(!there.path().join("disk.transfer").exists());
 }
 
 #[tokio::test]
 async fn an_offer_that_is_taken_back_ends_its_transfers_and_the_source_keeps_the_file() {
-    let authority = Authority::new();
-    let host = Host::start(authority.credentials("node-1")).await;
-    let path = host.file("disk", 8 * MIB, &[(0, 8 * MIB)]);
-    let token = host.offer("a", &path, "node-2").await;
+    let offered = Offered::of(8 * MIB).await;
+    let host = &offered.host;
     host.bandwidth.set(NonZeroU64::new(2 * MIB));
-    let client = client(&authority.credentials("node-2"));
-    let there = tempfile::tempdir().unwrap();
-    let request = request(host.source("a", &token), &there.path().join("disk"));
-    let (progress, mut seen) = watch::channel(Progress::default());
-    let revoke = async {
-        seen.wait_for(|progress| progress.done > 0).await.unwrap();
-        host.offers.revoke(&id("a")).await.unwrap();
-    };
-    let (received, ()) = tokio::join!(client.receive(&request, &progress), revoke);
-    assert_eq!(code(&received.unwrap_err()), Some(Code::Revoked));
-    assert_eq!(host.offers.state(&id("a")), Some(State::Revoked));
-    client.abandon(&request.destination).await.unwrap();
-    assert_eq!(std::fs::read_dir(there.path()).unwrap().count(), 0);
+    let revoke = async || host.offers.revoke(&id("a")).await.unwrap();
+    assert_eq!(offered.receive_until(revoke).await, Some(Code::Revoked));
+    assert_eq!(offered.state(), Some(State::Revoked));
+    offered.client.abandon(&offered.request.destination).await.unwrap();
+    assert_eq!(offered.received(), 0);
     let again = offers::Offer {
         id: id("a"),
-        path,
+        path: offered.path.clone(),
         receiver: stage::node("node-2"),
         expires: host.now() + jiff::SignedDuration::from_hours(1),
         handover: true,
@@ -146,43 +195,28 @@ async fn an_offer_that_is_taken_back_ends_its_transfers_and_the_source_keeps_the
 
 #[tokio::test]
 async fn a_verified_copy_is_removed_when_the_source_says_that_it_kept_the_file() {
-    let authority = Authority::new();
-    let host = Host::start(authority.credentials("node-1")).await;
-    let path = host.file("disk", MIB, &[(0, MIB)]);
-    let token = host.offer("a", &path, "node-2").await;
-    let client = client(&authority.credentials("node-2"));
-    let there = tempfile::tempdir().unwrap();
-    let request = request(host.source("a", &token), &there.path().join("disk"));
-    receive(&client, &request).await.unwrap();
-    host.offers.revoke(&id("a")).await.unwrap();
-    let error = client.complete(&request).await.unwrap_err();
-    assert_eq!(code(&error), Some(Code::Revoked));
-    assert_eq!(std::fs::read_dir(there.path()).unwrap().count(), 0);
-    assert!(path.exists());
+    let offered = Offered::of(MIB).await;
+    offered.receive().await;
+    offered.host.offers.revoke(&id("a")).await.unwrap();
+    assert_eq!(offered.complete().await, Some(Code::Revoked));
+    assert_eq!(offered.received(), 0);
+    assert!(offered.path.exists());
+}
+
+/// A guest writes.
+fn write(path: &Path) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(b"x", 7).unwrap();
 }
 
 #[tokio::test]
 async fn a_file_that_changes_while_it_is_served_ends_the_transfer_with_the_reason() {
-    let authority = Authority::new();
-    let client = client(&authority.credentials("node-2"));
-    let changes: [fn(&std::path::Path); 4] = [
-        // A guest writes.
-        |path| {
-            OpenOptions::new()
-                .write(true)
-                .open(path)
-                .unwrap()
-                .write_all_at(b"x", 7)
-                .unwrap();
-        },
+    let changes: [fn(&Path); 4] = [
+        write,
         // It grows.
         |path| {
-            OpenOptions::new()
-                .write(true)
-                .open(path)
-                .unwrap()
-                .set_len(9 * MIB)
-                .unwrap();
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            file.set_len(9 * MIB).unwrap();
         },
         // Another file takes its place.
         |path| {
@@ -194,42 +228,21 @@ async fn a_file_that_changes_while_it_is_served_ends_the_transfer_with_the_reaso
         |path| std::fs::remove_file(path).unwrap(),
     ];
     for (index, change) in changes.into_iter().enumerate() {
-        let host = Host::start(authority.credentials("node-1")).await;
-        let path = host.file("disk", 8 * MIB, &[(0, 8 * MIB)]);
-        let token = host.offer("a", &path, "node-2").await;
-        host.bandwidth.set(NonZeroU64::new(4 * MIB));
-        let there = tempfile::tempdir().unwrap();
-        let request = request(host.source("a", &token), &there.path().join("disk"));
-        let (progress, mut seen) = watch::channel(Progress::default());
-        let change = async {
-            seen.wait_for(|progress| progress.done > 0).await.unwrap();
-            change(&path);
-        };
-        let (received, ()) = tokio::join!(client.receive(&request, &progress), change);
-        assert_eq!(code(&received.unwrap_err()), Some(Code::Changed), "change {index}");
-        assert!(host.offers.state(&id("a")).unwrap().owns());
+        let offered = Offered::of(8 * MIB).await;
+        offered.host.bandwidth.set(NonZeroU64::new(4 * MIB));
+        let why = offered.receive_until(async || change(&offered.path)).await;
+        assert_eq!(why, Some(Code::Changed), "change {index}");
+        assert!(offered.state().unwrap().owns());
     }
 }
 
 #[tokio::test]
 async fn a_source_that_changed_after_it_was_verified_is_not_let_go_of() {
-    let authority = Authority::new();
-    let host = Host::start(authority.credentials("node-1")).await;
-    let path = host.file("disk", MIB, &[(0, MIB)]);
-    let token = host.offer("a", &path, "node-2").await;
-    let client = client(&authority.credentials("node-2"));
-    let there = tempfile::tempdir().unwrap();
-    let request = request(host.source("a", &token), &there.path().join("disk"));
-    receive(&client, &request).await.unwrap();
-    OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .write_all_at(b"x", 7)
-        .unwrap();
-    let error = client.complete(&request).await.unwrap_err();
-    assert_eq!(code(&error), Some(Code::Changed));
-    assert!(host.offers.state(&id("a")).unwrap().owns());
+    let offered = Offered::of(MIB).await;
+    offered.receive().await;
+    write(&offered.path);
+    assert_eq!(offered.complete().await, Some(Code::Changed));
+    assert!(offered.state().unwrap().owns());
 }
 
 #[tokio::test]

@@ -313,6 +313,16 @@ pub fn json<K: kube::Resource<DynamicType = ()> + serde::Serialize>(object: &K) 
     value
 }
 
+/// After some time to settle, only agents send anything for so long, but for leases.
+pub async fn stays_quiet(api: &FakeApi, long: Duration) {
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    let mark = api.mark();
+    tokio::time::sleep(long).await;
+    let sent = api.requests_since(mark).into_iter();
+    let sent = sent.filter(|request| request.resource != "leases" && request.user != AGENT);
+    assert_eq!(sent.map(|request| request.to_string()).collect::<Vec<_>>(), [""; 0]);
+}
+
 /// Lets what is under way come to rest.
 pub async fn settle(api: &FakeApi) {
     let _ = api;
