@@ -66,10 +66,10 @@ where
     }
 }
 
-/// The bounds of a loop that counts: what it says may lag by a second, so that a burst of Instances costs one write.
+/// The bounds of a loop that counts: what it says may lag by a second, so that a burst of Instances costs one write a second.
 pub fn counting() -> Settings {
     Settings {
-        debounce: Duration::from_secs(1),
+        rest: Duration::from_secs(1),
         ..Settings::default()
     }
 }

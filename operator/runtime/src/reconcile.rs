@@ -100,8 +100,9 @@ pub struct Settings {
     pub resync: Duration,
     /// How long one reconcile may take before it is cut.
     pub deadline: Duration,
-    /// Changes that come within this time of each other are one.
-    pub debounce: Duration,
+    /// How long an object rests after each turn: its first change is answered at once, and what changes meanwhile has
+    /// one turn afterwards.
+    pub rest: Duration,
     /// The pause after the first failure. It doubles with each further one, up to `backoff_max`, and each pause is
     /// between half and all of that.
     pub backoff_min: Duration,
@@ -115,7 +116,7 @@ impl Default for Settings {
             concurrency: 8,
             resync: Duration::from_mins(10),
             deadline: Duration::from_mins(5),
-            debounce: Duration::ZERO,
+            rest: Duration::ZERO,
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_mins(5),
         }
@@ -166,8 +167,7 @@ pub async fn run<R: Reconcile>(
     stop: CancellationToken,
 ) {
     let most = usize::from(settings.concurrency.max(1));
-    // What it calls for each object ends at once: it only tells whose turn it is.
-    let config = controller::Config::default().debounce(settings.debounce);
+    let rest = settings.rest;
     let store = controller.store();
     let context = Loop {
         reconciler,
@@ -176,16 +176,14 @@ pub async fn run<R: Reconcile>(
         failures: Mutex::default(),
     };
     let name = context.reconciler.name();
-    let asked = controller
-        .with_config(config)
-        .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(
-            |_, _| std::future::ready(Ok::<_, Infallible>(Action::await_change())),
-            |_, never, _| match *never {},
-            Arc::new(()),
-        );
+    // What it calls for each object ends at once: it only tells whose turn it is.
+    let asked = controller.graceful_shutdown_on(stop.clone().cancelled_owned()).run(
+        |_, _| std::future::ready(Ok::<_, Infallible>(Action::await_change())),
+        |_, never, _| match *never {},
+        Arc::new(()),
+    );
     let mut asked = std::pin::pin!(asked);
-    let (mut line, mut under_way) = (Line::new(), FuturesUnordered::new());
+    let (mut line, mut under_way) = (Line::new(rest), FuturesUnordered::new());
     tracing::info!(controller = name, "running");
     loop {
         while under_way.len() < most
@@ -212,7 +210,7 @@ pub async fn run<R: Reconcile>(
                 Some(Err(controller::Error::ReconcilerFailed(never, _))) => match never {},
                 None => break,
             },
-            object = line.due() => line.ask(object),
+            () = line.due() => {}
         }
     }
     while under_way.next().await.is_some() {}

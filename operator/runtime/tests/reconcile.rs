@@ -106,6 +106,10 @@ struct Bench {
 }
 
 fn start() -> Bench {
+    resting(Duration::ZERO)
+}
+
+fn resting(rest: Duration) -> Bench {
     let api = FakeApi::new().with_crd::<Widget>();
     let (seen, stop) = (Seen::default(), CancellationToken::new());
     let metrics = ReconcileMetrics::register(&mut metrics::registry());
@@ -114,6 +118,7 @@ fn start() -> Bench {
     tokio::spawn(watch.run(stop.clone()));
     let settings = Settings {
         concurrency: 2,
+        rest,
         ..Settings::default()
     };
     let run = reconcile::run(
@@ -249,6 +254,69 @@ async fn an_object_is_seen_as_it_is_when_its_turn_comes() {
     sleep(Duration::from_mins(1)).await;
     assert_eq!(bench.metrics.errors("widget", Class::Invalid), 1);
     assert_eq!(bench.seen.times("c").len(), 1);
+}
+
+const REST: Duration = Duration::from_secs(1);
+/// More than what passes between a change and its turn when nothing holds it back.
+const MOMENT: Duration = Duration::from_millis(100);
+
+impl Bench {
+    fn change(&self, name: &str, n: usize) {
+        let notes = json!({"spec": {"notes": {"n": n.to_string()}}});
+        self.api.merge::<Widget>(Some("shop"), name, notes);
+    }
+
+    /// When an object had its turns.
+    fn turns(&self, name: &str, since: Instant) -> Vec<Duration> {
+        let times = self.seen.times(name);
+        times.iter().map(|time| *time - since).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_change_is_answered_at_once_and_those_that_follow_together() {
+    let bench = resting(REST);
+    let made = Instant::now();
+    bench.make("a", "fine");
+    for n in 0..8 {
+        sleep(MOMENT).await;
+        bench.change("a", n);
+    }
+    sleep(REST * 5).await;
+    let turns = bench.turns("a", made);
+    assert_eq!(turns.len(), 2, "{turns:?}");
+    assert!(turns[0] < MOMENT, "{turns:?}");
+    assert!(turns[1] >= REST && turns[1] < REST + MOMENT, "{turns:?}");
+    let changed = Instant::now();
+    bench.change("a", 8);
+    sleep(REST * 5).await;
+    let turns = bench.turns("a", made);
+    assert_eq!(turns.len(), 3, "{turns:?}");
+    assert!(turns[2] < changed - made + MOMENT, "it had rested: {turns:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_all_the_time_has_its_turns_all_the_same() {
+    let bench = resting(REST);
+    let made = Instant::now();
+    bench.make("a", "fine");
+    bench.make("b", "again");
+    for n in 0..100 {
+        sleep(MOMENT).await;
+        bench.change("a", n);
+    }
+    let turns = bench.turns("a", made);
+    assert!((10..=11).contains(&turns.len()), "{turns:?}");
+    let pauses: Vec<Duration> = turns.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
+    assert!(
+        pauses.iter().all(|pause| (REST..REST + MOMENT).contains(pause)),
+        "{pauses:?}"
+    );
+    // Who comes again by itself comes when it said.
+    let turns = bench.turns("b", made);
+    let again = Duration::from_secs(7);
+    assert_eq!(turns.len(), 2, "{turns:?}");
+    assert!((again..again + MOMENT).contains(&turns[1]), "{turns:?}");
 }
 
 #[tokio::test(start_paused = true)]

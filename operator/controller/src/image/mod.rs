@@ -22,6 +22,8 @@ use crate::{Context, protect, stores::Watches, uses::UseIndex};
 
 /// How soon to look again while an image is not there, for the host that came or went meanwhile.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How long an image is left alone after each look: many hosts may tell of it at once.
+const REST: Duration = Duration::from_millis(100);
 
 struct Images {
     context: Arc<Context>,
@@ -42,7 +44,7 @@ pub fn controller(
         .reconcile_on(reports.touched());
     let metrics = context.metrics.clone();
     let settings = Settings {
-        debounce: Duration::from_millis(200),
+        rest: REST,
         ..Settings::default()
     };
     reconcile::run(Images { context, uses, reports }, controller, settings, metrics, stop)
