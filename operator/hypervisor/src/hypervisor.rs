@@ -101,10 +101,11 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// crash do so then.
     fn inject_nmi(&self, uuid: Uuid) -> Result<()>;
 
-    /// Asks the guest agent to write out and halt the guest's file systems. An agent that doesn't answer is
-    /// [`Error::Busy`](crate::Error::Busy) or [`Error::Failed`](crate::Error::Failed), a guest without a channel to one
-    /// [`Error::Unsupported`](crate::Error::Unsupported). After a failure they may be halted all the same:
-    /// [thaw](Hypervisor::thaw) them.
+    /// Asks the guest agent to write out and halt the guest's file systems. A guest that is off, or has no agent that
+    /// listens, is [`Error::InvalidState`](crate::Error::InvalidState), one without a channel to an agent
+    /// [`Error::Unsupported`](crate::Error::Unsupported): nobody was asked. An agent that doesn't answer is
+    /// [`Error::Busy`](crate::Error::Busy) or [`Error::Failed`](crate::Error::Failed), and they may be halted all the
+    /// same: [thaw](Hypervisor::thaw) them.
     fn freeze(&self, uuid: Uuid) -> Result<()>;
 
     /// Lets the guest's file systems go on. Fine when they were not halted, and when the domain is off.

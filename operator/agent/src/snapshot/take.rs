@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 use virga_core::instance::{Domain, Power, Snapshotting};
 use virga_crds::{Image, Quiesce};
-use virga_hypervisor::Backup;
+use virga_hypervisor::{Backup, Kind};
 use virga_images::{
     Format,
     cache::{Entry, allocated},
@@ -118,7 +118,7 @@ async fn live(host: &Host, image: &str, from: Source<'_>, target: &Path) -> Resu
     let frozen = if asks { freeze(host, from, &path).await? } else { asked };
     let begins = begin(host, from, target).await;
     thaw(host, instance, frozen).await?;
-    if frozen != Frozen::No {
+    if asks {
         noted(&path, instance, Frozen::No).await?;
     }
     begins?;
@@ -158,7 +158,8 @@ async fn freeze(host: &Host, from: Source<'_>, path: &Path) -> Result<Frozen, Er
         Err(error) if from.quiesce == Quiesce::Required => Err(Error::Quiesce(error)),
         Err(error) => {
             tracing::info!(%instance, error = chain(&error), "copied as after a power cut");
-            Ok(Frozen::Perhaps)
+            let was_asked = !matches!(error.kind(), Kind::InvalidState | Kind::Unsupported);
+            Ok(if was_asked { Frozen::Perhaps } else { Frozen::No })
         }
     }
 }

@@ -148,9 +148,15 @@ fn a_guest_whose_agent_is_silent_is_copied_as_it_is_unless_that_is_not_enough() 
     let world = World::with_agent();
     let instance = written_guest(&world);
     world.host.set_guest_agent(uid(&instance), false);
+    world.host.take_calls();
     let lax = snapshot(&world, "lax", &instance, Quiesce::WhenPossible);
     let file = await_made(&world, &lax);
     assert_is_a_copy(&world, &file, &instance);
+    assert_eq!(
+        calls(&world, &[BeginBackup, Freeze, Thaw]),
+        [Freeze, BeginBackup],
+        "nobody was asked to stand still, so nobody is asked to go on"
+    );
     let strict = snapshot(&world, "strict", &instance, Quiesce::Required);
     world.eventually("it is told what is missing", || {
         line(&world, &strict).is_some_and(|line| {

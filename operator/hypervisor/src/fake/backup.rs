@@ -85,7 +85,7 @@ impl FakeDomain {
         let doing = format!("freezing the file systems of domain {}", self.config.uuid);
         let backup = &mut self.active("freezing the file systems of")?.backup;
         if !backup.answers {
-            return Err(Error::busy(
+            return Err(Error::invalid_state(
                 doing,
                 "Guest agent is not responding: QEMU guest agent is not connected",
             ));

@@ -30,7 +30,14 @@ impl Ours {
         self.checked(result)?;
         // SAFETY: as above; no list of mount points means all of them.
         let result = unsafe { sys::virDomainFSFreeze(self.domain.as_ptr(), ptr::null_mut(), 0, 0) };
-        self.checked(result)
+        self.checked(result).map_err(|error| match error {
+            // libvirt's code is that of an agent that was asked and is silent. The words are its daemon's, which runs
+            // untranslated as a service.
+            Error::Busy { doing, message } if message.contains("guest agent is not connected") => {
+                Error::InvalidState { doing, message }
+            }
+            error => error,
+        })
     }
 
     pub fn thaw(&self) -> Result<()> {
