@@ -165,9 +165,9 @@ reasons! {
     ChangedByHand
     /// No free address is left in the subnet that the message names.
     AddressExhausted
-    /// The address that the Instance asks for belongs to another Port.
+    /// The address that the Instance or the Port asks for belongs to another Port.
     AddressInUse
-    /// The address that the Instance asks for is outside the subnet, its gateway, or reserved.
+    /// The address that the Instance or the Port asks for is outside the subnet, its gateway, or reserved.
     AddressInvalid
     /// The network can't be used on this node; the message says why.
     NetworkNotReady
@@ -175,21 +175,26 @@ reasons! {
     PortUp
     /// The Port is known to OVN and no host has plugged it in: its Instance is off, or being started.
     PortDown
-    /// The Port keeps an address for a Router, a FloatingIP or a LoadBalancer, which the message names; no host plugs it in.
+    /// The Port keeps its addresses for who the message names: a Router, a FloatingIP, a LoadBalancer, or the Instance that
+    /// names it; no host plugs it in, or libvirt's networks do and say nothing of it.
     AddressHeld
+    /// Another Instance has the Port that an interface names; the message names both. It is let go when that one is deleted, or
+    /// its interface taken out.
+    PortInUse
     /// OVN's north-bound database can't be reached, or takes no writes; what it holds already goes on to work.
     NorthboundUnavailable
     /// Something in OVN's north-bound database that isn't Virga's is in the way; the message names the row.
     NorthboundConflict
     /// What carries the networks can't do it; the message says what can.
     NotSupported
-    /// The Router has no address in its external Network yet.
+    /// The Router has no address in its external Network yet, or the Port that an interface names has none.
     WaitingForAddress
     /// No host is known that the external Network's physical network reaches, so no guest gets out; the message says which.
     NoGatewayHost
     /// Which hosts can be gateways is not known: OVN's south-bound database has not been read, or is not configured.
     GatewayHostsUnknown
-    /// The Port that a FloatingIP leads to doesn't exist. Its Instance gets it when it is placed; or name another.
+    /// The Port that a FloatingIP leads to, or that an interface names, doesn't exist. Its Instance gets it when it is placed;
+    /// or create it, or name another.
     PortNotFound
     /// No Router joins the guest's Network with the FloatingIP's; the message names both. Give one Router both.
     NotRouted

@@ -16,6 +16,7 @@ mod backup;
 mod bytes;
 pub mod conditions;
 pub mod definitions;
+mod dhcp_option;
 mod flavor;
 mod floating_ip;
 mod host_aggregate;
@@ -46,6 +47,7 @@ pub use address_group::{AddressGroup, AddressGroupSpec, AddressGroupStatus};
 pub use backup::BackupSchedule;
 pub use bytes::{Bytes, ParseBytesError};
 pub use conditions::{Condition, ConditionStatus};
+pub use dhcp_option::{DhcpOption, DhcpOptionName};
 pub use flavor::{Flavor, FlavorSpec, FlavorStatus};
 pub use floating_ip::{FloatingIP, FloatingIPSpec, FloatingIPStatus, ForwardedProtocol, PortForwarding};
 pub use host_aggregate::{
@@ -77,7 +79,7 @@ pub use network::{
     AllocationPool, Dhcp, HostRoute, Ipv6Mode, Network, NetworkRef, NetworkScope, NetworkSpec, NetworkStatus,
     NetworkType, PortSecurity, Subnet, SubnetUsage,
 };
-pub use port::{Port, PortAddress, PortHolder, PortSpec, PortStatus};
+pub use port::{Allocation, Port, PortAddress, PortHolder, PortSpec, PortStatus};
 pub use project::{Project, ProjectMember, ProjectRole, ProjectSpec, ProjectStatus, SubjectKind};
 pub use qos::{BandwidthLimit, Qos};
 pub use resize::{ResizePolicy, ResizeStatus, ResizeVerdict};

@@ -19,6 +19,8 @@ pub struct Trunk {
     validation = kube::core::Rule::new("self.network == oldSelf.network").message("network can't change while the sub-port is there: take the sub-port out, apply, and add it anew"),
     validation = kube::core::Rule::new("has(self.address) == has(oldSelf.address) && (!has(self.address) || self.address == oldSelf.address)").message("address can't change while the sub-port is there: take the sub-port out, apply, and add it anew with the other address"),
     validation = kube::core::Rule::new("has(self.mac) == has(oldSelf.mac) && (!has(self.mac) || self.mac == oldSelf.mac)").message("mac can't change while the sub-port is there: take the sub-port out, apply, and add it anew with the other mac"),
+    validation = kube::core::Rule::new("!has(self.port) || (!has(self.address) && !has(self.mac) && !has(self.securityGroups) && !has(self.allowedAddressPairs) && !has(self.qos))").message("address, mac, securityGroups, allowedAddressPairs and qos are the Port's: write them there, or leave port out"),
+    validation = kube::core::Rule::new("has(self.port) == has(oldSelf.port) && (!has(self.port) || self.port == oldSelf.port)").message("port can't change while the sub-port is there: take the sub-port out, apply, and add it anew"),
     validation = kube::core::Rule::new("has(self.networkNamespace) == has(oldSelf.networkNamespace) && (!has(self.networkNamespace) || self.networkNamespace == oldSelf.networkNamespace)").message("networkNamespace can't change while the sub-port is there: take the sub-port out, apply, and add it anew"),
 )]
 pub struct SubPort {
@@ -33,6 +35,11 @@ pub struct SubPort {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::name")]
     pub network_namespace: Option<String>,
+    /// A Port that was made beforehand, of this namespace and in this Network, instead of one that is made for the sub-port. It
+    /// stays when the sub-port goes. One Instance has it at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::dotted_name")]
+    pub port: Option<String>,
     /// The address that it must get; one is chosen when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::address")]
@@ -60,6 +67,7 @@ impl SubPort {
         Interface {
             network: self.network.clone(),
             network_namespace: self.network_namespace.clone(),
+            port: self.port.clone(),
             address: self.address.clone(),
             mac: self.mac.clone(),
             security_groups: self.security_groups.clone(),

@@ -9,6 +9,7 @@
 mod decisions;
 mod groups;
 mod hosts;
+mod ports;
 mod process;
 mod refusals;
 mod wishes;

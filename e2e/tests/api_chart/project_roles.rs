@@ -52,7 +52,8 @@ async fn a_member_of_a_project_does_what_members_do_and_a_reader_reads() {
             ("create", "flavors.virga.dev", false, false),
             ("create", "secrets", true, false),
             ("get", "secrets", true, false),
-            ("create", "ports.virga.dev", false, false),
+            ("create", "ports.virga.dev", true, false),
+            ("delete", "ports.virga.dev/held", false, false),
             ("get", "migrations.virga.dev", true, true),
             ("create", "migrations.virga.dev", false, false),
             ("update", "instances.virga.dev/status", false, false),
@@ -119,6 +120,56 @@ async fn only_who_may_bind_a_hypervisor_says_on_which_host_an_instance_runs() {
         for kind in ["clusterrolebinding", "clusterrole"] {
             t.cluster.kubectl(&["delete", kind, &role]);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn members_write_ports_of_their_own_and_leave_those_that_go_with_their_holder_alone() {
+    let cluster = with_the_chart_s_rules();
+    with_temp_namespace(cluster, async |t| {
+        let namespace = t.namespace.as_str();
+        let (role, user) = ("--clusterrole=virga-member", "--user=ann");
+        t.cluster
+            .kubectl(&["create", "rolebinding", "ann", role, user, "--namespace", namespace]);
+        let port = |name: &str, more: &str| {
+            format!(
+                "apiVersion: virga.dev/v1alpha1\nkind: Port\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+                 spec: {{network: front{more}}}\n"
+            )
+        };
+        let mac = ", mac: \"fa:16:3e:00:00:01\"";
+        t.cluster
+            .apply(&port("web-1-front", &format!("{mac}, instance: web-1")));
+        t.cluster.apply(&port("kept", &format!("{mac}, allocation: Given")));
+        let ann = |args: &[&str]| {
+            let mut all = args.to_vec();
+            all.extend(["--namespace", namespace, "--as=ann"]);
+            t.cluster.kubectl_says(&all)
+        };
+        let words = "this Port is made, changed and deleted with its Instance, Router, FloatingIP or LoadBalancer";
+        // A policy is in force some time after it was made.
+        eventually("a member can't delete an Instance's Port", BOUND, async || {
+            let said = ann(&["delete", "port", "web-1-front", "--dry-run=server"]).stderr;
+            said.contains(words).then_some(()).ok_or(said)
+        })
+        .await;
+        let owners = r#"{"metadata":{"ownerReferences":null,"labels":{"a":"b"}}}"#;
+        let patched = |name: &str| ann(&["patch", "port", name, "--type=merge", "--patch", owners]);
+        assert!(patched("web-1-front").stderr.contains(words));
+        let said = patched("kept");
+        assert!(said.ok, "{}", said.stderr);
+        let made = t
+            .cluster
+            .kubectl_says_of(&["create", "--filename=-", "--as=ann"], &port("mine", ""));
+        assert!(made.ok, "{}", made.stderr);
+        for name in ["kept", "mine"] {
+            let said = ann(&["delete", "port", name]);
+            assert!(said.ok, "{}", said.stderr);
+        }
+        // Who writes all of them deletes these too, as Kubernetes' own collectors do.
+        t.cluster
+            .kubectl(&["delete", "port", "web-1-front", "--namespace", namespace]);
     })
     .await;
 }

@@ -11,6 +11,9 @@ use virga_e2e::{Case, Cluster, with_temp_namespace};
 struct Accepted {
     kind: String,
     what: String,
+    /// What is there already, for what may change.
+    #[serde(default)]
+    from: Option<Value>,
     spec: Value,
 }
 
@@ -84,12 +87,17 @@ impl Kind<'_> {
 #[tokio::test]
 async fn what_is_right_is_taken() {
     with_temp_namespace(Cluster::api_only(), async |t| {
-        for row in rows::<Accepted>(include_str!("accepted.yaml")) {
+        for (n, row) in rows::<Accepted>(include_str!("accepted.yaml")).into_iter().enumerate() {
             let kind = Kind {
                 case: &t,
                 name: &row.kind,
             };
-            let taken = kind.apply("right", &row.spec, true).await;
+            let name = format!("right-{n}");
+            if let Some(from) = &row.from {
+                let made = kind.apply(&name, from, false).await;
+                made.unwrap_or_else(|error| panic!("{} before {}: {error}", row.kind, row.what));
+            }
+            let taken = kind.apply(&name, &row.spec, true).await;
             let taken = taken.unwrap_or_else(|error| panic!("{} with {}: {error}", row.kind, row.what));
             // Nothing that was said is dropped.
             let dropped = missing(&row.spec, &taken.data["spec"]);

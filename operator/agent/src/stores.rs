@@ -9,6 +9,8 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 use virga_core::{
     flavor::{ExtraSpecs, extra_specs},
+    instance::plugs,
+    network::is_port_of,
     problem::Problems,
 };
 use virga_crds::{BuiltFlavor, Flavor, Hypervisor, Image, ImageRef, Instance, Migration, Network, Port, Volume};
@@ -179,15 +181,13 @@ impl Stores {
 
     /// The Port with which an Instance is plugged into a network: its own, not one of an Instance that had its name.
     pub fn port(&self, instance: &Instance, network: &str) -> Option<Arc<Port>> {
-        self.ports.find(|port| {
-            port.namespace() == instance.namespace()
-                && port.spec.instance == instance.name_any()
-                && port.spec.network == network
-                && port
-                    .owner_references()
-                    .iter()
-                    .any(|owner| Some(&owner.uid) == instance.metadata.uid.as_ref())
-        })
+        let mut plugs = plugs(&instance.spec);
+        let named = plugs.find(|plug| plug.interface.network == network);
+        let named = named.map(|plug| plug.port_name(&instance.name_any()));
+        // Another one may still be on its way out of the same network.
+        let is_meant = |port: &Port| named.is_none() || port.metadata.name == named;
+        self.ports
+            .find(|port| port.spec.network == network && is_port_of(port, instance) && is_meant(port))
     }
 
     /// The Port of an Instance that has a MAC address.

@@ -88,15 +88,15 @@ pub fn controllers(context: &Arc<Context>, watches: &Watches, stop: &Cancellatio
         load_balancer::controller(context(), watches, leases(), reports.clone(), stop()).boxed(),
         migration::controller(context(), watches, lost(), stop()).boxed(),
         network::controller(context(), watches, uses(), ipam(), reports.clone(), stop()).boxed(),
+        port::controller(context(), watches, reports.clone(), ipam(), uses(), stop()).boxed(),
         project::controller(context(), watches, stop()).boxed(),
         router::controller(context(), watches, leases(), reports.clone(), stop()).boxed(),
         security_group::controller(context(), watches, uses(), reports.clone(), stop()).boxed(),
         server_group::controller(context(), watches, uses(), stop()).boxed(),
         volume::controller(context(), watches, uses(), lost(), stop()).boxed(),
     ];
-    if let Some(writer) = ovn::writer(&context(), watches, reports.clone(), stop()) {
+    if let Some(writer) = ovn::writer(&context(), watches, reports, stop()) {
         loops.push(writer.boxed());
-        loops.push(port::controller(context(), watches, reports, ipam(), stop()).boxed());
     }
     loops
 }

@@ -251,6 +251,11 @@ impl Stores {
         self.networks.get(&ObjectRef::new(name).within(namespace))
     }
 
+    /// A Port.
+    pub fn port(&self, namespace: &str, name: &str) -> Option<Arc<Port>> {
+        self.ports.get(&ObjectRef::new(name).within(namespace))
+    }
+
     /// A Router.
     pub fn router(&self, namespace: &str, name: &str) -> Option<Arc<Router>> {
         self.routers.get(&ObjectRef::new(name).within(namespace))

@@ -79,6 +79,13 @@ impl UseIndex {
             .collect()
     }
 
+    /// The same, as far as the index is complete: for those who can't wait, and look again when it is.
+    pub fn known(&self, kind: TargetKind, namespace: &str, name: &str) -> Vec<User> {
+        let target = Target::within(kind, namespace, name);
+        let uses = self.uses.read().unwrap_or_else(PoisonError::into_inner);
+        uses.of(&target).cloned().collect()
+    }
+
     /// The objects of one kind whose users change, from now on.
     pub fn touched<K>(&self, kind: TargetKind) -> impl Stream<Item = ObjectRef<K>> + Send + use<K>
     where

@@ -10,6 +10,7 @@ use virga_crds::{FloatingIP, ImageRef, Instance, LoadBalancer, Port, Router, Sec
 
 use crate::{
     instance::plugs,
+    network::is_given,
     security_group::{self, Remote},
 };
 
@@ -33,6 +34,8 @@ pub enum TargetKind {
     Flavor,
     /// By Instances, and by Volumes that are filled with it.
     Image,
+    /// By Ports that it has.
+    Instance,
     /// By Instances, FloatingIPs, LoadBalancers, Ports and Routers.
     Network,
     /// By Instances and Volumes that are bound to it.
@@ -274,10 +277,15 @@ impl Names for Port {
 
     fn names(&self) -> BTreeSet<Target> {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
-        let network = Target::within(TargetKind::Network, self.spec.network_in(namespace), &self.spec.network);
+        let from = self.spec.network_in(namespace);
+        let network = Target::within(TargetKind::Network, from, &self.spec.network);
+        // Who only asks for an address of another namespace's doesn't hold it up.
+        let network = (from == namespace || is_given(&self.spec)).then_some(network);
         let groups = security_group::of_port(&self.spec).into_iter();
         let groups = groups.map(|group| Target::within(TargetKind::SecurityGroup, namespace, group));
-        groups.chain([network]).collect()
+        let instance = Some(&self.spec.instance).filter(|name| !name.is_empty());
+        let instance = instance.map(|name| Target::within(TargetKind::Instance, namespace, name));
+        groups.chain(network).chain(instance).collect()
     }
 }
 
@@ -342,6 +350,22 @@ mod tests {
         );
         assert_eq!(uses.remove(&one.user()), BTreeSet::from([small.clone(), front.clone()]));
         assert_eq!((uses.of(&small).count(), uses.of(&front).count()), (1, 0));
+    }
+
+    #[test]
+    fn a_port_is_found_by_who_has_it_and_holds_a_network_of_others_up_only_with_an_address() {
+        let mut port = Port::new("kept", virga_crds::PortSpec::default());
+        port.metadata.namespace = Some("shop".into());
+        port.spec.network = "services".into();
+        port.spec.network_namespace = Some("infra".into());
+        let network = Target::within(TargetKind::Network, "infra", "services");
+        let group = Target::within(TargetKind::SecurityGroup, "shop", "default");
+        assert_eq!(port.names(), BTreeSet::from([group.clone()]));
+        port.spec.allocation = Some(virga_crds::Allocation::Given);
+        assert_eq!(port.names(), BTreeSet::from([group.clone(), network.clone()]));
+        port.spec.instance = "web-1".into();
+        let holder = Target::within(TargetKind::Instance, "shop", "web-1");
+        assert_eq!(port.names(), BTreeSet::from([group, network, holder]));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use uuid::Uuid;
-use virga_core::network::{Segment, ValidNetwork, ValidSubnet};
-use virga_crds::Ipv6Mode;
+use virga_core::network::{Segment, ValidNetwork, ValidSubnet, dhcp_option};
+use virga_crds::{DhcpOption, Ipv6Mode};
 use virga_ovsdb::northbound::DhcpOptions;
 
 use crate::key::{listed, service_mac};
@@ -43,6 +43,14 @@ pub(crate) fn options(uid: Uuid, network: &ValidNetwork, mtu: u16, subnet: &Vali
             .collect(),
         external_ids: BTreeMap::new(),
     })
+}
+
+/// Has a row tell one guest more, or something else: of IPv4 only. What can't be told is said of its Port.
+pub(crate) fn add(row: &mut DhcpOptions, subnet: &ValidSubnet, own: &[DhcpOption]) {
+    if subnet.cidr.network().is_ipv4() {
+        let told = own.iter().filter_map(|option| dhcp_option(option).ok());
+        row.options.extend(told.map(|(name, value)| (name.to_owned(), value)));
+    }
 }
 
 /// As given, else whoever answers in the subnet itself.

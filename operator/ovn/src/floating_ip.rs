@@ -10,7 +10,7 @@ use std::{
 
 use kube::ResourceExt as _;
 use uuid::Uuid;
-use virga_core::{carried::Obstacle, floating_ip::Seen, instance::port_name};
+use virga_core::{carried::Obstacle, floating_ip::Seen};
 use virga_crds::{FloatingIP, ForwardedProtocol, Port, PortForwarding, conditions::Reason};
 
 use crate::{
@@ -32,8 +32,8 @@ pub(crate) struct FloatingIps {
 /// An Instance's first interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum First {
-    /// It is in this Network.
-    In(String),
+    /// Its Port is called so.
+    Port(String),
     /// There is none.
     None,
 }
@@ -280,15 +280,18 @@ impl FloatingIps {
                         let message = format!("{field}: Instance {namespace}/{instance} doesn't exist: create it");
                         obstacle(Reason::InstanceNotFound, message)
                     })?;
-                let First::In(network) = first else {
+                let First::Port(port) = first else {
                     let message = format!("{field}: Instance {namespace}/{instance} has no interface: give it one");
                     return Err(obstacle(Reason::PortNotFound, message));
                 };
-                (field, port_name(instance, network))
+                (field, port.clone())
             }
             (port, _) => (format!("{field}.port"), port.cloned().unwrap_or_default()),
         };
         let found = (around.plug)(&wanted);
+        // One that it names may be another's still.
+        let is_its = |found: &Arc<Port>| port.is_some() || instance.is_none_or(|name| *name == found.spec.instance);
+        let found = found.filter(is_its);
         let (uid, found) = found
             .and_then(|found| Some((found.uid()?.parse().ok()?, found)))
             .ok_or_else(|| {

@@ -10,6 +10,7 @@
 //! | its way into a physical network | `Logical_Switch_Port` of type `localnet` | uid, `/localnet` |
 //! | the address that answers DHCP and DNS | `Logical_Switch_Port` of type `localport` | uid, `/service` |
 //! | subnet with DHCP | `DHCP_Options` | uid, `/dhcp/`, the subnet's name |
+//! | what DHCP tells one guest alone | `DHCP_Options` | uid, `/`, the Port's uid, `/dhcp/`, the subnet's name |
 //! | names of the guests | `DNS` | uid, `/dns` |
 //! | Port | `Logical_Switch_Port`, called by the Port's uid | uid, `/`, the Port's uid |
 //! | what it may send, and be sent | `QoS`, one each | uid, `/qos/`, the Port's uid, `/from` or `/to` |

@@ -89,7 +89,14 @@ pub(crate) fn insert(
             host = format!("{host}.{own}");
         }
         names.add(&host, &addresses);
-        let row = port_row(port, port_uid, valid, &addresses, &options);
+        let own = options_of_its_own(desired, uid, port, port_uid, valid, mtu);
+        let row = port_row(
+            port,
+            port_uid,
+            valid,
+            &addresses,
+            if own.is_empty() { &options } else { &own },
+        );
         let row = desired.insert(key::part(uid, port_uid), &row);
         secured.extend(valid.port_security.then(|| row.clone()));
         refs.insert(row);
@@ -110,6 +117,30 @@ pub(crate) fn insert(
         ..LogicalSwitch::default()
     };
     desired.insert(key::switch(uid), &row);
+}
+
+/// What DHCP tells a Port whose options are not its subnets'.
+fn options_of_its_own<'a>(
+    desired: &mut Desired,
+    network: Uuid,
+    port: &Port,
+    uid: Uuid,
+    valid: &'a ValidNetwork,
+    mtu: u16,
+) -> BTreeMap<&'a str, Ref<DhcpOptions>> {
+    let mut options = BTreeMap::new();
+    if port.spec.dhcp_options.is_empty() {
+        return options;
+    }
+    let its = |name: &str| port.spec.addresses.iter().any(|held| held.subnet == name);
+    for subnet in valid.subnets.iter().filter(|subnet| its(&subnet.name)) {
+        if let Some(mut row) = dhcp::options(network, valid, mtu, subnet) {
+            dhcp::add(&mut row, subnet, &port.spec.dhcp_options);
+            let row = desired.insert(key::part(network, format!("{uid}/dhcp/{}", subnet.name)), &row);
+            options.insert(subnet.name.as_str(), row);
+        }
+    }
+    options
 }
 
 /// The way into the physical network.
@@ -175,10 +206,10 @@ fn port_row(
             .find_map(|held| options.get(held.subnet.as_str()).cloned())
     };
     let namespace = port.namespace().unwrap_or_default();
-    let external_ids = [
-        (PORT.to_owned(), format!("{namespace}/{}", port.name_any())),
-        (INSTANCE.to_owned(), format!("{namespace}/{}", port.spec.instance)),
-    ];
+    let mut external_ids = BTreeMap::from([(PORT.to_owned(), format!("{namespace}/{}", port.name_any()))]);
+    if !port.spec.instance.is_empty() {
+        external_ids.insert(INSTANCE.to_owned(), format!("{namespace}/{}", port.spec.instance));
+    }
     let (known, secured) = if valid.port_security {
         let (secured, others) = security_group::port_security(&port.spec, &own);
         let unknown = others.then(|| UNKNOWN.to_owned());
@@ -196,7 +227,7 @@ fn port_row(
         port_security: secured,
         dhcpv4_options: told(true),
         dhcpv6_options: told(false),
-        external_ids: external_ids.into(),
+        external_ids,
         ..LogicalSwitchPort::default()
     }
 }

@@ -2,6 +2,7 @@
 //! with a bound on every call.
 
 mod finalizer;
+mod merge;
 mod shared;
 
 use std::{fmt::Debug, future::Future, time::Duration};

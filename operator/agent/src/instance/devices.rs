@@ -8,6 +8,7 @@ use virga_core::flavor::Machine;
 use virga_core::instance::{
     Asked, Devices, Disk, DiskKind, Domain, Effect, Nic, NicKind, OwnPort, Plugged, Power, Present, Side, flavor_name,
 };
+use virga_core::network::is_going;
 use virga_crds::{Address, Bytes, Instance, Port};
 use virga_hypervisor::{self as hypervisor, Device, DeviceName, DomainDevices, MacAddress};
 
@@ -35,7 +36,7 @@ pub(super) async fn seen(host: &Host, instance: &Instance, uid: Uuid, domain: &D
             mac: port.spec.mac.clone(),
         };
         // One that goes is not plugged in any more.
-        let stays = port.metadata.deletion_timestamp.is_none();
+        let stays = !is_going(&port);
         stays.then(|| (interface.network.clone(), own))
     });
     let owner = present.as_ref().and_then(|present| present.defined.owner.as_ref());

@@ -7,6 +7,7 @@ use virga_core::{
         Devices, Domain, Image as ImageSeen, Interface, InterfaceUse, Power, Room, RootSeen, Seen,
         Volume as VolumeSeen, VolumeUse, flavor_name, stays_shelved, sub_ports, wants_guest_agent,
     },
+    network::is_going,
     volume::{Claimant, volume_names},
 };
 use virga_crds::{Bytes, Instance, InstanceTopology, PowerState, Volume};
@@ -151,7 +152,7 @@ fn trunked(host: &Host, instance: &Instance) -> Vec<Interface> {
     subs.map(|sub| {
         let network = sub.interface.network.clone();
         let port = host.stores.port(instance, &network);
-        let port = port.filter(|port| port.metadata.deletion_timestamp.is_none());
+        let port = port.filter(|port| !is_going(port));
         let state = port.map_or(InterfaceUse::NoPort, |port| {
             InterfaceUse::Ready(devices::addresses(&port))
         });
@@ -170,7 +171,7 @@ fn interfaces(host: &Host, instance: &Instance) -> Vec<Interface> {
         }
         match host.stores.port(instance, name) {
             None => InterfaceUse::NoPort,
-            Some(port) if port.metadata.deletion_timestamp.is_some() => InterfaceUse::NoPort,
+            Some(port) if is_going(&port) => InterfaceUse::NoPort,
             Some(port) => InterfaceUse::Ready(devices::addresses(&port)),
         }
     };

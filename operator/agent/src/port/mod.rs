@@ -13,7 +13,7 @@ use std::{
 use kube::ResourceExt;
 use uuid::Uuid;
 use virga_core::{
-    network::{Backend, ValidNetwork, validate},
+    network::{Backend, ValidNetwork, holder_uid, is_going, validate},
     problem::Problems,
 };
 use virga_crds::{Instance, Network, Port};
@@ -143,12 +143,9 @@ impl Networks {
                 port.spec.network == network.name_any()
                     && Some(port.spec.network_in(&own)) == network.metadata.namespace.as_deref()
             })
-            .filter(|port| port.metadata.deletion_timestamp.is_none())
+            .filter(|port| !is_going(port))
             .filter(|port| {
-                let owners = port.owner_references();
-                owners
-                    .iter()
-                    .any(|owner| !released.contains(&owner.uid) && self.stores.instance(&owner.uid).is_some())
+                holder_uid(port).is_some_and(|uid| !released.contains(uid) && self.stores.instance(uid).is_some())
             })
             .collect();
         ports.sort_by_key(|port| port.name_any());

@@ -6,6 +6,7 @@
 //! node is lost.
 
 pub mod backups;
+pub mod kept_port;
 mod moving;
 mod ports;
 pub mod shelve;

@@ -1,21 +1,24 @@
 //! Which Ports does an Instance have? One for each interface and sub-port, on its node, with addresses for life.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use kube::ResourceExt as _;
 use virga_core::{
     instance::{self, Plug, plugs},
-    network::{self, AddressError},
+    network::{self, AddressError, is_port_of, is_users},
     security_group::follows,
     uses::TargetKind,
 };
 use virga_crds::{Instance, Interface, Network, Port, TrunkParent, conditions::Reason};
 use virga_runtime::apply;
 
-use super::trunk::{self, Parent};
+use super::{
+    kept_port,
+    trunk::{self, Parent},
+};
 use crate::{
     Context,
-    network::{Claim, Given, Holder, Ipam, of_interface},
+    network::{Claim, Given, Holder, Ipam, Use, for_namespace, of_interface},
     security_group,
     uses::UseIndex,
 };
@@ -51,28 +54,29 @@ impl Ports {
         Ok((written, obstacle))
     }
 
-    /// Deletes the Ports of interfaces that the spec names no more, when nothing is plugged into them. The API server is
-    /// asked what the spec is: it may name one again, and what this process has seen may be old.
+    /// Deletes the Ports of interfaces that the spec names no more, when nothing is plugged into them, and lets go of those that
+    /// a user made. The API server is asked what the spec is: it may name one again, and what this process has seen may be old.
     pub(super) async fn release(&self, instance: &Instance) -> Result<bool, apply::Error> {
-        let namespace = instance.namespace().unwrap_or_default();
-        let ports = self.context.stores.ports.state();
-        let left = ports.into_iter().filter(|port| {
-            let owners = port.owner_references();
-            port.metadata.deletion_timestamp.is_none()
-                && port.namespace().as_deref() == Some(namespace.as_str())
-                && owners
-                    .iter()
-                    .any(|owner| Some(&owner.uid) == instance.metadata.uid.as_ref())
-                && instance::is_unplugged(instance, &port.spec.network)
-        });
         let mut released = false;
-        for port in left {
+        for user in self.uses.of(TargetKind::Instance, instance).await {
+            let Some(port) = self.context.stores.port(&user.namespace, &user.name) else {
+                continue;
+            };
+            let (kept, goes) = (is_users(&port.spec), port.metadata.deletion_timestamp.is_some());
+            if (goes && !kept) || !is_port_of(&port, instance) || !instance::is_unplugged(instance, &port) {
+                continue;
+            }
             let now = self.context.writer.read(instance).await?;
-            if now.is_some_and(|now| instance::is_unplugged(&now, &port.spec.network)) {
+            if now.is_none_or(|now| !instance::is_unplugged(&now, &port)) {
+                continue;
+            }
+            if kept {
+                kept_port::let_go(&self.context.writer, &port).await?;
+            } else {
                 self.context.writer.delete(port.as_ref()).await?;
                 self.ipam.forget(&port);
-                released = true;
             }
+            released = true;
         }
         Ok(released)
     }
@@ -80,7 +84,7 @@ impl Ports {
     async fn ensure_one(&self, instance: &Instance, plug: &Plug<'_>) -> Result<Result<bool, Obstacle>, apply::Error> {
         let namespace = instance.namespace().unwrap_or_default();
         let interface = plug.interface.as_ref();
-        let name = instance::port_name(&instance.name_any(), &interface.network);
+        let name = plug.port_name(&instance.name_any());
         let trunk = match trunk::parent(&self.context, instance, plug) {
             Ok(Parent::None) => None,
             Ok(Parent::Is(parent)) => Some(parent),
@@ -88,11 +92,10 @@ impl Ports {
             Ok(Parent::Comes) => return Ok(Ok(false)),
             Err(obstacle) => return Ok(Err(obstacle)),
         };
-        let live = self
-            .context
-            .stores
-            .ports
-            .get(&ObjectRef::<Port>::new(&name).within(&namespace));
+        if interface.port.is_some() {
+            return self.claim(instance, plug, &name, trunk).await;
+        }
+        let live = self.context.stores.port(&namespace, &name);
         if let Some(live) = live {
             return self.follow(instance, interface, trunk, &live).await;
         }
@@ -129,6 +132,32 @@ impl Ports {
         Ok(Ok(self.context.writer.apply(None, &port).await?.is_some()))
     }
 
+    /// The Port that a user made: the Instance has it, or gets it, or something is in the way.
+    async fn claim(
+        &self,
+        instance: &Instance,
+        plug: &Plug<'_>,
+        name: &str,
+        trunk: Option<TrunkParent>,
+    ) -> Result<Result<bool, Obstacle>, apply::Error> {
+        if let Some(why) = instance::no_such_card(&plug.interface) {
+            return Ok(Err(Obstacle {
+                reason: Reason::NotSupported,
+                message: format!("{}.vnicType: {why}", plug.field()),
+            }));
+        }
+        let live = match kept_port::found(&self.context.stores, instance, plug, name) {
+            Ok(live) => live,
+            Err(obstacle) => return Ok(Err(obstacle)),
+        };
+        if let Some(obstacle) = trunk::oversize(&self.context, &instance.namespace().unwrap_or_default(), plug) {
+            return Ok(Err(obstacle));
+        }
+        kept_port::claim(&self.context.writer, &live, instance, trunk)
+            .await
+            .map(Ok)
+    }
+
     /// The Port is there: it must be this Instance's, on its node, in its trunk, and in the groups that its interface names.
     /// A group that is missing opens nothing.
     async fn follow(
@@ -138,11 +167,19 @@ impl Ports {
         trunk: Option<TrunkParent>,
         live: &Port,
     ) -> Result<Result<bool, Obstacle>, apply::Error> {
-        let owner = live
-            .owner_references()
-            .iter()
-            .any(|owner| Some(&owner.uid) == instance.metadata.uid.as_ref());
-        if !owner || live.metadata.deletion_timestamp.is_some() {
+        if is_users(&live.spec) {
+            let name = live.name_any();
+            let message = format!(
+                "Port {name} was made by a user, and the interface's own would be called so: name it in spec.interfaces[{}].port, \
+                 or delete it",
+                interface.network
+            );
+            return Ok(Err(Obstacle {
+                reason: Reason::PortInUse,
+                message,
+            }));
+        }
+        if !is_port_of(live, instance) || live.metadata.deletion_timestamp.is_some() {
             let message = format!("Port {} of a former Instance is being deleted", live.name_any());
             return Ok(Err(Obstacle {
                 reason: Reason::NetworkNotReady,
@@ -195,7 +232,7 @@ impl Ports {
         port: &str,
     ) -> Result<Given, Obstacle> {
         let (field, interface) = (plug.field(), plug.interface.as_ref());
-        let Ok(wanted) = interface.address.as_deref().map(str::parse).transpose() else {
+        let Ok(wanted) = interface.address.as_deref().map(str::parse::<IpAddr>).transpose() else {
             return Err(Obstacle {
                 reason: Reason::AddressInvalid,
                 message: format!("{field}.address: not an IP address"),
@@ -204,7 +241,7 @@ impl Ports {
         let namespace = instance.namespace().unwrap_or_default();
         let port = format!("{namespace}/{port}");
         let holder = Holder {
-            purpose: None,
+            purpose: Use::Plug,
             namespace: namespace.clone(),
             name: instance.name_any(),
         };
@@ -214,7 +251,7 @@ impl Ports {
             port: &port,
             holder: &holder,
             seed: &seed,
-            address: wanted,
+            addresses: wanted.as_slice(),
             mac,
         };
         let mut given = self.ipam.allocate(network, claim);
@@ -235,17 +272,12 @@ impl Ports {
             let (field, reason) = match &error {
                 AddressError::Exhausted { .. } => (format!("{field}.network"), Reason::AddressExhausted),
                 AddressError::Taken { .. } => (format!("{field}.address"), Reason::AddressInUse),
+                AddressError::MacTaken { .. } => (format!("{field}.mac"), Reason::AddressInUse),
                 AddressError::Outside { .. } | AddressError::Reserved { .. } | AddressError::Derived { .. } => {
                     (format!("{field}.address"), Reason::AddressInvalid)
                 }
             };
-            let message = match &error {
-                // Whose it is in another namespace is not for everybody to know.
-                AddressError::Taken { ip, owner } if owner.split('/').next() != Some(namespace.as_str()) => {
-                    format!("{ip} is taken; choose another, or leave the address out")
-                }
-                error => error.to_string(),
-            };
+            let message = for_namespace(&error, &namespace);
             Obstacle {
                 reason,
                 message: format!("{field}: {message}"),

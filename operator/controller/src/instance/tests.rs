@@ -242,9 +242,12 @@ async fn a_write_that_happened_though_the_answer_was_lost_doubles_nothing() {
 /// The agent says what its guest is plugged into, as of the present spec.
 pub(super) fn agent_says(world: &World, name: &str, networks: &[&str]) {
     let instance = world.api.read::<Instance>(Some(NAMESPACE), name).unwrap();
-    let addresses: Vec<_> = networks
+    let ports = world.api.list::<Port>();
+    let its = ports
         .iter()
-        .map(|network| json!({"network": network, "ip": "10.0.0.9", "mac": "fa:16:3e:00:00:09"}))
+        .filter(|port| port.spec.instance == name && networks.contains(&port.spec.network.as_str()));
+    let addresses: Vec<_> = its
+        .map(|port| json!({"network": port.spec.network, "ip": ip(port), "mac": port.spec.mac}))
         .collect();
     let status = json!({
         "host": instance.spec.node_name,

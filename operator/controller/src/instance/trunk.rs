@@ -1,11 +1,11 @@
 //! Whose frames are a sub-port's among?
 
-use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use kube::ResourceExt as _;
 use virga_core::{
     instance::{NO_TRUNK, Plug, too_small},
-    network::{self, Backend},
+    network::{self, Backend, is_port_of},
 };
-use virga_crds::{Instance, Interface, Port, TrunkParent, conditions::Reason};
+use virga_crds::{Instance, Interface, TrunkParent, conditions::Reason};
 
 use super::ports::Obstacle;
 use crate::{Context, network::of_interface};
@@ -32,13 +32,8 @@ pub(super) fn parent(context: &Context, instance: &Instance, plug: &Plug<'_>) ->
         });
     }
     let own = instance.namespace().unwrap_or_default();
-    let found = context.stores.ports.get(&ObjectRef::<Port>::new(&name).within(&own));
-    let is_ours = |port: &Port| {
-        let mut owners = port.owner_references().iter();
-        port.metadata.deletion_timestamp.is_none()
-            && owners.any(|owner| Some(&owner.uid) == instance.metadata.uid.as_ref())
-    };
-    let found = found.filter(|port| is_ours(port));
+    let found = context.stores.port(&own, &name);
+    let found = found.filter(|port| port.metadata.deletion_timestamp.is_none() && is_port_of(port, instance));
     Ok(plug.trunk(found.as_deref()).map_or(Parent::Comes, Parent::Is))
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use virga_core::{
-    network::{AddressError, Allocated, NetworkAddresses, Purpose, ValidNetwork, mac_address},
+    network::{AddressError, Allocated, NetworkAddresses, Purpose, ValidNetwork, is_given, is_users, mac_address},
     uses::User,
 };
 use virga_crds::{Network, Port};
@@ -22,12 +22,23 @@ pub struct Ipam {
     networks: Mutex<HashMap<String, Allocator>>,
 }
 
+/// What a Port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// It is an Instance's plug, and goes with it.
+    Plug,
+    /// A user made it: it stays, whoever has it.
+    Kept,
+    /// It is an address of something else.
+    Address(Purpose),
+}
+
 /// Whose a Port is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// What for; none: it is an Instance's plug.
-    pub purpose: Option<Purpose>,
-    /// The holder's namespace.
+    /// What it is for.
+    pub purpose: Use,
+    /// The holder's namespace; of a Port that a user made, its own.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -37,8 +48,13 @@ impl Holder {
     /// Whose this Port is.
     fn of(port: &Port) -> Self {
         let (purpose, namespace, name) = match Purpose::of(port) {
-            Some((purpose, holder)) => (Some(purpose), holder.namespace.clone(), holder.name.clone()),
-            None => (None, port.namespace().unwrap_or_default(), port.spec.instance.clone()),
+            Some((purpose, holder)) => (Use::Address(purpose), holder.namespace.clone(), holder.name.clone()),
+            None if is_users(&port.spec) => return Self::itself(port),
+            None => (
+                Use::Plug,
+                port.namespace().unwrap_or_default(),
+                port.spec.instance.clone(),
+            ),
         };
         Self {
             purpose,
@@ -47,13 +63,23 @@ impl Holder {
         }
     }
 
+    /// Of a Port that a user made.
+    pub fn itself(port: &Port) -> Self {
+        Self {
+            purpose: Use::Kept,
+            namespace: port.namespace().unwrap_or_default(),
+            name: port.name_any(),
+        }
+    }
+
     fn is_there(&self, stores: &Stores) -> bool {
         let (namespace, name) = (&self.namespace, &self.name);
         match self.purpose {
-            None => stores.instance(namespace, name).is_some(),
-            Some(Purpose::Router) => stores.router(namespace, name).is_some(),
-            Some(Purpose::FloatingIp) => stores.floating_ip(namespace, name).is_some(),
-            Some(Purpose::Vip | Purpose::HealthCheck) => stores.load_balancer(namespace, name).is_some(),
+            Use::Plug => stores.instance(namespace, name).is_some(),
+            Use::Kept => stores.port(namespace, name).is_some(),
+            Use::Address(Purpose::Router) => stores.router(namespace, name).is_some(),
+            Use::Address(Purpose::FloatingIp) => stores.floating_ip(namespace, name).is_some(),
+            Use::Address(Purpose::Vip | Purpose::HealthCheck) => stores.load_balancer(namespace, name).is_some(),
         }
     }
 }
@@ -67,8 +93,8 @@ pub struct Claim<'a> {
     pub holder: &'a Holder,
     /// What names the interface for ever: its MAC address is made from it.
     pub seed: &'a str,
-    /// The address that it must be.
-    pub address: Option<IpAddr>,
+    /// The addresses that it must have: a plug at most one of each subnet, all else one.
+    pub addresses: &'a [IpAddr],
     /// The MAC address that it must be.
     pub mac: Option<&'a str>,
 }
@@ -147,6 +173,20 @@ impl Ipam {
     }
 }
 
+/// Why an address can't be had, for somebody of this namespace: whose it is in another one is not for everybody to know.
+pub fn for_namespace(error: &AddressError, namespace: &str) -> String {
+    let theirs = |owner: &str| owner.split('/').next() != Some(namespace);
+    match error {
+        AddressError::Taken { ip, owner } if theirs(owner) => {
+            format!("{ip} is taken; choose another, or leave the address out")
+        }
+        AddressError::MacTaken { mac, owner } if theirs(owner) => {
+            format!("{mac} is taken; choose another, or leave it out")
+        }
+        error => error.to_string(),
+    }
+}
+
 impl Allocator {
     fn new(
         network: &Network,
@@ -178,11 +218,16 @@ impl Allocator {
                 .unwrap_or_default()
         };
         let mac = claim.mac.map_or_else(made, str::to_owned);
+        if let Some(owner) = self.macs.get(&mac).filter(|owner| *owner != claim.port) {
+            let owner = owner.clone();
+            return Err(AddressError::MacTaken { mac, owner });
+        }
+        let one = claim.addresses.first().copied();
         let addresses = match claim.holder.purpose {
-            None => self.addresses.allocate_for(claim.port, claim.address, &mac)?,
+            Use::Plug | Use::Kept => self.addresses.allocate_for(claim.port, claim.addresses, &mac)?,
             // What it leads to by IPv6 has an address that is known outside already.
-            Some(Purpose::FloatingIp) => self.addresses.allocate_one(claim.port, claim.address)?,
-            Some(_) => self.addresses.allocate(claim.port, claim.address)?,
+            Use::Address(Purpose::FloatingIp) => self.addresses.allocate_one(claim.port, one)?,
+            Use::Address(_) => self.addresses.allocate(claim.port, one)?,
         };
         self.macs.insert(mac.clone(), claim.port.to_owned());
         let held = Held {
@@ -213,7 +258,9 @@ fn ports(users: &[User], stores: &Stores) -> HashMap<String, Held> {
             .collect(),
         mac: port.spec.mac.clone(),
     };
+    // What one asks for that has not got it may be another's.
     ports
+        .filter(|port| is_given(&port.spec))
         .map(|port| {
             (
                 format!("{}/{}", port.namespace().unwrap_or_default(), port.name_any()),

@@ -11,7 +11,7 @@ use virga_core::{
 use virga_crds::{Network, Port, conditions::Reason};
 use virga_runtime::apply;
 
-use super::{Claim, Given, Holder, Ipam};
+use super::{Claim, Given, Holder, Ipam, Use};
 use crate::{Context, uses::UseIndex};
 
 /// Gives them out, and takes them back.
@@ -69,7 +69,7 @@ impl Leases {
         let port = format!("{}/{}", need.namespace, need.port_name(meta));
         let seed = format!("{}/{}", meta.uid.as_deref().unwrap_or_default(), need.network);
         let holder = Holder {
-            purpose: Some(need.purpose),
+            purpose: Use::Address(need.purpose),
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
         };
@@ -77,7 +77,7 @@ impl Leases {
             port: &port,
             holder: &holder,
             seed: &seed,
-            address: need.address,
+            addresses: need.address.as_slice(),
             mac: None,
         };
         let mut given = self.ipam.allocate(&network, claim);
@@ -96,7 +96,7 @@ impl Leases {
         given.ok_or_else(changed)?.map_err(|error| Obstacle {
             reason: match &error {
                 AddressError::Exhausted { .. } => Reason::AddressExhausted,
-                AddressError::Taken { .. } => Reason::AddressInUse,
+                AddressError::Taken { .. } | AddressError::MacTaken { .. } => Reason::AddressInUse,
                 AddressError::Outside { .. } | AddressError::Reserved { .. } | AddressError::Derived { .. } => {
                     Reason::AddressInvalid
                 }

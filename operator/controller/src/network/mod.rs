@@ -15,9 +15,9 @@ use virga_runtime::{
     reconcile::{self, Done, Reconcile},
 };
 
-pub use ipam::{Claim, Given, Holder, Ipam};
+pub use ipam::{Claim, Given, Holder, Ipam, Use, for_namespace};
 pub use leases::Leases;
-pub use shared::of_interface;
+pub use shared::{named, of_interface};
 
 use crate::{Context, ovn::Reports, protect, stores::Watches, uses::UseIndex};
 

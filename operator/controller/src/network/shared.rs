@@ -1,4 +1,4 @@
-//! Which Network does an interface mean, and may it be plugged in there?
+//! Which Network does an interface or a Port mean, and may it be plugged in there?
 
 use std::sync::Arc;
 
@@ -9,7 +9,11 @@ use crate::stores::Stores;
 /// The Network of an interface in this namespace. One of another namespace has to be shared with this one: who it isn't
 /// shared with is not told whether it exists.
 pub fn of_interface(stores: &Stores, own: &str, interface: &Interface) -> Result<Arc<Network>, String> {
-    let (from, name) = (interface.network_in(own), &interface.network);
+    named(stores, own, interface.network_in(own), &interface.network)
+}
+
+/// The same of a Network that something in this namespace names.
+pub fn named(stores: &Stores, own: &str, from: &str, name: &str) -> Result<Arc<Network>, String> {
     let found = stores.network(from, name);
     if from == own {
         return found.ok_or_else(|| format!("Network {own}/{name} doesn't exist: create it"));

@@ -2,8 +2,12 @@
 //! secrets. Nor may anybody else write the annotations that say how it was decided and whether it can be resized, and nobody at all the one that says who
 //! asked for what: that is written here, from what the API server knows of the user.
 //!
+//! Whose a Port is, and what it was given, is the controller's to say too: see [`ports`].
+//!
 //! A user who writes the object back without the field (a `kubectl replace` of a file from Git) does not mean to unbind
 //! it: the field is put back, as Kubernetes does with a Service's `clusterIP`.
+
+mod ports;
 
 use json_patch::{AddOperation, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
 use kube::{
@@ -12,7 +16,7 @@ use kube::{
 };
 use serde_json::Value;
 use virga_core::instance::requesters;
-use virga_crds::{Instance, labels};
+use virga_crds::{Instance, Port, labels};
 
 use super::{
     Webhooks,
@@ -25,6 +29,9 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
     let user = request.user_info.username.as_deref().unwrap_or_default();
     if user == hooks.identities.controller {
         return Answer::allow();
+    }
+    if request.kind.kind == Port::kind(&()) {
+        return ports::review(request);
     }
     let mut answer = binding(request);
     if answer.refusal.is_none() {

@@ -4,7 +4,7 @@
 //! | path | asked by | answered by |
 //! |---|---|---|
 //! | `/validate` | the API server, for each create, update and delete of our kinds | every replica, see [`validate`] |
-//! | `/guard` | the API server, for Instances and Volumes that name a node | every replica, see [`guard`] |
+//! | `/guard` | the API server, for Instances and Volumes that name a node, and Ports | every replica, see [`guard`] |
 //! | `/schedule` | the API server, for each Instance that is created | the leader, see [`schedule`] |
 //! | `/userdata/{namespace}/{name}`, `/adminpassword/{namespace}/{name}` | agents | every replica, see [`userdata`] |
 //! | `/certificate` | agents | every replica, see [`certificate`] |

@@ -250,7 +250,11 @@ async fn other_kinds_have_rules_too() {
             .await;
         assert_eq!(causes(&answer), (422, vec![expected.to_owned()]));
     }
-    let port = json(&in_shop(Port::new("p", PortSpec::default())));
+    let of_instance = PortSpec {
+        instance: "web".into(),
+        ..PortSpec::default()
+    };
+    let port = json(&in_shop(Port::new("p", of_instance)));
     let by = |user: &str| review("CREATE", user, Some(port.clone()), None);
     assert_eq!(causes(&replica.ask("/validate", &by("jane")).await).0, 403);
     assert!(warnings(&replica.ask("/validate", &by(CONTROLLER)).await).is_empty());
@@ -264,6 +268,84 @@ async fn other_kinds_have_rules_too() {
         review("UPDATE", "jane", Some(labelled), Some(port.clone()))
     };
     assert!(warnings(&replica.ask("/validate", &labelled).await).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_a_user_makes_is_told_what_it_cannot_have_and_an_instance_that_names_it_what_it_waits_for() {
+    let api = api();
+    api.create(&network("front", "10.0.0.0/24"));
+    let held = json!({
+        "network": "front", "allocation": "Given", "instance": "web", "instanceUID": "u", "mac": "fa:16:3e:00:00:01",
+        "addresses": [{"subnet": "v4", "ip": "10.0.0.5"}],
+    });
+    let made =
+        |name: &str, spec: &serde_json::Value| in_shop(Port::new(name, serde_json::from_value(spec.clone()).unwrap()));
+    api.create(&made("kept", &held));
+    let replica = Replica::start(&api, "a").await;
+    settle(&api).await;
+    let port = |spec: serde_json::Value| json(&made("p", &spec));
+    let ask = async |object| {
+        replica
+            .ask("/validate", &review("CREATE", "jane", Some(object), None))
+            .await
+    };
+    let wrong = json!({
+        "network": "front", "addresses": [{"subnet": "v6", "ip": "10.0.0.6"}], "qos": {"dscpMark": 5},
+        "dhcpOptions": [{"name": "MTU", "value": "1"}],
+    });
+    assert_eq!(
+        causes(&ask(port(wrong)).await).1,
+        [
+            "spec.dhcpOptions: libvirt's networks tell all guests the same: leave it out, or have the operator install Virga with \
+             OVN",
+            "spec.dhcpOptions[MTU].value: a number from 576 to 9216",
+            "spec.qos: libvirt's networks limit and mark nothing: leave it out, or have the operator install Virga with OVN",
+            "spec.addresses[v6].subnet: Network front has no such subnet, but v4",
+        ]
+    );
+    let waits = json!({
+        "network": "front", "mac": "fa:16:3e:00:00:01", "addresses": [{"subnet": "v4", "ip": "10.0.0.5"}],
+    });
+    assert_eq!(
+        warnings(&ask(port(waits)).await),
+        [
+            "spec.addresses: 10.0.0.5 belongs to Instance \"web\": it waits",
+            "spec.mac: fa:16:3e:00:00:01 belongs to Instance \"web\": it waits",
+        ]
+    );
+    assert_eq!(
+        warnings(&ask(port(json!({"network": "later"}))).await),
+        ["spec.network: Network shop/later doesn't exist: create it"]
+    );
+
+    let named = |network: &str, port: &str| {
+        let mut object = json(&instance("heir"));
+        object["spec"]["interfaces"] = json!([{"network": network, "port": port}]);
+        object
+    };
+    let of_port = |all: Vec<String>| {
+        let mut found = all.into_iter().filter(|warning| warning.contains(".port: "));
+        found.next().unwrap()
+    };
+    assert_eq!(
+        of_port(warnings(&ask(named("front", "kept")).await)),
+        "spec.interfaces[front].port: Port \"kept\" is Instance \"web\"'s: it waits until that lets go of it"
+    );
+    assert_eq!(
+        of_port(warnings(&ask(named("front", "none")).await)),
+        "spec.interfaces[front].port: there is no Port \"none\" in namespace shop: create it; until then it waits"
+    );
+    assert_eq!(
+        causes(&ask(named("back", "kept")).await).1,
+        [
+            "spec.interfaces[back].port: Port shop/kept is in Network shop/front: write network front here, or name another Port"
+        ]
+    );
+    let delete = review("DELETE", "jane", None, Some(json(&made("kept", &held))));
+    assert_eq!(
+        warnings(&replica.ask("/validate", &delete).await),
+        ["Port kept is in use by Instance web: it goes when that lets go of it"]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -80,6 +80,65 @@ async fn only_the_controller_binds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whose_a_port_is_and_what_it_was_given_is_the_controllers_to_say() {
+    let api = api();
+    let replica = Replica::start(&api, "a").await;
+    let object = |spec: Value| {
+        Some(json!({
+            "apiVersion": "virga.dev/v1alpha1", "kind": "Port", "metadata": {"name": "kept", "namespace": "shop"}, "spec": spec,
+        }))
+    };
+    let ask = async |operation: &str, user: &str, new: Value, old: Option<Value>| {
+        let old = old.and_then(object);
+        replica.ask("/guard", &review(operation, user, object(new), old)).await
+    };
+    let claim = json!({"network": "front", "instance": "web"});
+    let (code, found) = causes(&ask("CREATE", "jane", claim.clone(), None).await);
+    assert_eq!(code, 403);
+    assert_eq!(
+        found,
+        ["spec.instance: is set by the controller only: leave it out; an Instance that names the Port gets it"]
+    );
+    assert!(patch(&ask("CREATE", CONTROLLER, claim, None).await) == json!([]));
+    let manifest = json!({"network": "front", "addresses": [{"subnet": "v4", "ip": "10.0.0.5"}]});
+    assert!(patch(&ask("CREATE", "jane", manifest.clone(), None).await) == json!([]));
+
+    // A file from Git that is written back takes nothing away.
+    let both = json!([{"subnet": "v4", "ip": "10.0.0.5"}, {"subnet": "v6", "ip": "fd00::5"}]);
+    let live = json!({
+        "network": "front", "addresses": both, "mac": "fa:16:3e:00:00:01", "allocation": "Given",
+        "instance": "web", "instanceUID": "u", "hostname": "web", "nodeName": "node-1",
+    });
+    let add = |field: &str, value: Value| json!({"op": "add", "path": format!("/spec/{field}"), "value": value});
+    assert_eq!(
+        patch(&ask("UPDATE", "jane", manifest.clone(), Some(live.clone())).await),
+        json!([
+            add("allocation", json!("Given")),
+            add("instance", json!("web")),
+            add("instanceUID", json!("u")),
+            add("hostname", json!("web")),
+            add("nodeName", json!("node-1")),
+            add("mac", json!("fa:16:3e:00:00:01")),
+            add("addresses", both),
+        ])
+    );
+    let mut other = live.clone();
+    other["nodeName"] = "node-2".into();
+    let (code, found) = causes(&ask("UPDATE", "jane", other, Some(live.clone())).await);
+    assert_eq!(code, 403);
+    assert_eq!(
+        found,
+        ["spec.nodeName: is set by the controller only, and says who has the Port: leave it out"]
+    );
+    // What it was not given yet, its author may complete; another address is the schema's to refuse.
+    let fuller = json!({"network": "front", "mac": "fa:16:3e:00:00:02"});
+    assert_eq!(patch(&ask("UPDATE", "jane", fuller, Some(manifest)).await), json!([]));
+    let mut moved = live.clone();
+    moved["addresses"] = json!([{"subnet": "v4", "ip": "10.0.0.6"}]);
+    assert_eq!(patch(&ask("UPDATE", "jane", moved, Some(live)).await), json!([]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_asked_for_what_is_noted_and_can_not_be_forged() {
     let api = api();
     let replica = Replica::start(&api, "a").await;

@@ -204,12 +204,18 @@ fn free_target(taken: impl Fn(&str) -> bool) -> String {
 /// them they can't be another's. While libvirt can't be asked, those that were told of before stay.
 pub(super) fn leaving_addresses(seen: &Seen, old: &InstanceStatus) -> Vec<Address> {
     let named = |network: &str| seen.interfaces.iter().any(|interface| interface.network == network);
+    // Another Port's in the same Network was taken out, and put in anew.
+    let another = |nic: &Nic, network: &str| seen.devices.ports.get(network).is_some_and(|port| !nic.is(port));
+    let is_anothers = |address: &Address| {
+        let port = seen.devices.ports.get(&address.network);
+        port.is_some_and(|port| port.mac != address.mac)
+    };
     let Some(present) = &seen.devices.present else {
         let exists = !matches!(seen.domain, super::seen::Domain::Absent);
         let kept = old
             .addresses
             .iter()
-            .filter(|address| exists && !named(&address.network));
+            .filter(|address| exists && (!named(&address.network) || is_anothers(address)));
         return kept.cloned().collect();
     };
     let mut addresses: Vec<Address> = Vec::new();
@@ -219,7 +225,7 @@ pub(super) fn leaving_addresses(seen: &Seen, old: &InstanceStatus) -> Vec<Addres
             addresses: theirs,
             ..
         } = &nic.kind
-            && !named(network)
+            && (!named(network) || another(nic, network))
         {
             addresses.extend(
                 theirs

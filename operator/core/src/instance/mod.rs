@@ -40,7 +40,7 @@ pub use health::{DiskFault, Guest, Health, is_news_of_guest};
 pub use leaving::Leaving;
 pub use lock::kept_by_lock;
 pub use plan::plan;
-pub use ports::{is_unplugged, port, port_name};
+pub use ports::{is_unplugged, port, port_name, port_of};
 pub use power::{DELETE_GRACE, STOP_GRACE};
 pub use rebuild::rebuild_in_time;
 pub use resize::{Counted, ResizeRecord, ResizeSeen, ResizeStage, counted, flavor_name, granted};

@@ -56,6 +56,8 @@ pub fn port(
             network_namespace: interface.network_namespace.clone(),
             hostname: hostname(instance).to_owned(),
             instance: name,
+            instance_uid: None,
+            allocation: None,
             node_name: instance.spec.node_name.clone(),
             mac,
             addresses: addresses.collect(),
@@ -66,24 +68,35 @@ pub fn port(
             security_groups: interface.security_groups.clone(),
             allowed_address_pairs: interface.allowed_address_pairs.clone(),
             qos: interface.qos,
+            dhcp_options: Vec::new(),
             trunk,
         },
         status: None,
     }
 }
 
-/// Whether nothing is, or can be, plugged into an Instance's Port in a network any more. Its agent says so, by leaving its
-/// addresses out of a status of the present spec. Until then they can't be another's.
-pub fn is_unplugged(instance: &Instance, network: &str) -> bool {
-    let spec = &instance.spec;
-    if trunk::plugs(spec).any(|plug| plug.interface.network == network) {
+/// The name of the Port of an Instance's interface: the one that it names, or else its own.
+pub fn port_of(instance: &str, interface: &Interface) -> String {
+    let own = || port_name(instance, &interface.network);
+    interface.port.clone().unwrap_or_else(own)
+}
+
+/// Whether nothing is, or can be, plugged into an Instance's Port any more. Its agent says so, by leaving its addresses out of
+/// a status of the present spec. Until then they can't be another's.
+pub fn is_unplugged(instance: &Instance, port: &Port) -> bool {
+    let (spec, name) = (&instance.spec, instance.metadata.name.as_deref().unwrap_or_default());
+    if trunk::plugs(spec).any(|plug| Some(port_of(name, &plug.interface)) == port.metadata.name) {
         return false;
     }
     let Some(node) = &spec.node_name else { return true };
+    let network = &port.spec.network;
     instance.status.as_ref().is_some_and(|status| {
         status.host.as_ref() == Some(node)
             && status.observed_generation == instance.metadata.generation
-            && status.addresses.iter().all(|address| address.network != network)
+            && status
+                .addresses
+                .iter()
+                .all(|address| address.network != *network || address.mac != port.spec.mac)
     })
 }
 
@@ -96,12 +109,22 @@ mod tests {
     #[test]
     fn a_port_is_let_go_only_on_the_word_of_the_agent_on_the_present_spec() {
         let mut instance = Instance::new("web-1", InstanceSpec::default());
-        assert!(is_unplugged(&instance, "front"), "nobody has it yet");
+        let of = |name: &str, mac: &str| {
+            let spec = PortSpec {
+                network: "front".into(),
+                mac: mac.into(),
+                ..PortSpec::default()
+            };
+            Port::new(name, spec)
+        };
+        let (front, kept) = (of("web-1-front", "fa:16:3e:00:00:01"), of("kept", "fa:16:3e:00:00:02"));
+        assert!(is_unplugged(&instance, &front), "nobody has it yet");
         instance.spec.node_name = Some("node-1".into());
         instance.metadata.generation = Some(3);
-        assert!(!is_unplugged(&instance, "front"), "the agent has not spoken");
+        assert!(!is_unplugged(&instance, &front), "the agent has not spoken");
         let address = Address {
             network: "front".into(),
+            mac: front.spec.mac.clone(),
             ..Address::default()
         };
         let mut status = InstanceStatus {
@@ -111,20 +134,25 @@ mod tests {
             ..InstanceStatus::default()
         };
         instance.status = Some(status.clone());
-        assert!(!is_unplugged(&instance, "front"), "the guest has it still");
+        assert!(!is_unplugged(&instance, &front), "the guest has it still");
         status.addresses.clear();
         instance.status = Some(status.clone());
-        assert!(is_unplugged(&instance, "front"));
+        assert!(is_unplugged(&instance, &front));
         status.observed_generation = Some(2);
         instance.status = Some(status.clone());
-        assert!(!is_unplugged(&instance, "front"), "of an older spec");
+        assert!(!is_unplugged(&instance, &front), "of an older spec");
         instance.spec.interfaces = vec![Interface {
             network: "front".into(),
             ..Interface::default()
         }];
         status.observed_generation = Some(3);
         instance.status = Some(status);
-        assert!(!is_unplugged(&instance, "front"), "it is asked for again");
+        assert!(!is_unplugged(&instance, &front), "it is asked for again");
+
+        // Another Port in the same Network is another one.
+        assert!(is_unplugged(&instance, &kept), "it is not named");
+        instance.spec.interfaces[0].port = Some("kept".into());
+        assert!(is_unplugged(&instance, &front) && !is_unplugged(&instance, &kept));
     }
 
     #[test]

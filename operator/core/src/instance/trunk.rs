@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use virga_crds::{InstanceSpec, Interface, Port, TrunkParent};
 
-use super::port_name;
+use super::port_of;
 use crate::problem::Problems;
 
 /// Why libvirt's networks have no trunks here.
@@ -32,7 +32,12 @@ impl Plug<'_> {
     /// The name of the Port whose guest tags its frames.
     pub fn parent_name(&self, instance: &str) -> Option<String> {
         let (parent, _) = self.tagged?;
-        Some(port_name(instance, &parent.network))
+        Some(port_of(instance, parent))
+    }
+
+    /// The name of its own Port.
+    pub fn port_name(&self, instance: &str) -> String {
+        port_of(instance, &self.interface)
     }
 
     /// What its Port says of its trunk, with this parent.
@@ -159,6 +164,14 @@ mod tests {
             ("web-1-front", "u", 100)
         );
         assert_eq!(plugs(&spec).last().unwrap().trunk(Some(&parent)), None);
+        assert_eq!(sub.port_name("web-1"), "web-1-dmz");
+        let mut named = spec.clone();
+        named.interfaces[0].port = Some("kept".into());
+        let trunk = named.interfaces[0].trunk.as_mut().unwrap();
+        trunk.sub_ports[0].port = Some("kept-too".into());
+        let sub = plugs(&named).nth(1).unwrap();
+        assert_eq!(sub.port_name("web-1"), "kept-too");
+        assert_eq!(sub.parent_name("web-1").as_deref(), Some("kept"));
     }
 
     #[test]

@@ -60,8 +60,16 @@ pub enum AddressError {
         /// Whose it is.
         owner: String,
     },
+    /// Somebody else's MAC address.
+    #[error("{mac} belongs to {owner}; choose another, or leave it out")]
+    MacTaken {
+        /// The MAC address.
+        mac: String,
+        /// Whose it is.
+        owner: String,
+    },
     /// No address is left.
-    #[error("no address is free: {usage}; delete Instances, or add a subnet to the network")]
+    #[error("no address is free: {usage}; delete Instances or Ports, or add a subnet to the network")]
     Exhausted {
         /// Each subnet with what is used of it.
         usage: String,
@@ -122,7 +130,7 @@ impl NetworkAddresses {
     /// Takes one address of each family that the network has: the one asked for, and the lowest free one of the others.
     /// All or nothing.
     pub fn allocate(&mut self, owner: &str, wanted: Option<IpAddr>) -> Result<Vec<Allocated>, AddressError> {
-        self.take(owner, wanted, None, &[true, false])
+        self.take(owner, wanted.as_slice(), None, &[true, false])
     }
 
     /// Takes one address: the one asked for, or the lowest free one of IPv4.
@@ -133,27 +141,22 @@ impl NetworkAddresses {
                 usage: "the network has no subnet of IPv4".into(),
             });
         }
-        self.take(owner, wanted, None, &[v4])
+        self.take(owner, wanted.as_slice(), None, &[v4])
     }
 
-    /// The same for a guest with this MAC address, which may make its IPv6 address itself.
-    pub fn allocate_for(
-        &mut self,
-        owner: &str,
-        wanted: Option<IpAddr>,
-        mac: &str,
-    ) -> Result<Vec<Allocated>, AddressError> {
+    /// The same for a guest with this MAC address, which may make its IPv6 address itself; and which may ask for several
+    /// addresses, each of another subnet.
+    pub fn allocate_for(&mut self, owner: &str, wanted: &[IpAddr], mac: &str) -> Result<Vec<Allocated>, AddressError> {
         let derived = self
             .subnets
             .iter()
             .find_map(|held| Some((held, held.subnet.derived(mac)?)));
         let derived = derived.map(|(held, ip)| (held.subnet.name.clone(), ip));
-        if let (Some(wanted), Some((subnet, ip))) = (wanted, &derived)
-            && wanted.is_ipv6()
-            && wanted != *ip
+        if let Some((subnet, made)) = &derived
+            && let Some(other) = wanted.iter().find(|ip| ip.is_ipv6() && *ip != made)
         {
             return Err(AddressError::Derived {
-                ip: wanted,
+                ip: *other,
                 subnet: subnet.clone(),
             });
         }
@@ -163,11 +166,12 @@ impl NetworkAddresses {
     fn take(
         &mut self,
         owner: &str,
-        wanted: Option<IpAddr>,
+        wanted: &[IpAddr],
         derived: Option<IpAddr>,
         families: &[bool],
     ) -> Result<Vec<Allocated>, AddressError> {
-        for ip in wanted.iter().chain(&derived) {
+        let asked: BTreeSet<IpAddr> = wanted.iter().copied().chain(derived).collect();
+        for ip in &asked {
             self.check(owner, *ip)?;
         }
         let mut chosen: Vec<(usize, u128)> = Vec::new();
@@ -178,22 +182,20 @@ impl NetworkAddresses {
             if family.is_empty() {
                 continue;
             }
-            let asked = wanted.into_iter().chain(derived).find(|ip| ip.is_ipv4() == v4);
-            let asked = asked.map(to_number);
+            let of_family = asked.iter().filter(|ip| ip.is_ipv4() == v4).map(|ip| to_number(*ip));
+            let its = of_family.filter_map(|n| Some((*family.iter().find(|&&i| self.subnets[i].contains(n))?, n)));
+            let its: Vec<_> = its.collect();
+            if !its.is_empty() {
+                chosen.extend(its);
+                continue;
+            }
             let held = family
                 .iter()
                 .find_map(|&i| self.subnets[i].held_by(owner).map(|n| (i, n)));
-            let found = match (asked, held) {
-                (Some(n), _) => family
-                    .iter()
-                    .copied()
-                    .find(|&i| self.subnets[i].contains(n))
-                    .map(|i| (i, n)),
-                (None, Some(held)) => Some(held),
-                (None, None) => family
-                    .iter()
-                    .find_map(|&i| self.subnets[i].free.keys().next().map(|&n| (i, n))),
-            };
+            let found = held.or_else(|| {
+                let mut free = family.iter();
+                free.find_map(|&i| self.subnets[i].free.keys().next().map(|&n| (i, n)))
+            });
             chosen.push(found.ok_or_else(|| AddressError::Exhausted {
                 usage: self.usage_of(&family),
             })?);

@@ -11,8 +11,10 @@ pub enum PortSeen {
     Up,
     /// It is known, and no host has plugged it in.
     Down,
-    /// It is an address of something that is no guest: no host plugs it in.
+    /// It is an address of something that is no guest, or kept for one: no host plugs it in, or nobody says so.
     Held,
+    /// It is to be deleted, and an Instance has it still.
+    Leaving,
     /// It is not known, or not as it should be.
     Missing {
         /// Why.
@@ -44,10 +46,19 @@ pub fn port_status(port: &Port, seen: &PortSeen, now: Timestamp) -> Option<PortS
             conditions.set_ready(Progress::Working, Reason::PortDown, message);
         }
         PortSeen::Held => {
-            let message = Purpose::of(port).map_or_else(String::new, |(purpose, holder)| {
-                format!("kept for {} {}/{}", purpose.kind(), holder.namespace, holder.name)
-            });
+            let message = match Purpose::of(port) {
+                Some((purpose, holder)) => format!("kept for {} {}/{}", purpose.kind(), holder.namespace, holder.name),
+                None if port.spec.instance.is_empty() => "kept for the Instance that names it".to_owned(),
+                None => format!("kept for Instance {}, which has it", port.spec.instance),
+            };
             conditions.set_ready(Progress::Done, Reason::AddressHeld, message);
+        }
+        PortSeen::Leaving => {
+            let message = format!(
+                "in use by Instance {}: it goes when that lets go of it",
+                port.spec.instance
+            );
+            conditions.set_ready(Progress::Working, Reason::InUse, message);
         }
         PortSeen::Missing { reason, message } => conditions.set_ready(Progress::Working, *reason, message),
     }

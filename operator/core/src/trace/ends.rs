@@ -7,9 +7,9 @@ use virga_crds::Port;
 use super::{
     Family, Question, Unclear,
     balancing::Balancing,
-    world::{World, addresses},
+    world::{World, addresses, whose},
 };
-use crate::instance::port_name;
+use crate::instance::port_of;
 
 /// Both ends.
 pub(super) struct Ends<'a> {
@@ -101,7 +101,7 @@ pub(super) fn of<'a>(world: &World<'a>, question: &Question) -> Result<Ends<'a>,
                 start: Start::Guest(name, port),
                 source,
                 destination,
-                from: format!("Instance {}, Port {name}, {source}", port.spec.instance),
+                from: format!("{}, {source}", whose(name, port)),
                 to: whom(world, &to, destination),
             });
         }
@@ -177,9 +177,11 @@ fn end<'w, 'a>(world: &'w World<'a>, text: &str) -> Result<End<'w, 'a>, Unclear>
         && let Some(instance) = world.instance(name)
     {
         let interfaces = instance.spec.interfaces.iter();
-        let names = interfaces.map(|interface| port_name(name, &interface.network));
+        let names = interfaces.map(|interface| port_of(name, interface));
+        // One that another Instance has is not its own, though it names it.
+        let is_its = |port: &Port| port.spec.instance == name;
         let ports: Vec<_> = names
-            .filter_map(|port| world.guests().find(|(known, _)| *known == port))
+            .filter_map(|port| world.guests().find(|(known, held)| *known == port && is_its(held)))
             .collect();
         return if ports.is_empty() {
             Err(Unclear::NoPort(name.to_owned()))
@@ -229,7 +231,7 @@ fn whom(world: &World<'_>, to: &End<'_, '_>, address: IpAddr) -> String {
     if let End::Guest(ports) = to {
         let mut ports = ports.iter();
         if let Some((name, port)) = ports.find(|(_, port)| addresses(port).any(|own| own == address)) {
-            return format!("Instance {}, Port {name}, {address}", port.spec.instance);
+            return format!("{}, {address}", whose(name, port));
         }
     }
     let mut floating = world.floating().iter();

@@ -175,6 +175,34 @@ fn who_lets_it_pass_is_named_on_the_whole_way() {
 }
 
 #[test]
+fn a_port_that_a_user_made_is_found_by_who_has_it_and_by_its_name() {
+    let mut shop = Shop::new();
+    let (port, instance) = (&mut shop.ports[1], &mut shop.instances[1]);
+    port.metadata.name = Some("kept".into());
+    port.spec.allocation = Some(virga_crds::Allocation::Given);
+    instance.spec.interfaces[0].port = Some("kept".into());
+    assert_eq!(
+        shop.tcp("web-2", "web-1", 80).arrives_at.as_deref(),
+        Some("web-1-front")
+    );
+    // Let go of: the address is there, and nobody answers.
+    shop.ports[1].spec.instance = String::new();
+    let trace = shop.tcp("web-1", "kept", 80);
+    assert!(
+        trace.to.starts_with("Port kept, which no Instance has, "),
+        "{}",
+        trace.to
+    );
+    let told = told(&trace);
+    assert!(
+        told.contains("note: no Instance has Port kept: nothing is plugged in"),
+        "{told}"
+    );
+    let unclear = shop.ask(&question("web-2", "web-1", Protocol::Tcp, Some(80)));
+    assert!(matches!(unclear, Err(Unclear::NoPort(name)) if name == "web-2"));
+}
+
+#[test]
 fn of_ipv6_no_address_is_hidden() {
     let shop = Shop::new();
     let mut asked = question("web-1", "db-1", Protocol::Tcp, Some(5432));

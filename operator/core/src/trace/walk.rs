@@ -304,10 +304,12 @@ impl<'w, 'a> Walk<'w, 'a> {
             return self.drops("Port", name, says, Some(cure.to_owned()));
         }
         self.passes("Port", name, format!("takes it as {hop}"));
-        self.note(format!(
-            "Instance {} is a router of its own: what it does with the packet is not known here",
-            port.spec.instance
-        ));
+        if !port.spec.instance.is_empty() {
+            self.note(format!(
+                "Instance {} is a router of its own: what it does with the packet is not known here",
+                port.spec.instance
+            ));
+        }
         self.arrives_at = Some(name.to_owned());
         Ok(())
     }
@@ -428,6 +430,11 @@ impl<'w, 'a> Walk<'w, 'a> {
     }
 
     fn is_up(&mut self, name: &str, port: &Port) {
+        if port.spec.instance.is_empty() {
+            self.note(format!(
+                "no Instance has Port {name}: nothing is plugged in, and nobody answers"
+            ));
+        }
         if let Some(status) = &port.status
             && let Some(trouble) = trouble(&status.conditions)
         {

@@ -14,7 +14,7 @@ use virga_crds::{
 
 use super::{Family, balancing::Balancing};
 use crate::{
-    instance::port_name,
+    instance::port_of,
     network::{ValidNetwork, validate},
     security_group::{Remote, of_port},
 };
@@ -193,7 +193,7 @@ impl<'a> World<'a> {
     /// The name of the Port of an Instance's first interface.
     fn first_port(&self, instance: &str) -> Option<String> {
         let found = self.instances.get(instance)?;
-        Some(port_name(instance, &found.spec.interfaces.first()?.network))
+        Some(port_of(instance, found.spec.interfaces.first()?))
     }
 
     /// A Network that makes sense.
@@ -345,8 +345,17 @@ pub(super) fn number(protocol: ForwardedProtocol) -> u8 {
     }
 }
 
+/// A guest's, or one that is kept for a guest.
 fn is_guest(port: &Port) -> bool {
-    !port.spec.instance.is_empty()
+    !port.spec.instance.is_empty() || port.spec.allocation.is_some()
+}
+
+/// A Port as people know it: with its Instance, if it has one.
+pub(super) fn whose(name: &str, port: &Port) -> String {
+    match port.spec.instance.as_str() {
+        "" => format!("Port {name}, which no Instance has"),
+        instance => format!("Instance {instance}, Port {name}"),
+    }
 }
 
 fn named<K>(objects: &[K], meta: fn(&K) -> &ObjectMeta) -> impl Iterator<Item = (&str, &K)> {

@@ -8,7 +8,8 @@ use std::{
 use kube::ResourceExt as _;
 use uuid::Uuid;
 use virga_core::{
-    network::{Backend, Purpose, Segment, ValidNetwork, validate},
+    instance::port_of,
+    network::{Backend, Purpose, Segment, ValidNetwork, is_given, validate},
     problem::Problems,
 };
 use virga_crds::{AddressGroup, FloatingIP, Instance, Network, Port, Router, SecurityGroup};
@@ -177,7 +178,8 @@ impl Cloud {
     /// An Instance is there, new or changed. Which interface is its first one counts, and whether LoadBalancers send there.
     pub fn set_instance(&mut self, instance: &Instance) {
         let first = instance.spec.interfaces.first();
-        let first = first.map_or(First::None, |interface| First::In(interface.network.clone()));
+        let name = instance.name_any();
+        let first = first.map_or(First::None, |interface| First::Port(port_of(&name, interface)));
         self.instance(instance, Some(&first));
     }
 
@@ -255,6 +257,10 @@ impl Cloud {
                 }
             };
         }
+        if !is_given(&port.spec) {
+            // What it asks for may be another's.
+            return;
+        }
         let (own, network) = (name(port.as_ref()), network_of(port));
         // One of its name was in another Network, and is gone.
         let before = self.places.insert(own.clone(), network.clone());
@@ -269,9 +275,13 @@ impl Cloud {
         }
         self.changed.extend(held.network.as_ref().map(|known| known.uid));
         self.groups.set_port(old.as_deref(), Some(port));
-        self.stir_members(self.balancers.to(port));
-        let leading = self.floating.to(port);
-        self.stir_floating(&port.namespace().unwrap_or_default(), leading);
+        // It may have been another Instance's.
+        let before = old.iter().filter(|old| old.spec.instance != port.spec.instance);
+        for port in before.chain([port]) {
+            self.stir_members(self.balancers.to(port));
+            let leading = self.floating.to(port);
+            self.stir_floating(&port.namespace().unwrap_or_default(), leading);
+        }
     }
 
     /// A Port is gone.
@@ -403,6 +413,7 @@ fn is_same(old: &Port, new: &Port) -> bool {
         && old.security_groups == new.security_groups
         && old.allowed_address_pairs == new.allowed_address_pairs
         && old.qos == new.qos
+        && old.dhcp_options == new.dhcp_options
         && old.trunk == new.trunk
 }
 

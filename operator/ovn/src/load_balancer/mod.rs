@@ -11,6 +11,7 @@ use std::{
 use kube::ResourceExt as _;
 use uuid::Uuid;
 use virga_core::{
+    instance::{plugs, port_name},
     load_balancer::{is_served, members_network},
     network::Purpose,
     selector::selects,
@@ -37,6 +38,8 @@ struct Guest {
     labels: BTreeMap<String, String>,
     /// Whether it may be sent connections.
     served: bool,
+    /// The Ports that its interfaces name, by Network; the others are its own.
+    named: BTreeMap<String, String>,
 }
 
 impl LoadBalancers {
@@ -58,9 +61,14 @@ impl LoadBalancers {
 
     /// An Instance is there, new or changed. The answer has those that choose it, or did.
     pub fn set_instance(&mut self, instance: &Instance) -> Vec<Uuid> {
+        let named = plugs(&instance.spec).filter_map(|plug| {
+            let port = plug.interface.port.clone()?;
+            Some((plug.interface.network.clone(), port))
+        });
         let guest = Guest {
             labels: instance.metadata.labels.clone().unwrap_or_default(),
             served: is_served(instance),
+            named: named.collect(),
         };
         let name = (instance.namespace().unwrap_or_default(), instance.name_any());
         let old = self.guests.insert(name.clone(), guest.clone());
@@ -95,14 +103,18 @@ impl LoadBalancers {
         self.known.those(&namespace, is_member)
     }
 
-    /// The Instances that one chooses, with whether each may be sent connections.
-    fn chosen(&self, balancer: &LoadBalancer) -> Vec<(&str, bool)> {
+    /// The Instances that one chooses, with whether each may be sent connections, and what its Port in a Network is called.
+    fn chosen(&self, balancer: &LoadBalancer, network: &str) -> Vec<(&str, bool, String)> {
         let namespace = balancer.namespace().unwrap_or_default();
         let from = (namespace.clone(), String::new());
         let within = self.guests.range(from..).take_while(|((of, _), _)| *of == namespace);
         within
             .filter(|(_, guest)| chooses(balancer, guest))
-            .map(|((_, name), guest)| (name.as_str(), guest.served))
+            .map(|((_, name), guest)| {
+                let port = guest.named.get(network).cloned();
+                let port = port.unwrap_or_else(|| port_name(name, network));
+                (name.as_str(), guest.served, port)
+            })
             .collect()
     }
 

@@ -10,7 +10,6 @@ use kube::ResourceExt as _;
 use uuid::Uuid;
 use virga_core::{
     carried::Obstacle,
-    instance::port_name,
     load_balancer::{Check, MOST_MEMBERS, Reach, Seen, SeenMember, members_network},
     network::{Purpose, Segment, ValidNetwork},
 };
@@ -206,7 +205,7 @@ impl LoadBalancers {
             );
             asking.problems.push(obstacle(Reason::WaitingForAddress, message));
         }
-        let chosen = self.chosen(balancer);
+        let chosen = self.chosen(balancer, &inner.1);
         if chosen.len() > MOST_MEMBERS {
             let message = format!(
                 "spec.members.selector: it chooses {} Instances, and takes the first {MOST_MEMBERS}: choose fewer",
@@ -214,8 +213,9 @@ impl LoadBalancers {
             );
             asking.problems.push(obstacle(Reason::Invalid, message));
         }
-        for (instance, served) in chosen.into_iter().take(MOST_MEMBERS) {
-            match (around.plug)(&port_name(instance, &inner.1)) {
+        for (instance, served, port) in chosen.into_iter().take(MOST_MEMBERS) {
+            // One that it names may be another's still.
+            match (around.plug)(&port).filter(|port| port.spec.instance == instance) {
                 // A Network of another namespace may be called the same.
                 Some(port) if port.spec.network_in(&namespace) != inner.0 => {
                     let message = format!(

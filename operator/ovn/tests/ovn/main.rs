@@ -8,6 +8,7 @@
 mod balanced;
 mod floating;
 mod ipv6;
+mod kept;
 mod objects;
 mod properties;
 mod qos;

@@ -13,7 +13,7 @@ use serde::Serialize;
 pub use tree::text;
 use virga_core::{
     condition::is_true,
-    network::{Purpose, Segment, ValidSubnet, validate},
+    network::{Purpose, Segment, ValidSubnet, is_users, validate},
     security_group::of_port,
 };
 use virga_crds::{
@@ -376,7 +376,10 @@ fn plugged(port: &Port, own: &str, floating_ips: Vec<String>) -> PortDrawn {
     });
     let holder = instance.or_else(|| Purpose::of(port).map(|(purpose, holder)| held(purpose.kind(), holder)));
     let conditions = port.status.as_ref().map(|status| status.conditions.as_slice());
-    let up = conditions.map(|conditions| is_true(conditions, types::READY));
+    // Of one that nobody has, nobody says so.
+    let is_free = is_users(spec) && spec.instance.is_empty();
+    let up = conditions.filter(|_| !is_free);
+    let up = up.map(|conditions| is_true(conditions, types::READY));
     PortDrawn {
         name: port.name_any(),
         holder,

@@ -263,7 +263,7 @@ fn block(out: &mut String, top: usize, height: usize, network: &NetworkDrawn, co
         );
         let holder = port.holder.as_ref();
         let who = holder.map_or_else(
-            || port.name.clone(),
+            || format!("Port {}, no Instance", port.name),
             |holder| format!("{} {}", holder.kind, holder.name),
         );
         text(out, (left + 28, y), "", &shortened(&who, 34));

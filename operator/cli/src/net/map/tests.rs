@@ -253,6 +253,23 @@ fn a_thousand_ports_are_counted() {
     assert!(told(&map, 998).contains("web-0999"), "two more are not worth counting");
 }
 
+#[test]
+fn a_port_that_no_instance_has_is_drawn_with_its_address() {
+    let mut objects = shop();
+    let kept = json!({"allocation": "Given", "addresses": [{"subnet": "v4", "ip": "10.20.0.77"}]});
+    let mut kept = port("kept", "front", &kept, Some(true));
+    kept.status.as_mut().unwrap().conditions = ready("True", "AddressHeld", "kept for the Instance that names it");
+    objects.ports.push(kept);
+    let map = of(&objects);
+    let told = told(&map, 20);
+    let line = told.lines().find(|line| line.contains("kept")).unwrap();
+    assert!(line.contains("10.20.0.77") && line.contains("no Instance"), "{line}");
+    let drawn = map.networks.iter().flat_map(|network| &network.ports);
+    let drawn = drawn.filter(|port| port.name == "kept").collect::<Vec<_>>();
+    assert_eq!((drawn[0].up, &drawn[0].problem), (None, &None));
+    assert!(svg(&map).contains("Port kept, no Instance"));
+}
+
 /// The number of elements of a document that must be well-formed.
 fn elements(svg: &str) -> usize {
     let mut reader = Reader::from_str(svg);

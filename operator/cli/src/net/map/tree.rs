@@ -193,7 +193,7 @@ fn plugged(port: &PortDrawn) -> Vec<String> {
         "port".to_owned(),
         port.name.clone(),
         addresses(&port.addresses),
-        port.holder.as_ref().map(held).unwrap_or_default(),
+        port.holder.as_ref().map_or_else(|| "no Instance".to_owned(), held),
         port.node.clone().unwrap_or_default(),
         state(port).to_owned(),
         port.security_groups.join(", "),

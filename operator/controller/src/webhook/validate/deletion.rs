@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use kube::{Resource, ResourceExt};
+use kube::{Resource, ResourceExt, core::DynamicObject};
 use virga_core::{
+    network::is_users,
     protection,
     uses::{Names, Target, TargetKind, User},
 };
-use virga_crds::finalizers;
+use virga_crds::{PortSpec, finalizers};
 
 use super::super::review::{Answer, Request};
 use crate::stores::Stores;
@@ -22,6 +23,9 @@ pub(super) fn review(stores: &Stores, request: &Request) -> Answer {
         .or_else(|| request.namespace.clone())
         .unwrap_or_default();
     let name = old.name_any();
+    if request.kind.kind == "Port" {
+        return port(old);
+    }
     let target = match request.kind.kind.as_str() {
         "AddressGroup" => Target::within(TargetKind::AddressGroup, &namespace, &name),
         "Flavor" => Target::flavor(&name),
@@ -52,6 +56,22 @@ pub(super) fn review(stores: &Stores, request: &Request) -> Answer {
         "",
         format!("{} {name:?} is {in_use}: delete those first", request.kind.kind),
     )
+}
+
+/// A Port that a user made waits for the Instance that has it; the others go with their holder.
+fn port(old: &DynamicObject) -> Answer {
+    let spec = old.data.get("spec").cloned().unwrap_or_default();
+    let Ok(spec) = serde_json::from_value::<PortSpec>(spec) else {
+        return Answer::allow();
+    };
+    if !is_users(&spec) || spec.instance.is_empty() {
+        return Answer::allow();
+    }
+    Answer::allow().warn(format!(
+        "Port {} is in use by Instance {}: it goes when that lets go of it",
+        old.name_any(),
+        spec.instance
+    ))
 }
 
 /// Who names this and is there to stay.

@@ -6,12 +6,13 @@ use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use virga_core::{
     instance::{self, Plug, plugs},
-    network::{self, Purpose},
+    network::{self, Purpose, is_given, is_port_of},
 };
-use virga_crds::{Image, ImageRef, ImageVisibility, Instance, Interface, Scheduling, Volume};
+use virga_crds::{Image, ImageRef, ImageVisibility, Instance, Interface, Port, Scheduling, Volume};
 
 use super::Findings;
 use crate::{
+    instance::kept_port,
     network::of_interface,
     scheduling::{request, volumes},
     stores::Stores,
@@ -148,8 +149,27 @@ fn circle(new: &Instance, stores: &Stores) -> Option<String> {
     None
 }
 
+/// A Port that is named may come, and be let go of by who has it.
+fn validate_named_port(new: &Instance, plug: &Plug<'_>, stores: &Stores, findings: &mut Findings) {
+    let namespace = new.namespace().unwrap_or_default();
+    let Some(name) = &plug.interface.port else { return };
+    let field = format!("{}.port", plug.field());
+    let Some(port) = stores.port(&namespace, name) else {
+        let message = format!("there is no Port {name:?} in namespace {namespace}: create it; until then it waits");
+        return findings.warn(&field, &message);
+    };
+    if let Some(message) = kept_port::mismatch(&port, plug, &namespace) {
+        findings.problems.add(field, message);
+    } else if !port.spec.instance.is_empty() && !is_port_of(&port, new) {
+        let holder = &port.spec.instance;
+        let message = format!("Port {name:?} is Instance {holder:?}'s: it waits until that lets go of it");
+        findings.warn(&field, &message);
+    }
+}
+
 fn validate_interface(new: &Instance, plug: &Plug<'_>, stores: &Stores, findings: &mut Findings) {
     let namespace = new.namespace().unwrap_or_default();
+    validate_named_port(new, plug, stores, findings);
     let (field, interface) = (plug.field(), plug.interface.as_ref());
     let network = match of_interface(stores, &namespace, interface) {
         Ok(network) => network,
@@ -186,21 +206,14 @@ fn owner_of(
     same: impl Fn(&str, &str) -> bool,
 ) -> Option<String> {
     let (namespace, name) = (new.namespace().unwrap_or_default(), new.metadata.name.as_deref());
-    let ports = stores.ports.state();
     let from = interface.network_in(&namespace);
-    let has = ports.iter().find(|port| {
+    let has = has(stores, &interface.network, from, |port| {
         let theirs = port.namespace().unwrap_or_default();
-        port.spec.network == interface.network
-            && port.spec.network_in(&theirs) == from
-            && (theirs != namespace || Some(port.spec.instance.as_str()) != name)
+        (theirs != namespace || Some(port.spec.instance.as_str()) != name)
             && (same("", &port.spec.mac) || port.spec.addresses.iter().any(|address| same(&address.ip, "")))
     });
     if let Some(port) = has {
-        return Some(match Purpose::of(port) {
-            Some((purpose, holder)) => format!("{} {:?}", purpose.kind(), holder.name),
-            None if port.namespace().as_deref() == Some(&namespace) => format!("Instance {:?}", port.spec.instance),
-            None => "an Instance of another namespace".to_owned(),
-        });
+        return Some(whose(&port, &namespace));
     }
     let asks = other_instances(new, stores).find(|other| {
         plugs(&other.spec).any(|theirs| {
@@ -213,6 +226,34 @@ fn owner_of(
         })
     });
     asks.map(|other| format!("Instance {:?}", other.name_any()))
+}
+
+/// A Port of a Network that has what it was given.
+fn has(stores: &Stores, network: &str, from: &str, same: impl Fn(&Port) -> bool) -> Option<Arc<Port>> {
+    stores.ports.find(|port| {
+        let theirs = port.namespace().unwrap_or_default();
+        port.spec.network == network && port.spec.network_in(&theirs) == from && is_given(&port.spec) && same(port)
+    })
+}
+
+/// Who else has what a Port asks for.
+pub(super) fn holder_of(new: &Port, stores: &Stores, same: impl Fn(&Port) -> bool) -> Option<String> {
+    let own = new.namespace().unwrap_or_default();
+    let itself = |port: &Port| (port.namespace(), port.name_any()) == (new.namespace(), new.name_any());
+    let found = has(stores, &new.spec.network, new.spec.network_in(&own), |port| {
+        !itself(port) && same(port)
+    });
+    found.map(|port| whose(&port, &own))
+}
+
+/// Whose a Port is, for somebody of this namespace.
+fn whose(port: &Port, namespace: &str) -> String {
+    match Purpose::of(port) {
+        Some((purpose, holder)) => format!("{} {:?}", purpose.kind(), holder.name),
+        None if port.namespace().as_deref() != Some(namespace) => "somebody of another namespace".to_owned(),
+        None if port.spec.instance.is_empty() => format!("Port {:?}", port.name_any()),
+        None => format!("Instance {:?}", port.spec.instance),
+    }
 }
 
 /// The Instances of the same namespace that are there to stay.

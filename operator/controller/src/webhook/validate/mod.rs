@@ -7,6 +7,7 @@ mod hosts;
 mod instance;
 mod load_balancer;
 mod migration;
+mod port;
 mod router;
 mod security_group;
 
@@ -14,7 +15,7 @@ use kube::{ResourceExt, core::admission::Operation};
 use serde::de::DeserializeOwned;
 use virga_core::{flavor, image, network, problem::Problems};
 use virga_crds::{
-    AddressGroup, Flavor, Image, Instance, Network, Port, Project, SYSTEM_NAMESPACE, SecurityGroup, ServerGroup, Volume,
+    AddressGroup, Flavor, Image, Instance, Network, Project, SYSTEM_NAMESPACE, SecurityGroup, ServerGroup, Volume,
 };
 
 use virga_scheduler::Attribute;
@@ -68,7 +69,7 @@ pub(super) fn review(hooks: &Webhooks, request: &Request) -> Answer {
                 .unwrap_or_default(),
             ..Findings::default()
         }),
-        ("Port", _) => port(hooks, request),
+        ("Port", _) => port::review(hooks, request),
         // What the others say counts once: what it is about is immutable, and a Project, Volume or Instance that is there
         // must stay changeable whatever the others have become.
         ("Migration" | "Project" | "Volume", Operation::Update) => Answer::allow(),
@@ -146,24 +147,6 @@ fn image(new: &Image) -> Findings {
         problems: image::validate_properties(&new.spec.properties),
         warnings: Vec::new(),
     }
-}
-
-/// A Port's addresses come from the controller's books: one that somebody else wrote would be handed out twice.
-fn port(hooks: &Webhooks, request: &Request) -> Answer {
-    let by_us = request.user_info.username.as_deref() == Some(&hooks.identities.controller);
-    let mut answer = check::<Port>(request, |_, _| Findings {
-        problems: Problems::default(),
-        warnings: vec![String::new()],
-    });
-    let changes = !answer.warnings.is_empty();
-    answer.warnings.clear();
-    if changes && !by_us && answer.refusal.is_none() {
-        return Answer::forbid(
-            "",
-            "a Port is made and changed with its Instance, Router, FloatingIP or LoadBalancer: write spec.interfaces there",
-        );
-    }
-    answer
 }
 
 fn project(new: &Project, stores: &Stores) -> Findings {
