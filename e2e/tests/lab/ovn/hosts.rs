@@ -9,7 +9,7 @@ use virga_e2e::{BOUND, eventually, is_ready, ready_because};
 use virga_lab::Ovn;
 
 use super::rates::{self, SERVES_MUCH};
-use super::scene::on_ovn;
+use super::scene::{Scene, on_ovn};
 use crate::{GUEST, await_up, host};
 
 /// What the first guest tries, once it has an address: the other host's guest by address, over TCP and by name; then an
@@ -46,6 +46,20 @@ const TWO: &str = "voice 200 12 && ip address add 10.89.0.12/24 dev voice\n";
 /// What the guest of the other network tries: the first one's address, which nobody has there.
 const STRANGER: &str =
     "#!/bin/sh\nping -c 3 -W 1 10.60.0.11 >/dev/null 2>&1 && echo 'SEEN a-stranger' || echo 'SEEN nobody'\n";
+
+/// What the guest tries that has the stranger's Port afterwards: OVN tells it what the Port says, and its name by now.
+const HEIR: &str = r#"#!/bin/sh
+n=0; until nslookup heir 10.60.0.1 2>/dev/null | grep -q 10.60.0.12; do n=$((n + 1)); [ $n -ge 25 ] && break; sleep 1; done
+[ $n -lt 25 ] && echo "SEEN heir-named"
+echo "SEEN mac=$(cat /sys/class/net/eth0/address) mtu=$(cat /sys/class/net/eth0/mtu)"
+"#;
+
+/// A guest in `other` that has the Port `kept`.
+fn with_kept(t: &Scene, name: &str, node: &str, script: &str) -> Instance {
+    let mut made = t.guest(name, node, "other", "10.60.0.12", script);
+    made.spec.interfaces = serde_json::from_value(json!([{"network": "other", "port": "kept"}])).unwrap();
+    made
+}
 
 /// A VLAN of the physical network in which all passes.
 fn tagged() -> Network {
@@ -108,7 +122,13 @@ async fn guests_on_two_hosts_share_a_network_and_nobody_else_does() {
             made.spec.interfaces[0].trunk = Some(serde_json::from_value(json!({"subPorts": [sub]})).unwrap());
             t.create(made).await;
         }
-        t.plug("stranger", "node-2", "other", "10.60.0.12", STRANGER).await;
+        // Whose Port is not its own: another one has it afterwards.
+        let kept = json!({
+            "network": "other", "addresses": [{"subnet": "v4", "ip": "10.60.0.12"}],
+            "dhcpOptions": [{"name": "MTU", "value": "1300"}],
+        });
+        t.create(Port::new("kept", serde_json::from_value(kept).unwrap())).await;
+        t.create(with_kept(t, "stranger", "node-2", STRANGER)).await;
         let one = t.runs("one").await;
         t.runs("two").await;
         let stranger = t.runs("stranger").await;
@@ -127,7 +147,23 @@ async fn guests_on_two_hosts_share_a_network_and_nobody_else_does() {
         t.said(&one, "GUEST-READY host=one ip=10.60.0.11").await;
         let console = t.said(&stranger, "GUEST-READY host=stranger ip=10.60.0.12").await;
         assert!(console.contains("SEEN nobody"), "{console}");
+        let kept = t.await_condition::<Port>("kept", "up", is_ready).await;
+        t.delete::<Instance>(GUEST, "stranger").await;
+        t.create(with_kept(t, "heir", "node-1", HEIR)).await;
         rates::are_kept(t, &one, "two").await;
+
+        let heir = t.runs("heir").await;
+        let console = t.said(&heir, "GUEST-READY host=heir ip=10.60.0.12").await;
+        assert!(console.contains("SEEN heir-named"), "{console}");
+        assert!(
+            console.contains(&format!("SEEN mac={} mtu=1300", kept.spec.mac)),
+            "{console}"
+        );
+        let has_it = |port: &Port| is_ready(port) && port.spec.instance == "heir";
+        let again = t.await_condition::<Port>("kept", "up", has_it).await;
+        assert_eq!((again.uid(), &again.spec.mac), (kept.uid(), &kept.spec.mac));
+        t.delete::<Instance>(GUEST, "heir").await;
+        t.delete::<Port>(BOUND, "kept").await;
 
         let port = t.await_condition::<Port>("one-front", "up", is_ready).await;
         let sub = t.await_condition::<Port>("one-voice", "up", is_ready).await;
