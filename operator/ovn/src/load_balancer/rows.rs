@@ -92,9 +92,10 @@ fn one_protocol(desired: &mut Desired, of: &Balanced<'_>, protocol: ForwardedPro
             vips.insert(socket(*address, *port), members.join(","));
         }
     }
+    let asked_of = vips.keys().filter(|vip| !vip.starts_with('['));
     let checks = check
         .iter()
-        .flat_map(|check| vips.keys().map(|vip| (*check, vip.clone())));
+        .flat_map(|check| asked_of.clone().map(|vip| (*check, vip.clone())));
     let checks: Vec<_> = checks.collect();
     let health_check = checks
         .into_iter()
