@@ -92,17 +92,15 @@ fn one_protocol(desired: &mut Desired, of: &Balanced<'_>, protocol: ForwardedPro
             vips.insert(socket(*address, *port), members.join(","));
         }
     }
-    let asked_of = vips.keys().filter(|vip| !vip.starts_with('['));
+    let asked = vips.keys().filter(|vip| !vip.starts_with('['));
     let checks = check
         .iter()
-        .flat_map(|check| asked_of.clone().map(|vip| (*check, vip.clone())));
-    let checks: Vec<_> = checks.collect();
+        .flat_map(|check| asked.clone().map(move |vip| (check, vip)));
     let health_check = checks
-        .into_iter()
         .map(|(check, vip)| {
             let key = format!("{}/check/{word}/{vip}", of.key);
             let row = LoadBalancerHealthCheck {
-                vip,
+                vip: vip.clone(),
                 options: asking(check),
                 ..LoadBalancerHealthCheck::default()
             };
