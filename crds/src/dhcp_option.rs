@@ -9,7 +9,7 @@ pub struct DhcpOption {
     /// Which option.
     pub name: DhcpOptionName,
     /// Its value. Several addresses, domains or routes are parted by commas.
-    #[schemars(length(min = 1, max = 255), regex(pattern = r#"^[ !#-\[\]-~]+$"#))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[ !#-\[\]-~]+$"))]
     pub value: String,
 }
 

@@ -162,8 +162,8 @@ impl Ports {
             }
         };
         let fits = self.fits(port, Some(&network));
-        let addressed = || invalid(Reason::AddressInvalid, &validate_addresses(&port.spec, &valid));
-        if let Err(obstacle) = fits.and_then(|()| addressed()) {
+        let in_place = || invalid(Reason::AddressInvalid, &validate_addresses(&port.spec, &valid));
+        if let Err(obstacle) = fits.and_then(|()| in_place()) {
             return Ok(Err(obstacle));
         }
         if security_group::are_enforced(context) && port.spec.security_groups.is_empty() {
@@ -250,8 +250,8 @@ pub(super) fn left_by(stores: &Stores, uses: &UseIndex, gone: &Instance) -> Vec<
     if known.is_some_and(|known| known.metadata.uid == gone.metadata.uid) {
         return Vec::new();
     }
-    let users = uses.known(TargetKind::Instance, &namespace, &name).into_iter();
-    let ports = users.filter_map(|user| stores.port(&user.namespace, &user.name));
+    let named = uses.known(TargetKind::Instance, &namespace, &name).into_iter();
+    let ports = named.filter_map(|user| stores.port(&user.namespace, &user.name));
     let left = ports.filter(|port| port.spec.instance_uid.is_some() && port.spec.instance_uid == gone.metadata.uid);
     left.map(|port| ObjectRef::from_obj(port.as_ref())).collect()
 }

@@ -118,7 +118,7 @@ fn domains(value: &str) -> Result<String, String> {
 fn routes(value: &str) -> Result<String, String> {
     let wrong = || "routes as destination,nextHop,… such as 192.0.2.0/24,10.0.0.2,0.0.0.0/0,10.0.0.1".to_owned();
     let parts: Vec<&str> = value.split(',').map(str::trim).collect();
-    if parts.len() > 2 * MOST || parts.len() % 2 != 0 {
+    if parts.len() > 2 * MOST || !parts.len().is_multiple_of(2) {
         return Err(wrong());
     }
     let route = |pair: &[&str]| {
