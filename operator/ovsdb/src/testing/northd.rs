@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::unix::net::UnixStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -44,10 +45,11 @@ impl Northd {
             .arg(format!("--ovnsb-db={}", this.southbound_at()))
             .arg(format!("--unixctl={}", this.at("northd.ctl").display()))
             .args(["--no-chdir", "--log-file=/dev/null"]);
-        // Who finds no database tries again only after a second.
+        // Who finds no database tries again only after a second. A socket is there before anybody listens to it.
         let began = Instant::now();
-        while !(this.at("sb.sock").exists() && this.at("sock").exists()) && began.elapsed() < LONG {
-            std::thread::yield_now();
+        let listens = |socket: &str| UnixStream::connect(this.at(socket)).is_ok();
+        while !(listens("sb.sock") && listens("sock")) && began.elapsed() < LONG {
+            std::thread::sleep(Duration::from_millis(1));
         }
         this.spawn(northd)?;
         Ok(this)
