@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use virga_core::{
+    carried::Obstacle,
     instance::{Plug, hostname},
     network::{is_given, is_port_of, is_users},
 };
@@ -15,7 +16,6 @@ use virga_crds::{
 };
 use virga_runtime::apply::{self, Writer};
 
-use super::ports::Obstacle;
 use crate::stores::Stores;
 
 /// The Port, if the Instance has it or may have it.

@@ -18,6 +18,7 @@ use kube::{ResourceExt as _, runtime::Controller};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use virga_core::{
+    carried::Obstacle,
     condition::{Conditions, is_true},
     hypervisor::{self, Part},
     instance::{is_shelved_away, reclaimed_in},
@@ -33,10 +34,7 @@ use virga_runtime::{
     reconcile::{self, Done, Reconcile, Settings, object_ref},
 };
 
-use self::{
-    moving::Moving,
-    ports::{Obstacle, Ports},
-};
+use self::{moving::Moving, ports::Ports};
 use crate::{
     Context,
     hypervisor::{Lost, is_decommissioned},

@@ -4,8 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use kube::ResourceExt as _;
 use virga_core::{
+    carried::Obstacle,
     instance::{self, Plug, plugs},
-    network::{self, AddressError, is_port_of, is_users},
+    network::{AddressError, is_port_of, is_users},
     security_group::follows,
     uses::TargetKind,
 };
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     Context,
-    network::{Claim, Given, Holder, Ipam, Use, for_namespace, of_interface},
+    network::{Claim, Given, Holder, Ipam, Untaken, Use, for_namespace, of_interface},
     security_group,
     uses::UseIndex,
 };
@@ -27,13 +28,6 @@ pub(super) struct Ports {
     context: Arc<Context>,
     uses: Arc<UseIndex>,
     ipam: Arc<Ipam>,
-}
-
-/// Why a Port can't be made.
-#[derive(Clone, Debug)]
-pub(super) struct Obstacle {
-    pub(super) reason: Reason,
-    pub(super) message: String,
 }
 
 impl Ports {
@@ -254,34 +248,26 @@ impl Ports {
             addresses: wanted.as_slice(),
             mac,
         };
-        let mut given = self.ipam.allocate(network, claim);
-        if given.is_none() {
-            let valid = network::validate(&network.spec).map_err(|problems| Obstacle {
-                reason: Reason::NetworkNotReady,
-                message: format!("{field}.network: Network {} is invalid: {problems}", interface.network),
-            })?;
-            let users = self.uses.of(TargetKind::Network, network).await;
-            self.ipam.refresh(network, &valid, &users, &self.context.stores);
-            given = self.ipam.allocate(network, claim);
-        }
-        let changed = || Obstacle {
-            reason: Reason::NetworkNotReady,
-            message: format!("{field}.network: Network {} has just changed", interface.network),
-        };
-        given.ok_or_else(changed)?.map_err(|error| {
-            let (field, reason) = match &error {
-                AddressError::Exhausted { .. } => (format!("{field}.network"), Reason::AddressExhausted),
-                AddressError::Taken { .. } => (format!("{field}.address"), Reason::AddressInUse),
-                AddressError::MacTaken { .. } => (format!("{field}.mac"), Reason::AddressInUse),
-                AddressError::Outside { .. } | AddressError::Reserved { .. } | AddressError::Derived { .. } => {
-                    (format!("{field}.address"), Reason::AddressInvalid)
+        let (uses, stores) = (&self.uses, &self.context.stores);
+        self.ipam
+            .take(network, claim, uses, stores)
+            .await
+            .map_err(|untaken| match untaken {
+                Untaken::Network(why) => Obstacle {
+                    reason: Reason::NetworkNotReady,
+                    message: format!("{field}.network: Network {} {why}", interface.network),
+                },
+                Untaken::Address(error) => {
+                    let of = match &error {
+                        AddressError::Exhausted { .. } => "network",
+                        AddressError::MacTaken { .. } => "mac",
+                        _ => "address",
+                    };
+                    Obstacle {
+                        reason: error.reason(),
+                        message: format!("{field}.{of}: {}", for_namespace(&error, &namespace)),
+                    }
                 }
-            };
-            let message = for_namespace(&error, &namespace);
-            Obstacle {
-                reason,
-                message: format!("{field}: {message}"),
-            }
-        })
+            })
     }
 }

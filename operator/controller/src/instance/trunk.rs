@@ -2,12 +2,12 @@
 
 use kube::ResourceExt as _;
 use virga_core::{
+    carried::Obstacle,
     instance::{NO_TRUNK, Plug, too_small},
     network::{self, Backend, is_port_of},
 };
 use virga_crds::{Instance, Interface, TrunkParent, conditions::Reason};
 
-use super::ports::Obstacle;
 use crate::{Context, network::of_interface};
 
 /// The parent of a Port that is to be.

@@ -9,12 +9,14 @@ use std::{
 
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use virga_core::{
-    network::{AddressError, Allocated, NetworkAddresses, Purpose, ValidNetwork, is_given, is_users, mac_address},
-    uses::User,
+    network::{
+        AddressError, Allocated, NetworkAddresses, Purpose, ValidNetwork, is_given, is_users, mac_address, validate,
+    },
+    uses::{TargetKind, User},
 };
 use virga_crds::{Network, Port};
 
-use crate::stores::Stores;
+use crate::{stores::Stores, uses::UseIndex};
 
 /// The allocators of all Networks.
 #[derive(Default)]
@@ -161,9 +163,26 @@ impl Ipam {
     }
 
     /// Takes addresses for a Port: those that it wants, or free ones. The same Port gets the same again.
-    ///
+    pub async fn take(
+        &self,
+        network: &Network,
+        claim: Claim<'_>,
+        uses: &UseIndex,
+        stores: &Stores,
+    ) -> Result<Given, Untaken> {
+        if let Some(given) = self.allocate(network, claim) {
+            return given.map_err(Untaken::Address);
+        }
+        let valid = validate(&network.spec).map_err(|problems| Untaken::Network(format!("is invalid: {problems}")))?;
+        let named_by = uses.of(TargetKind::Network, network).await;
+        self.refresh(network, &valid, &named_by, stores);
+        let given = self.allocate(network, claim);
+        let given = given.ok_or_else(|| Untaken::Network("has just changed".into()))?;
+        given.map_err(Untaken::Address)
+    }
+
     /// `None`: there is no allocator for the Network as it is now; [`Self::refresh`] makes one.
-    pub fn allocate(&self, network: &Network, claim: Claim<'_>) -> Option<Result<Given, AddressError>> {
+    fn allocate(&self, network: &Network, claim: Claim<'_>) -> Option<Result<Given, AddressError>> {
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         let of_now = |known: &&mut Allocator| {
             known.uid == network.metadata.uid && known.generation == network.metadata.generation
@@ -171,6 +190,14 @@ impl Ipam {
         let allocator = networks.get_mut(&key(network)).filter(of_now)?;
         Some(allocator.allocate(claim))
     }
+}
+
+/// Why nothing was taken.
+pub enum Untaken {
+    /// The Network can't be taken from now, in words that follow its name.
+    Network(String),
+    /// The addresses, or the MAC address, can't be had.
+    Address(AddressError),
 }
 
 /// Why an address can't be had, for somebody of this namespace: whose it is in another one is not for everybody to know.

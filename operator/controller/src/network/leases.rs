@@ -5,13 +5,12 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use virga_core::{
     carried::Obstacle,
-    network::{self, AddressError, Need, ValidNetwork},
-    uses::TargetKind,
+    network::{self, Need},
 };
 use virga_crds::{Network, Port, conditions::Reason};
 use virga_runtime::apply;
 
-use super::{Claim, Given, Holder, Ipam, Use};
+use super::{Claim, Given, Holder, Ipam, Untaken, Use};
 use crate::{Context, uses::UseIndex};
 
 /// Gives them out, and takes them back.
@@ -35,7 +34,7 @@ impl Leases {
     }
 
     /// The Network, if addresses of it can be had.
-    fn network(&self, need: &Need) -> Result<(Arc<Network>, ValidNetwork), Obstacle> {
+    fn network(&self, need: &Need) -> Result<Arc<Network>, Obstacle> {
         let Need {
             field,
             namespace,
@@ -60,12 +59,12 @@ impl Leases {
                 format!("{field}.network: Network {namespace}/{name} is not external: name one with scope External");
             return Err(of(Reason::Invalid, message));
         }
-        Ok((network, valid))
+        Ok(network)
     }
 
     /// Takes what its holder needs; the same again for the same Port.
     pub async fn take(&self, need: &Need, meta: &ObjectMeta) -> Result<Given, Obstacle> {
-        let (network, valid) = self.network(need)?;
+        let network = self.network(need)?;
         let port = format!("{}/{}", need.namespace, need.port_name(meta));
         let seed = format!("{}/{}", meta.uid.as_deref().unwrap_or_default(), need.network);
         let holder = Holder {
@@ -80,28 +79,19 @@ impl Leases {
             addresses: need.address.as_slice(),
             mac: None,
         };
-        let mut given = self.ipam.allocate(&network, claim);
-        if given.is_none() {
-            let users = self.uses.of(TargetKind::Network, network.as_ref()).await;
-            self.ipam.refresh(&network, &valid, &users, &self.context.stores);
-            given = self.ipam.allocate(&network, claim);
-        }
-        let changed = || Obstacle {
-            reason: Reason::NetworkNotReady,
-            message: format!(
-                "{}: Network {}/{} has just changed",
-                need.field, need.namespace, need.network
-            ),
-        };
-        given.ok_or_else(changed)?.map_err(|error| Obstacle {
-            reason: match &error {
-                AddressError::Exhausted { .. } => Reason::AddressExhausted,
-                AddressError::Taken { .. } | AddressError::MacTaken { .. } => Reason::AddressInUse,
-                AddressError::Outside { .. } | AddressError::Reserved { .. } | AddressError::Derived { .. } => {
-                    Reason::AddressInvalid
-                }
-            },
-            message: format!("{}.address: {error}", need.field),
-        })
+        let (uses, stores) = (&self.uses, &self.context.stores);
+        self.ipam
+            .take(&network, claim, uses, stores)
+            .await
+            .map_err(|untaken| match untaken {
+                Untaken::Network(why) => Obstacle {
+                    reason: Reason::NetworkNotReady,
+                    message: format!("{}: Network {}/{} {why}", need.field, need.namespace, need.network),
+                },
+                Untaken::Address(error) => Obstacle {
+                    reason: error.reason(),
+                    message: format!("{}.address: {error}", need.field),
+                },
+            })
     }
 }

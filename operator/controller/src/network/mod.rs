@@ -15,7 +15,7 @@ use virga_runtime::{
     reconcile::{self, Done, Reconcile},
 };
 
-pub use ipam::{Claim, Given, Holder, Ipam, Use, for_namespace};
+pub use ipam::{Claim, Given, Holder, Ipam, Untaken, Use, for_namespace};
 pub use leases::Leases;
 pub use shared::{named, of_interface};
 

@@ -4,6 +4,7 @@
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use serde_json::json;
 use virga_core::{
+    carried::Obstacle,
     network::{
         self, AddressError, Backend, NO_OPTIONS, PortSeen, as_interface, is_given, port_status, validate_addresses,
         validate_port, wanted,
@@ -17,23 +18,11 @@ use virga_runtime::{apply, reconcile::Done};
 use super::Ports;
 use crate::{
     instance::kept_port,
-    network::{Claim, Given, Holder, for_namespace, named},
+    network::{Claim, Given, Holder, Untaken, for_namespace, named},
     security_group,
     stores::Stores,
     uses::UseIndex,
 };
-
-/// What is in the way of its addresses, or of the way it is to be.
-struct Obstacle {
-    reason: Reason,
-    message: String,
-}
-
-impl From<Obstacle> for PortSeen {
-    fn from(Obstacle { reason, message }: Obstacle) -> Self {
-        Self::Missing { reason, message }
-    }
-}
 
 impl Ports {
     /// Brings it to where it should be.
@@ -178,20 +167,13 @@ impl Ports {
             addresses: &addresses,
             mac: Some(port.spec.mac.as_str()).filter(|mac| !mac.is_empty()),
         };
-        let mut given = self.ipam.allocate(&network, claim);
-        if given.is_none() {
-            let users = self.uses.of(TargetKind::Network, network.as_ref()).await;
-            self.ipam.refresh(&network, &valid, &users, &context.stores);
-            given = self.ipam.allocate(&network, claim);
-        }
-        let changed = || {
-            let message = format!("Network {from}/{} has just changed", port.spec.network);
-            of(Reason::NetworkNotReady, message)
-        };
-        let given = given.ok_or_else(changed);
-        let Given { addresses, mac } = match given.and_then(|given| given.map_err(|error| refused(&error, &own))) {
+        let Given { addresses, mac } = match self.ipam.take(&network, claim, &self.uses, &context.stores).await {
             Ok(given) => given,
-            Err(obstacle) => return Ok(Err(obstacle)),
+            Err(Untaken::Address(error)) => return Ok(Err(refused(&error, &own))),
+            Err(Untaken::Network(why)) => {
+                let message = format!("Network {from}/{} {why}", port.spec.network);
+                return Ok(Err(of(Reason::NetworkNotReady, message)));
+            }
         };
         let addresses = addresses.into_iter().map(|address| PortAddress {
             subnet: address.subnet,
@@ -231,16 +213,15 @@ fn invalid(reason: Reason, problems: &Problems) -> Result<(), Obstacle> {
 
 /// Why the addresses can't be had.
 fn refused(error: &AddressError, own: &str) -> Obstacle {
-    let (field, reason) = match error {
-        AddressError::Exhausted { .. } => ("network", Reason::AddressExhausted),
-        AddressError::Taken { .. } => ("addresses", Reason::AddressInUse),
-        AddressError::MacTaken { .. } => ("mac", Reason::AddressInUse),
-        AddressError::Outside { .. } | AddressError::Reserved { .. } | AddressError::Derived { .. } => {
-            ("addresses", Reason::AddressInvalid)
-        }
+    let field = match error {
+        AddressError::Exhausted { .. } => "network",
+        AddressError::MacTaken { .. } => "mac",
+        _ => "addresses",
     };
-    let message = format!("spec.{field}: {}", for_namespace(error, own));
-    Obstacle { reason, message }
+    Obstacle {
+        reason: error.reason(),
+        message: format!("spec.{field}: {}", for_namespace(error, own)),
+    }
 }
 
 /// The Ports that an Instance had which is gone.

@@ -4,6 +4,7 @@ use std::{
 };
 
 use uuid::Uuid;
+use virga_crds::conditions::Reason;
 
 use super::{ValidNetwork, ValidSubnet};
 
@@ -74,6 +75,17 @@ pub enum AddressError {
         /// Each subnet with what is used of it.
         usage: String,
     },
+}
+
+impl AddressError {
+    /// For a condition.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Exhausted { .. } => Reason::AddressExhausted,
+            Self::Taken { .. } | Self::MacTaken { .. } => Reason::AddressInUse,
+            Self::Outside { .. } | Self::Reserved { .. } | Self::Derived { .. } => Reason::AddressInvalid,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

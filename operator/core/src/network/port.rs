@@ -2,7 +2,10 @@ use jiff::Timestamp;
 use virga_crds::{Port, PortStatus, conditions::Reason};
 
 use super::Purpose;
-use crate::condition::{Conditions, Progress};
+use crate::{
+    carried::Obstacle,
+    condition::{Conditions, Progress},
+};
 
 /// What the back end says of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,12 @@ pub enum PortSeen {
         /// The same in words.
         message: String,
     },
+}
+
+impl From<Obstacle> for PortSeen {
+    fn from(Obstacle { reason, message }: Obstacle) -> Self {
+        Self::Missing { reason, message }
+    }
 }
 
 /// What is to be said of a port, if there is anything to say: a new one that will be up in a moment needs no word.
